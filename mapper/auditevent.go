@@ -1,0 +1,181 @@
+package mapper
+
+// Constants of the server's ChangeEventProducer. They are the contract, oddities
+// included: a date in recorded, a code without system, the changed resource as
+// agent (WIRE.md section 1, deviations 1 to 5).
+const (
+	auditHead    = `{"resourceType":"AuditEvent","id":"`
+	auditAction  = `","type":{"code":"110100"},"action":"`
+	auditPeriod  = `","period":{"start":"`
+	auditEnd     = `","end":"`
+	auditRecord  = `"},"recorded":"`
+	auditPurpose = `","purposeOfEvent":[{"coding":[{"system":"https://www.icanbwell.com/event-purpose","code":"`
+	auditAgent   = `"}]}],"agent":[{"who":{"reference":`
+	auditSource  = `},"requestor":true}],"source":{`
+	auditSite    = `"site":`
+	auditObserve = `"observer":{"reference":"Organization/bwell"}`
+	auditType    = `,"type":[{"system":"https://www.icanbwell.com/sourceType","code":`
+)
+
+// action is the AuditEvent's action and the word of its purpose code.
+type action struct{ code, word string }
+
+func (m *Mapper) actionOf(operation string) (action, bool) {
+	switch operation {
+	case "insert":
+		return action{"C", " Create"}, true
+	case "replace", "update":
+		return action{"U", " Change"}, true
+	case "delete":
+		return action{"D", " Delete"}, m.cfg.Deletes
+	default:
+		return action{}, false
+	}
+}
+
+// documentFailure says why no event can be made of the change's document, or "".
+func (c *Change) documentFailure() string {
+	if !c.doc.present {
+		if c.Source.Operation == "delete" {
+			return "deleted without a pre-image: switch changeStreamPreAndPostImages on for the collection"
+		}
+		return "the document was deleted before its update could be looked up"
+	}
+	if id, ok := c.doc.id.text(); !ok {
+		if c.doc.id.absent() {
+			return "id is missing"
+		}
+		return "id is not a string"
+	} else if len(id) == 0 {
+		return "id is empty"
+	}
+	if _, ok := c.doc.uuid.text(); !ok && !c.doc.uuid.absent() {
+		return "_uuid is not a string"
+	}
+	v := c.versionOf()
+	if _, ok := v.versionID.text(); !ok && !v.versionID.absent() {
+		return "meta.versionId is not a string"
+	}
+	ms, ok := v.lastUpdated.millis()
+	if !ok && !v.lastUpdated.absent() {
+		return "meta.lastUpdated is not a date"
+	}
+	if ok && !inRange(ms) {
+		return "meta.lastUpdated is outside the years 1 to 9999"
+	}
+	return ""
+}
+
+// when is the time of the changed version; for a delete, of the delete itself.
+func (c *Change) when() int64 {
+	if c.Source.Operation != "delete" {
+		if ms, ok := c.versionOf().lastUpdated.millis(); ok {
+			return ms
+		}
+	}
+	return c.WallTime
+}
+
+// appendChange appends the change event (specification section 1).
+func (m *Mapper) appendChange(c *Change, facts Facts, o *Output) {
+	act, ok := m.actionOf(c.Source.Operation)
+	if !ok {
+		return
+	}
+	if reason := c.documentFailure(); reason != "" {
+		o.fail(KindChange, c, reason)
+		return
+	}
+	sourceType, ok := c.sourceType.text()
+	if !ok && !c.sourceType.absent() {
+		o.fail(KindChange, c, "valueString of the extension sourceType is not a string")
+		return
+	}
+	id, _ := c.doc.id.text()
+
+	o.grow()
+	start := len(o.arena)
+	kind := string(KindChange)
+	if act.code == "D" {
+		kind += "/delete" // A delete has no version of its own: it shares the last one's.
+	}
+	o.arena = c.appendIdentity(o.arena, o, kind)
+	eventID := string(o.since(start))
+	b3 := o.since(start)
+	site := []byte(facts.RequestID)
+	if len(site) == 0 && c.route.resource == exportStatus {
+		site = id
+	}
+	if len(site) > 0 {
+		start = len(o.arena)
+		o.arena = append(o.arena, site...)
+		b3 = o.since(start)
+	}
+	start = len(o.arena)
+	o.arena = append(o.arena, id...)
+	key := o.since(start)
+
+	start = len(o.arena)
+	b := append(o.arena, auditHead...)
+	b = append(b, eventID...)
+	b = append(b, auditAction...)
+	b = append(b, act.code...)
+	b = append(b, auditPeriod...)
+	at := c.when()
+	b = appendDay(b, at)
+	b = append(b, auditEnd...)
+	b = appendDay(b, at)
+	b = append(b, auditRecord...)
+	b = appendDay(b, at)
+	b = append(b, auditPurpose...)
+	b = append(b, c.route.resource...) // A resource type needs no escaping.
+	b = append(b, act.word...)
+	b = append(b, auditAgent...)
+	b = appendString(b, id, c.route.resource, "/")
+	b = append(b, auditSource...)
+	if len(site) > 0 {
+		b = append(b, auditSite...)
+		b = appendString(b, site)
+		b = append(b, ',')
+	}
+	b = append(b, auditObserve...)
+	if len(sourceType) > 0 {
+		b = append(b, auditType...)
+		b = appendString(b, sourceType)
+		b = append(b, `}]`...)
+	}
+	o.arena = append(b, `}}`...)
+
+	o.Events = append(o.Events, Event{
+		Kind: KindChange, Topic: m.cfg.ChangeTopic, ID: eventID, Key: key, Value: o.since(start), Source: c.Source,
+		Headers: o.header(Header{"b3", b3}, Header{"version", c.route.version}),
+	})
+}
+
+// Version names the version that a change made, for finding the request that made
+// it. Times are milliseconds since 1970.
+type Version struct {
+	Collection            string
+	UUID, VersionID       string
+	LastUpdated, WallTime int64
+}
+
+// RequestedVersion gives the version whose request id a change event of c wants.
+// It is false where there is no such event or no history to look in: the server
+// keeps none of ExportStatus.
+func (c *Change) RequestedVersion() (Version, bool) {
+	if c.route == nil || !c.route.change || c.route.resource == exportStatus || c.documentFailure() != "" {
+		return Version{}, false
+	}
+	v := c.versionOf()
+	uuid, _ := c.doc.uuid.text()
+	versionID, okVersion := v.versionID.text()
+	ms, okTime := v.lastUpdated.millis()
+	if len(uuid) == 0 || !okVersion || !okTime || c.Source.Operation == "delete" {
+		return Version{}, false
+	}
+	return Version{
+		Collection: c.route.namespace.Collection,
+		UUID:       string(uuid), VersionID: string(versionID), LastUpdated: ms, WallTime: c.WallTime,
+	}, true
+}

@@ -1,0 +1,85 @@
+package mapper
+
+import "go.mongodb.org/mongo-driver/v2/bson"
+
+// Kind names one of the event kinds of the specification. It is also the name
+// of the kind's section in the configuration (events.<kind>).
+type Kind string
+
+// The event kinds, as in the FHIR server's page on Kafka events.
+const (
+	// KindChange is a change event: a FHIR AuditEvent for each create and change
+	// of an enabled resource type.
+	KindChange Kind = "change"
+	// KindExport is a bulk export event: a structured CloudEvent for each status
+	// of an ExportStatus.
+	KindExport Kind = "export"
+	// KindAccessedEverything is an operation usage event: a binary CloudEvent for
+	// each successful $everything of a patient-scoped token.
+	KindAccessedEverything Kind = "accessed_everything"
+)
+
+// Kinds lists all kinds in the order of the specification.
+func Kinds() []Kind { return []Kind{KindChange, KindExport, KindAccessedEverything} }
+
+// Header is one Kafka record header; Value is UTF-8 text. Values may be shared
+// between events: read them, never write to them.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// Event is one Kafka record to be.
+type Event struct {
+	Kind  Kind
+	Topic string
+	// ID is the event's id on the wire (AuditEvent.id, CloudEvent id, ce_id). It
+	// is a function of what was changed, so every path gives the same one.
+	ID      string
+	Key     []byte
+	Value   []byte
+	Headers []Header
+	// Source says which change the event comes from. It never goes on the wire;
+	// it is what a dead letter says of an event that cannot be published.
+	Source Source
+}
+
+// Size is the number of bytes that the record's key, value and headers take,
+// the base for size limits. Kafka's framing comes on top (about 20 bytes and 5
+// for each header).
+func (e *Event) Size() int {
+	n := len(e.Key) + len(e.Value)
+	for i := range e.Headers {
+		n += len(e.Headers[i].Key) + len(e.Headers[i].Value)
+	}
+	return n
+}
+
+// Source names a change without telling any of its contents.
+type Source struct {
+	// Database and Collection are the change's namespace.
+	Database, Collection string
+	// Operation is the change stream's operationType (insert, replace, …).
+	Operation string
+	// DocumentKey is the change's documentKey ({_id: …}) as raw BSON.
+	DocumentKey bson.Raw
+	// ClusterTime is the oplog time of the change.
+	ClusterTime bson.Timestamp
+	// Token is the change's own resume token (its _id), as raw BSON.
+	Token bson.Raw
+}
+
+// Failure is a change, or one event of it, that cannot be produced. It carries
+// the change's position and a reason, never contents.
+type Failure struct {
+	Kind   Kind
+	Source Source
+	// Reason is a fixed phrase, such as "status is not one the specification
+	// knows"; it holds field names and sizes only.
+	Reason string
+}
+
+// Error makes a Failure an error for the stop policy.
+func (f *Failure) Error() string {
+	return string(f.Kind) + " event of " + f.Source.Database + "." + f.Source.Collection + ": " + f.Reason
+}

@@ -1,0 +1,132 @@
+package mapper
+
+// defaultSource is the server's own CloudEvents source, used where a resource
+// has no meta.source: a CloudEvent without source is invalid.
+const defaultSource = "https://www.icanbwell.com/fhir-server"
+
+// exportType is the CloudEvents type for each status that the server writes.
+// entered-in-error is reported as completed there; consumers read data.status.
+func exportType(status []byte) string {
+	switch string(status) {
+	case "accepted":
+		return "ExportInitiated"
+	case "in-progress":
+		return "ExportStatusUpdated"
+	case "completed", "entered-in-error":
+		return "ExportCompleted"
+	default:
+		return ""
+	}
+}
+
+func readExport(v value) (x exportFields) {
+	raw, ok := v.document()
+	if !ok {
+		return x
+	}
+	for e := walk(raw); ; {
+		key, v, ok := e.next()
+		if !ok {
+			return x
+		}
+		switch string(key) {
+		case "status":
+			x.status = v
+		case "request":
+			x.request = v
+		case "transactionTime":
+			x.transactionTime = v
+		case "source":
+			x.source = v
+		}
+	}
+}
+
+// appendExport appends the bulk export event (specification section 3).
+func (m *Mapper) appendExport(c *Change, facts Facts, o *Output) {
+	switch c.Source.Operation {
+	case "insert", "replace", "update":
+	default:
+		return // The server sends nothing when an ExportStatus is deleted.
+	}
+	if reason := c.documentFailure(); reason != "" {
+		o.fail(KindExport, c, reason)
+		return
+	}
+	statusField := c.export.status
+	if c.Source.Operation == "update" && !c.updated.status.absent() {
+		statusField = c.updated.status
+	}
+	status, ok := statusField.text()
+	kind := exportType(status)
+	switch {
+	case !ok && statusField.absent():
+		o.fail(KindExport, c, "status is missing")
+		return
+	case !ok:
+		o.fail(KindExport, c, "status is not a string")
+		return
+	case kind == "":
+		o.fail(KindExport, c, "status is none of accepted, in-progress, completed, entered-in-error")
+		return
+	}
+	request, ok := c.export.request.text()
+	if !ok && !c.export.request.absent() {
+		o.fail(KindExport, c, "request is not a string")
+		return
+	}
+	source, ok := c.export.source.text()
+	if !ok && !c.export.source.absent() {
+		o.fail(KindExport, c, "meta.source is not a string")
+		return
+	}
+	if len(source) == 0 {
+		source = []byte(defaultSource)
+	}
+	var time []byte
+	if ms, ok := c.export.transactionTime.millis(); ok && inRange(ms) {
+		time = appendInstant(nil, ms)
+	} else if time, ok = c.export.transactionTime.text(); !ok && !c.export.transactionTime.absent() {
+		o.fail(KindExport, c, "transactionTime is neither a string nor a date of the years 1 to 9999")
+		return
+	}
+	job, _ := c.doc.id.text()
+
+	o.grow()
+	start := len(o.arena)
+	o.arena = c.appendIdentity(o.arena, o, string(KindExport))
+	key := o.since(start)
+	start = len(o.arena)
+	if facts.RequestID != "" {
+		o.arena = append(o.arena, facts.RequestID...)
+	} else {
+		o.arena = append(o.arena, job...)
+	}
+	b3 := o.since(start)
+
+	start = len(o.arena)
+	b := append(o.arena, `{"specversion":"1.0","id":"`...)
+	b = append(b, key...)
+	b = append(b, `","source":`...)
+	b = appendString(b, source)
+	b = append(b, `,"type":"`...)
+	b = append(b, kind...)
+	b = append(b, `","datacontenttype":"application/json","data":{"exportJobId":`...)
+	b = appendString(b, job)
+	if !c.export.transactionTime.absent() {
+		b = append(b, `,"transactionTime":`...)
+		b = appendString(b, time)
+	}
+	if !c.export.request.absent() {
+		b = append(b, `,"request":`...)
+		b = appendString(b, request)
+	}
+	b = append(b, `,"status":"`...)
+	b = append(b, status...)
+	o.arena = append(b, `"}}`...)
+
+	o.Events = append(o.Events, Event{
+		Kind: KindExport, Topic: m.cfg.ExportTopic, ID: string(key), Key: key, Value: o.since(start), Source: c.Source,
+		Headers: o.header(Header{"b3", b3}, Header{"version", c.route.version}),
+	})
+}

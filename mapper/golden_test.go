@@ -1,0 +1,244 @@
+package mapper_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+)
+
+// With -update the golden files are written anew: look at their diff.
+var update = flag.Bool("update", false, "rewrite testdata/*.golden.json")
+
+// defaults is the configuration that config.yaml spells out, with the databases of
+// the recorded server.
+func defaults() mapper.Config {
+	return mapper.Config{
+		Database:                "fhir",
+		Resources:               []string{"Consent", "ExportStatus"},
+		ChangeTopic:             "business.events",
+		ExportTopic:             "fhir.bulk_export.events",
+		AccessedEverythingTopic: "fhir.operation.usage.events",
+		AccessLogs:              mapper.Namespace{Database: "access-logs", Collection: "access-logs"},
+		AuditEvents:             mapper.Namespace{Database: "audit-event", Collection: "AuditEvent_4_0_0"},
+	}
+}
+
+// setting is what a golden case runs with where it is not defaults and no facts.
+type setting struct {
+	of        string // the case whose change it takes
+	configure func(*mapper.Config)
+	facts     mapper.Facts
+}
+
+func withDeletes(c *mapper.Config) { c.Deletes = true }
+
+func settings() map[string]setting {
+	return map[string]setting{
+		"consent-delete":                           {configure: withDeletes},
+		"consent-delete-with-pre-image":            {configure: withDeletes},
+		"consent-delete-with-pre-image-without-id": {configure: withDeletes},
+		"export-delete-with-pre-image":             {configure: withDeletes},
+		"consent-delete-with-request-id":           {of: "consent-delete-with-pre-image", configure: withDeletes, facts: mapper.Facts{RequestID: "req-7"}},
+		"consent-delete-switched-off":              {of: "consent-delete-with-pre-image"},
+
+		"consent-create-with-request-id":         {of: "consent-create", facts: mapper.Facts{RequestID: "req-b01-consent-put-create"}},
+		"consent-create-with-special-request-id": {of: "consent-create", facts: mapper.Facts{RequestID: "\"<&>\u2028\n"}},
+		"consent-create-with-facts-of-others": {of: "consent-create", facts: mapper.Facts{
+			BwellPersonID: "bwell-1", ManagingOrganization: "org-1",
+		}},
+		"consent-create-change-off":         {of: "consent-create", configure: func(c *mapper.Config) { c.ChangeTopic = "" }},
+		"consent-create-resource-off":       {of: "consent-create", configure: func(c *mapper.Config) { c.Resources = []string{"ExportStatus"} }},
+		"patient-create-resource-on":        {of: "patient-create", configure: func(c *mapper.Config) { c.Resources = []string{"Patient"} }},
+		"person-replace-resource-on":        {of: "person-replace", configure: func(c *mapper.Config) { c.Resources = []string{"Person"} }},
+		"person-replace-everything-off":     {of: "person-replace", configure: func(c *mapper.Config) { c.AccessedEverythingTopic = "" }},
+		"person-delete-deletes-on":          {of: "person-delete", configure: withDeletes},
+		"export-accepted-with-request-id":   {of: "export-accepted", facts: mapper.Facts{RequestID: "req-e01-export"}},
+		"export-accepted-change-only":       {of: "export-accepted", configure: func(c *mapper.Config) { c.ExportTopic = "" }},
+		"export-accepted-export-only":       {of: "export-accepted", configure: func(c *mapper.Config) { c.Resources = []string{"Consent"} }},
+		"audit-event-resource-on":           {of: "audit-event-resource", configure: func(c *mapper.Config) { c.Resources = []string{"AuditEvent"} }},
+		"audit-event-in-main-database":      {configure: auditEventsInMain},
+		"audit-event-patient-with-persons":  {of: "audit-event-patient", facts: persons()},
+		"access-log-patient-with-persons":   {of: "access-log-patient", facts: persons()},
+		"access-log-patient-with-bwell":     {of: "access-log-patient", facts: mapper.Facts{BwellPersonID: persons().BwellPersonID}},
+		"access-log-patient-with-manager":   {of: "access-log-patient", facts: mapper.Facts{ManagingOrganization: persons().ManagingOrganization}},
+		"access-log-patient-with-requestid": {of: "access-log-patient", facts: mapper.Facts{RequestID: "not-for-this-kind"}},
+		"access-log-patient-everything-off": {of: "access-log-patient", configure: func(c *mapper.Config) { c.AccessedEverythingTopic = "" }},
+	}
+}
+
+// auditEventsInMain is where the server keeps AuditEvents unless told otherwise.
+func auditEventsInMain(c *mapper.Config) {
+	c.AuditEvents.Database = c.Database
+	c.Resources = []string{"AuditEvent"}
+}
+
+func persons() mapper.Facts {
+	return mapper.Facts{BwellPersonID: "7949b297-5cb3-56bf-926b-6100dd9793b5", ManagingOrganization: "org-1"}
+}
+
+// golden is what a change comes to, as the golden files show it.
+type golden struct {
+	Events   []goldenEvent        `json:"events"`
+	Failures []goldenFailure      `json:"failures,omitempty"`
+	Version  *mapper.Version      `json:"requestedVersion,omitempty"`
+	Access   *mapper.Access       `json:"access,omitempty"`
+	Person   *mapper.PersonChange `json:"person,omitempty"`
+}
+
+type goldenEvent struct {
+	Kind    mapper.Kind `json:"kind"`
+	Topic   string      `json:"topic"`
+	ID      string      `json:"id"`
+	Key     string      `json:"key"`
+	Headers [][2]string `json:"headers"`
+	Value   string      `json:"value"`
+}
+
+type goldenFailure struct {
+	Kind   mapper.Kind `json:"kind"`
+	Reason string      `json:"reason"`
+}
+
+func TestGolden(t *testing.T) {
+	cases := map[string]setting{}
+	files, err := filepath.Glob("testdata/*.change.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		cases[strings.TrimSuffix(filepath.Base(f), ".change.json")] = setting{}
+	}
+	maps.Copy(cases, settings())
+	for name, s := range cases {
+		t.Run(name, func(t *testing.T) {
+			if s.of == "" {
+				s.of = name
+			}
+			cfg := defaults()
+			if s.configure != nil {
+				s.configure(&cfg)
+			}
+			got := show(t, cfg, readChange(t, s.of), s.facts)
+			file := "testdata/" + name + ".golden.json"
+			if *update {
+				if err := os.WriteFile(file, got, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("want -, got +:\n%s", diff)
+			}
+		})
+	}
+	golden, err := filepath.Glob("testdata/*.golden.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range golden {
+		if _, ok := cases[strings.TrimSuffix(filepath.Base(f), ".golden.json")]; !ok {
+			t.Errorf("%s belongs to no case", f)
+		}
+	}
+}
+
+// readChange reads testdata/<name>.change.json: a change event in canonical
+// extended JSON, as the server sends it through the projection.
+func readChange(t testing.TB, name string) bson.Raw {
+	t.Helper()
+	text, err := os.ReadFile("testdata/" + name + ".change.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rawChange(t, text)
+}
+
+func rawChange(t testing.TB, extJSON []byte) bson.Raw {
+	t.Helper()
+	var d bson.D
+	if err := bson.UnmarshalExtJSON(extJSON, true, &d); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := bson.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// mapOne maps one change on its own.
+func mapOne(cfg mapper.Config, raw bson.Raw, facts mapper.Facts) mapper.Output {
+	m := mapper.New(cfg)
+	var c mapper.Change
+	var out mapper.Output
+	m.Read(raw, &c)
+	m.Append(&c, facts, &out)
+	return out
+}
+
+func show(t *testing.T, cfg mapper.Config, raw bson.Raw, facts mapper.Facts) []byte {
+	t.Helper()
+	m := mapper.New(cfg)
+	var c mapper.Change
+	m.Read(raw, &c)
+	g := golden{Events: []goldenEvent{}}
+	if v, ok := c.RequestedVersion(); ok {
+		g.Version = &v
+	}
+	if a, ok := c.Access(); ok {
+		g.Access = &a
+	}
+	if p, ok := c.Person(); ok {
+		g.Person = &p
+	}
+	var out mapper.Output
+	m.Append(&c, facts, &out)
+	for _, e := range out.Events {
+		shown := goldenEvent{Kind: e.Kind, Topic: e.Topic, ID: e.ID, Key: string(e.Key), Value: string(e.Value)}
+		for _, h := range e.Headers {
+			shown.Headers = append(shown.Headers, [2]string{h.Key, string(h.Value)})
+		}
+		for _, text := range [][]byte{e.Key, e.Value} {
+			if !utf8.Valid(text) { // It would not survive in the file.
+				t.Errorf("not UTF-8: %q", text)
+			}
+		}
+		g.Events = append(g.Events, shown)
+	}
+	for _, f := range out.Failures {
+		g.Failures = append(g.Failures, goldenFailure{f.Kind, f.Reason})
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(g); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// headersOf lists an event's header keys in order.
+func headersOf(e mapper.Event) []string {
+	var keys []string
+	for _, h := range e.Headers {
+		keys = append(keys, h.Key)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,99 @@
+package mapper_test
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+)
+
+// copyOf is an event that shares nothing with e.
+func copyOf(e mapper.Event) mapper.Event {
+	e.ID = strings.Clone(e.ID)
+	e.Key, e.Value = bytes.Clone(e.Key), bytes.Clone(e.Value)
+	e.Headers = slices.Clone(e.Headers)
+	for i := range e.Headers {
+		e.Headers[i].Value = bytes.Clone(e.Headers[i].Value)
+	}
+	return e
+}
+
+// TestEventsKeepTheirBytes maps many changes of very different sizes into one
+// Output and looks at each event again after the last.
+func TestEventsKeepTheirBytes(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 8))
+	m := mapper.New(defaults())
+	names := []string{"export-completed", "access-log-patient", "audit-event-patient", "consent-source-type"}
+	var out mapper.Output
+	var want []mapper.Event
+	for i := range 3000 {
+		raw := readChange(t, names[i%len(names)])
+		if i%3 == 0 {
+			size := random.IntN(900)
+			switch {
+			case i%99 == 0:
+				size = 200 << 10 // beyond a block of the arena
+			case i%30 == 0:
+				size = 1<<10 + random.IntN(8<<10) // beyond the headroom
+			}
+			raw = consent{id: strings.Repeat("i\"", size/2+1), versionID: strings.Repeat("v", i%7+1)}.raw(t)
+		}
+		var c mapper.Change
+		m.Read(raw, &c)
+		m.Append(&c, randomFacts(random), &out)
+		for _, e := range out.Events[len(want):] {
+			want = append(want, copyOf(e))
+		}
+	}
+	if diff := cmp.Diff(want, out.Events); diff != "" {
+		t.Fatal(diff)
+	}
+
+	// Nobody should append to an event's slices. If somebody does, the others' bytes
+	// must not change.
+	for i := range out.Events {
+		e := &out.Events[i]
+		_ = append(e.Value, "overwritten"...)
+		_ = append(e.Key, "overwritten"...)
+		_ = append(e.Headers, mapper.Header{Key: "overwritten"})
+		for _, h := range e.Headers {
+			_ = append(h.Value, "overwritten"...)
+		}
+	}
+	if diff := cmp.Diff(want, out.Events); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestEventsOutliveTheChange overwrites the change after it is mapped: the server's
+// batch that it lies in is used again. Sources do point into the change.
+func TestEventsOutliveTheChange(t *testing.T) {
+	for _, name := range []string{"export-completed", "access-log-patient", "consent-source-type"} {
+		raw := readChange(t, name)
+		out := mapOne(defaults(), raw, mapper.Facts{RequestID: "r"})
+		var want []mapper.Event
+		for _, e := range out.Events {
+			e.Source = mapper.Source{}
+			want = append(want, copyOf(e))
+		}
+		clear(raw)
+		for i, e := range out.Events {
+			e.Source = mapper.Source{}
+			if diff := cmp.Diff(want[i], e); diff != "" {
+				t.Errorf("%s: %s", name, diff)
+			}
+		}
+	}
+}
+
+func TestSizeIsThatOfKeyValueAndHeaders(t *testing.T) {
+	e := mapper.Event{Key: []byte("12"), Value: []byte("345"), Headers: []mapper.Header{{Key: "b3", Value: []byte("6789")}, {Key: "v"}}}
+	if got, want := e.Size(), 2+3+2+4+1; got != want {
+		t.Errorf("size %d, want %d", got, want)
+	}
+}
