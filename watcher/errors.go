@@ -1,0 +1,103 @@
+package watcher
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+)
+
+// Class is why a stream can't simply be opened again.
+type Class int
+
+// The classes of errors that opening the stream again does not mend.
+const (
+	// HistoryLost: the oplog no longer reaches back to the position, or the server
+	// does not know the token.
+	HistoryLost Class = iota + 1
+	// Unauthorized: wrong credentials or missing rights.
+	Unauthorized
+	// NotReplicaSet: the server keeps no oplog to stream from.
+	NotReplicaSet
+	// TooLarge: an event is larger than the server can send.
+	TooLarge
+	// Unsupported: the server does not know what the pipeline asks for.
+	Unsupported
+)
+
+// Error is an error that an operator must see; the stream is not opened again.
+type Error struct {
+	Class Class
+	// Hint says what to do.
+	Hint string
+	Err  error
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%v (%s)", e.Err, e.Hint) }
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// labelNonResumable is the server's own mark of an error that no new attempt from
+// the same position can pass.
+const labelNonResumable = "NonResumableChangeStreamError"
+
+// fatalCodes is the whole list of server errors that end a stream. Everything
+// else (network, elections, killed cursors, time-outs, errors not known to us) is
+// answered by opening the stream again: a needless attempt costs little, a needless
+// stop costs an operator's night.
+func fatalCodes() map[int]*Error {
+	lost := &Error{Class: HistoryLost, Hint: "the oplog no longer holds the stream's position; nothing was skipped: see docs/architecture.md, lost history"}
+	rights := &Error{Class: Unauthorized, Hint: "check the MongoDB user name, its password, and that its role allows find and changeStream on the watched databases"}
+	standalone := &Error{Class: NotReplicaSet, Hint: "change streams need a replica set; start mongod with --replSet rs0 and run rs.initiate() once, one member is enough"}
+	large := &Error{Class: TooLarge, Hint: "a change is larger than 16 MB even after the projection; no event was skipped"}
+	pipeline := &Error{Class: Unsupported, Hint: "the server does not support the stream's pipeline; MongoDB 6.0 or newer is needed"}
+	return map[int]*Error{
+		286:   lost, // ChangeStreamHistoryLost
+		280:   lost, // ChangeStreamFatalError
+		260:   lost, // InvalidResumeToken
+		464:   lost, // a resume token with an unknown version
+		50811: lost, // malformed KeyString in the token
+		13:    rights,
+		18:    rights,
+		8000:  rights, // Atlas: authentication failed
+		40573: standalone,
+		10334: large,    // BSONObjectTooLarge
+		40324: pipeline, // unknown pipeline stage
+		168:   pipeline, // InvalidPipelineOperator
+		31325: pipeline, // unknown expression in a projection
+	}
+}
+
+// classify makes an *Error of an error that must stop the stream and returns nil
+// for all others. It goes by code and label, never by text.
+func classify(err error) *Error {
+	var server mongo.ServerError
+	if !errors.As(err, &server) {
+		// The driver reports a failed authentication as an error of its own.
+		if auth := authentication(err); auth {
+			return &Error{Class: Unauthorized, Hint: fatalCodes()[18].Hint, Err: err}
+		}
+		return nil
+	}
+	for code, known := range fatalCodes() {
+		if server.HasErrorCode(code) {
+			return &Error{Class: known.Class, Hint: known.Hint, Err: err}
+		}
+	}
+	if server.HasErrorLabel(labelNonResumable) {
+		return &Error{Class: HistoryLost, Hint: fatalCodes()[286].Hint, Err: err}
+	}
+	return nil
+}
+
+// authentication tells whether err is the driver's own authentication error: it
+// comes from a package that can't be imported, wrapped in a connection error.
+func authentication(err error) bool {
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if t := fmt.Sprintf("%T", e); strings.HasSuffix(t, "auth.Error") {
+			return true
+		}
+	}
+	return false
+}

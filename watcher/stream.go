@@ -1,0 +1,138 @@
+package watcher
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// cursor is what is used of a mongo.ChangeStream. Tests script it.
+type cursor interface {
+	TryNext(ctx context.Context) bool
+	Current() bson.Raw
+	ResumeToken() bson.Raw
+	RemainingBatchLength() int
+	ID() int64
+	Err() error
+	Close(ctx context.Context) error
+}
+
+// changeStream makes Current, a field there, a method.
+type changeStream struct{ *mongo.ChangeStream }
+
+func (s changeStream) Current() bson.Raw { return s.ChangeStream.Current }
+
+// Chunk is one batch of changes as the server sent them, or a part of one.
+type Chunk struct {
+	// Changes are the change events, copied: they stay valid.
+	Changes []bson.Raw
+	// Size is the sum of their lengths in bytes.
+	Size int
+	// Token is the resume token after the last change, copied. An idle stream's
+	// token moves too (the server's post-batch token).
+	Token bson.Raw
+}
+
+// Limits bound a chunk. The first change is taken whatever its size.
+type Limits struct{ Records, Bytes int }
+
+// errEnded says that the server closed the cursor in order, as it does after an
+// invalidate event.
+var errEnded = errors.New("the server ended the change stream")
+
+// read takes what the server has sent, or waits for more for as long as the
+// stream's maxAwaitTime; an empty chunk carries the position of an idle stream.
+func read(ctx context.Context, c cursor, limits Limits) (Chunk, error) {
+	var chunk Chunk
+	var block []byte
+	for c.TryNext(ctx) {
+		raw := c.Current()
+		left := c.RemainingBatchLength()
+		if cap(block)-len(block) < len(raw) {
+			// The rest of the batch is likely to be of this size: one allocation
+			// for a few changes, and no more than a quarter of a megabyte at once.
+			block = make([]byte, 0, max(len(raw), min(len(raw)*(left+1)*9/8, 256<<10)))
+		}
+		at := len(block)
+		block = append(block, raw...)
+		if chunk.Changes == nil {
+			chunk.Changes = make([]bson.Raw, 0, min(left+1, limits.Records))
+		}
+		chunk.Changes = append(chunk.Changes, bson.Raw(block[at:len(block):len(block)]))
+		chunk.Size += len(raw)
+		if left == 0 || len(chunk.Changes) >= limits.Records || chunk.Size >= limits.Bytes {
+			break
+		}
+	}
+	if err := c.Err(); err != nil {
+		// What was read before the error is read again: the position has not moved.
+		return Chunk{}, err
+	}
+	// The token is a slice of the server's reply; it would keep the whole reply.
+	chunk.Token = bytes.Clone(c.ResumeToken())
+	if len(chunk.Changes) == 0 && c.ID() == 0 {
+		return chunk, errEnded
+	}
+	return chunk, nil
+}
+
+// From is where a stream starts. One of the two is set; with neither the stream
+// starts now.
+type From struct {
+	// Token resumes after the change it belongs to. It must come from the same
+	// pipeline.
+	Token bson.Raw
+	// ClusterTime starts at an oplog time, changes of that time included.
+	ClusterTime bson.Timestamp
+}
+
+// open opens the change stream. The first batch is asked to be empty, so that
+// opening returns at once however far back the position is.
+func (w *Watcher) open(ctx context.Context, from From) (cursor, error) {
+	o := options.ChangeStream().
+		SetBatchSize(0).
+		SetMaxAwaitTime(w.opts.MaxAwait).
+		SetFullDocument(options.UpdateLookup).
+		SetComment("fhir-cdc/" + w.opts.Name)
+	if w.opts.Spec.PreImages {
+		o.SetFullDocumentBeforeChange(options.WhenAvailable)
+	}
+	switch {
+	case len(from.Token) > 0:
+		o.SetStartAfter(from.Token)
+	case !from.ClusterTime.IsZero():
+		o.SetStartAtOperationTime(&from.ClusterTime)
+	}
+	var cs *mongo.ChangeStream
+	var err error
+	if db := w.opts.Spec.Database(); db != "" {
+		cs, err = w.client.Database(db).Watch(ctx, w.pipeline, o)
+	} else {
+		cs, err = w.client.Watch(ctx, w.pipeline, o)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open change stream %s: %w", w.opts.Name, err)
+	}
+	cs.SetBatchSize(w.opts.BatchSize)
+	return changeStream{cs}, nil
+}
+
+// closeTimeout bounds killing a cursor on the server.
+const closeTimeout = 5 * time.Second
+
+// closeCursor closes with a context of its own: with the caller's, which is often
+// cancelled by then, the cursor would stay open on the server.
+func closeCursor(ctx context.Context, c cursor) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	if err := c.Close(ctx); err != nil {
+		return fmt.Errorf("close change stream: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+package watcher
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.uber.org/zap"
+)
+
+// Options say what a Watcher watches and how.
+type Options struct {
+	// Name is the stream's name; it is the comment of its cursors on the server.
+	Name string
+	Spec Spec
+	// BatchSize is how many changes the server may put into one batch.
+	BatchSize int32
+	// MaxAwait is how long the server waits for a change before it answers an idle
+	// stream.
+	MaxAwait time.Duration
+	// Limits bound a chunk.
+	Limits Limits
+	// MinBackoff and MaxBackoff bound the pause before the stream is opened again;
+	// it doubles from one failure to the next and is chosen at random from its
+	// upper half.
+	MinBackoff, MaxBackoff time.Duration
+}
+
+// Watcher reads one change stream. It is used by one goroutine.
+type Watcher struct {
+	client      *mongo.Client
+	opts        Options
+	pipeline    mongo.Pipeline
+	fingerprint string
+	log         *zap.Logger
+	// openCursor is open, except in tests that script a stream.
+	openCursor func(ctx context.Context, from From) (cursor, error)
+}
+
+// New returns a Watcher. It talks to the server only when it is used.
+func New(client *mongo.Client, opts Options, log *zap.Logger) (*Watcher, error) {
+	fingerprint, err := opts.Spec.Fingerprint()
+	if err != nil {
+		return nil, err
+	}
+	w := &Watcher{client: client, opts: opts, pipeline: opts.Spec.Pipeline(), fingerprint: fingerprint, log: log}
+	w.openCursor = w.open
+	return w, nil
+}
+
+// Fingerprint is the hash of the pipeline that this Watcher's tokens belong to.
+func (w *Watcher) Fingerprint() string { return w.fingerprint }
+
+// Begin gives the token of a stream that starts at from, before any change is
+// read. It is stored first, so that a stop right after cannot skip a change.
+func (w *Watcher) Begin(ctx context.Context, from From) (bson.Raw, error) {
+	var token bson.Raw
+	err := w.retry(ctx, func() error {
+		c, err := w.openCursor(ctx, from)
+		if err != nil {
+			return err
+		}
+		token = bytes.Clone(c.ResumeToken())
+		if err := closeCursor(ctx, c); err != nil {
+			return err
+		}
+		if len(token) == 0 {
+			return &Error{Class: Unsupported, Hint: "MongoDB 6.0 or newer is needed", Err: errors.New("the server gives no post-batch resume token")}
+		}
+		return nil
+	})
+	return token, err
+}
+
+// Run reads the stream from a position and hands each chunk to emit, in order, an
+// idle stream's empty ones included. When the stream breaks it is opened again
+// after the last chunk that emit took. Run returns nil when ctx ends, emit's error
+// as it is, or an *Error that opening again cannot mend.
+func (w *Watcher) Run(ctx context.Context, from From, emit func(context.Context, Chunk) error) error {
+	err := w.retry(ctx, func() error {
+		c, err := w.openCursor(ctx, from)
+		if err != nil {
+			return err
+		}
+		w.log.Debug("change stream open", zap.String("stream", w.opts.Name))
+		err = w.drain(ctx, c, emit, func(token bson.Raw) { from = From{Token: token} })
+		if closing := closeCursor(ctx, c); closing != nil && err == nil {
+			err = closing
+		}
+		return err
+	})
+	if ctx.Err() != nil && !errors.As(err, new(*emitError)) {
+		return nil
+	}
+	var emitted *emitError
+	if errors.As(err, &emitted) {
+		return emitted.err
+	}
+	return err
+}
+
+// emitError marks an error of the receiver: the stream itself is well.
+type emitError struct{ err error }
+
+func (e *emitError) Error() string { return e.err.Error() }
+
+func (w *Watcher) drain(ctx context.Context, c cursor, emit func(context.Context, Chunk) error, advance func(bson.Raw)) error {
+	for {
+		chunk, err := read(ctx, c, w.opts.Limits)
+		ended := errors.Is(err, errEnded)
+		if err != nil && !ended {
+			return fmt.Errorf("read change stream %s: %w", w.opts.Name, err)
+		}
+		if err := emit(ctx, chunk); err != nil {
+			return &emitError{err}
+		}
+		advance(chunk.Token)
+		if ended {
+			return err
+		}
+	}
+}
+
+// retry calls attempt until it succeeds or must stop: ctx is done, the error is one
+// of the fatal table, or it is the receiver's. A long success starts the back-off anew.
+func (w *Watcher) retry(ctx context.Context, attempt func() error) error {
+	backoff := w.opts.MinBackoff
+	for {
+		began := time.Now()
+		err := attempt()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("stop stream %s: %w", w.opts.Name, errors.Join(context.Cause(ctx), err))
+		}
+		if errors.As(err, new(*emitError)) {
+			return err
+		}
+		var known *Error
+		if errors.As(err, &known) {
+			return known
+		}
+		if fatal := classify(err); fatal != nil {
+			return fatal
+		}
+		if time.Since(began) > w.opts.MaxBackoff {
+			backoff = w.opts.MinBackoff
+		}
+		pause := backoff/2 + rand.N(backoff/2+1) //nolint:gosec // jitter needs no secrecy.
+		w.log.Warn("change stream broke, opening it again",
+			zap.String("stream", w.opts.Name), zap.Duration("pause", pause), zap.Error(err))
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("stop stream %s: %w", w.opts.Name, context.Cause(ctx))
+		case <-timer.C:
+		}
+		backoff = min(backoff*2, w.opts.MaxBackoff)
+	}
+}
