@@ -1,0 +1,88 @@
+package lookup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// codeUnauthorized is MongoDB's error code for a missing permission.
+const codeUnauthorized = 13
+
+// closeTimeout bounds the clean-up of a cursor that was left early.
+const closeTimeout = time.Second
+
+// query is one find on one collection, for up to maxIn values. A first batch of
+// one more than that mostly needs no second one.
+type query struct {
+	operation string // for errors: "read history"
+	coll      *mongo.Collection
+	filter    bson.D
+	fields    []string
+	without   string // for errors: the setting that does without this query
+}
+
+// each hands over each document as raw BSON, valid during the call.
+func (q *query) each(ctx context.Context, take func(bson.Raw)) error {
+	projection := make(bson.D, 0, len(q.fields))
+	for _, f := range q.fields {
+		projection = append(projection, bson.E{Key: f, Value: 1})
+	}
+	cur, err := q.coll.Find(ctx, q.filter, options.Find().
+		SetProjection(projection).
+		SetBatchSize(maxIn+1).
+		SetComment("fhir-cdc/lookup"))
+	if err != nil {
+		return q.failed(ctx, err)
+	}
+	for cur.Next(ctx) {
+		take(cur.Current)
+	}
+	err = cur.Err()
+	// The reading context may have ended; the server's cursor is to go all the same.
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	if closeErr := cur.Close(closing); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return q.failed(ctx, err)
+	}
+	return nil
+}
+
+// failed wraps err with what was read where, and what to do if it is a permission.
+func (q *query) failed(ctx context.Context, err error) error {
+	namespace := q.coll.Database().Name() + "." + q.coll.Name()
+	if ctx.Err() != nil {
+		return fmt.Errorf("%s %s: %w", q.operation, namespace, ctx.Err())
+	}
+	err = &serverError{err: err}
+	var server mongo.ServerError
+	if errors.As(err, &server) && server.HasErrorCode(codeUnauthorized) {
+		return fmt.Errorf("%s: the role needs find on %s, or %s: %w", q.operation, namespace, q.without, err)
+	}
+	return fmt.Errorf("%s %s: %w", q.operation, namespace, err)
+}
+
+// serverError shows the code of a MongoDB error and not its message: messages
+// quote the command, and with it ids by the thousand and a session's signature.
+// Errors that come from no server (network, selection) show as they are.
+type serverError struct{ err error }
+
+// Error returns the code and its name, as in "MongoDB error 13 (Unauthorized)".
+func (e *serverError) Error() string {
+	var c mongo.CommandError
+	if !errors.As(e.err, &c) || c.Code == 0 {
+		return e.err.Error()
+	}
+	return fmt.Sprintf("MongoDB error %d (%s)", c.Code, c.Name)
+}
+
+// Unwrap keeps the error's code and labels within reach of errors.As.
+func (e *serverError) Unwrap() error { return e.err }
