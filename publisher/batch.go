@@ -1,0 +1,15 @@
+package publisher
+
+import (
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+)
+
+// Batch is the unit of publishing: the events of consecutive changes of one
+// stream, what could not be made an event, and the position after the last of
+// these changes. It never ends inside the events of one change.
+type Batch struct {
+	Events   []mapper.Event
+	Failures []mapper.Failure
+	Position resumetoken.Position
+}

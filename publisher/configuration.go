@@ -1,0 +1,30 @@
+package publisher
+
+import (
+	"errors"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// ConfigurationError says that the brokers answer but refuse, or that a topic is
+// missing or unfit: trying again does not help, an operator has to act.
+type ConfigurationError struct{ Err error }
+
+func (e *ConfigurationError) Error() string { return e.Err.Error() }
+
+func (e *ConfigurationError) Unwrap() error { return e.Err }
+
+// unfit marks the fault of a topic that is missing or not as it has to be.
+type unfit struct{ fault string }
+
+func (e *unfit) Error() string { return e.fault }
+
+// sorted makes a *ConfigurationError of what trying again does not mend and leaves
+// everything else (brokers out of reach, elections) as it is.
+func sorted(err error) error {
+	var broker *kerr.Error
+	if errors.As(err, new(*unfit)) || (errors.As(err, &broker) && !broker.Retriable) {
+		return &ConfigurationError{err}
+	}
+	return err
+}

@@ -1,0 +1,209 @@
+package publisher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+const (
+	// reachTimeout is how long CheckTopics tries to reach a broker; the client's
+	// own patience is shorter, so that its error has the cause.
+	reachTimeout  = 10 * time.Second
+	clientRetries = 6 * time.Second
+)
+
+// Requirements say which topics there must be, and what they are to be like if
+// they are made here.
+type Requirements struct {
+	// Events are the topics of the events.
+	Events []string
+	// Positions is the position topic; empty where positions are kept elsewhere.
+	Positions string
+	// DeadLetters is the dead-letter topic; empty where there is none.
+	DeadLetters string
+	// Create has missing topics made. Without it they are an error.
+	Create bool
+	// Partitions are for event and dead-letter topics that are made here,
+	// PositionPartitions for the position topic.
+	Partitions, PositionPartitions int
+	// ReplicationFactor is for topics that are made here; -1 leaves it to the
+	// brokers.
+	ReplicationFactor int
+}
+
+// Report is what CheckTopics has found.
+type Report struct {
+	// MaxMessageBytes is each topic's limit, for Options.TopicMaxBytes. A topic
+	// whose configuration may not be read is not in it.
+	MaxMessageBytes map[string]int
+	// Partitions is each topic's number of partitions.
+	Partitions map[string]int
+	// Created are the topics that were made, in the order of Requirements.
+	Created []string
+	// Warnings are for the operator; the daemon can work.
+	Warnings []string
+}
+
+// CheckTopics reaches the brokers and makes sure that the topics are there and
+// fit: all that is missing or unfit is in one *ConfigurationError. It gives up
+// after about ten seconds without an answer; trying again may help then.
+func CheckTopics(ctx context.Context, client []kgo.Opt, req Requirements) (Report, error) {
+	cl, err := kgo.NewClient(append(append([]kgo.Opt{}, client...), kgo.RetryTimeout(clientRetries))...)
+	if err != nil {
+		return Report{}, fmt.Errorf("configure kafka client: %w", err)
+	}
+	defer cl.Close()
+	c := topicCheck{
+		client: cl,
+		admin:  kadm.NewClient(cl),
+		req:    req,
+		report: Report{MaxMessageBytes: make(map[string]int), Partitions: make(map[string]int)},
+	}
+	if err := c.run(ctx); err != nil {
+		return Report{}, sorted(fmt.Errorf("check topics: %w", err))
+	}
+	return c.report, nil
+}
+
+type topicCheck struct {
+	client *kgo.Client
+	admin  *kadm.Client
+	req    Requirements
+	report Report
+}
+
+func (c *topicCheck) run(ctx context.Context) error {
+	names := c.names()
+	missing, err := c.list(ctx, names)
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		if !c.req.Create {
+			return c.missingError(missing)
+		}
+		if err := c.create(ctx, missing); err != nil {
+			return err
+		}
+		if err := c.awaitTopics(ctx, missing); err != nil {
+			return err
+		}
+	}
+	return c.describe(ctx, names)
+}
+
+// names are all topics once: events of several kinds may share one.
+func (c *topicCheck) names() []string {
+	var names []string
+	for _, name := range append(slices.Clone(c.req.Events), c.req.Positions, c.req.DeadLetters) {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// list finds out which topics are there, and notes their partitions.
+func (c *topicCheck) list(ctx context.Context, names []string) (missing []string, err error) {
+	limited, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	req := kmsg.NewPtrMetadataRequest()
+	for _, name := range names {
+		topic := kmsg.NewMetadataRequestTopic()
+		topic.Topic = kmsg.StringPtr(name)
+		req.Topics = append(req.Topics, topic)
+	}
+	resp, err := req.RequestWith(limited, c.client)
+	if err != nil {
+		return nil, c.unreachable(ctx, err)
+	}
+	var faults []error
+	for _, topic := range resp.Topics {
+		if topic.Topic == nil {
+			continue
+		}
+		name := *topic.Topic
+		switch err := kerr.ErrorForCode(topic.ErrorCode); {
+		case err == nil:
+			c.report.Partitions[name] = len(topic.Partitions)
+		case errors.Is(err, kerr.UnknownTopicOrPartition):
+			missing = append(missing, name)
+		case errors.Is(err, kerr.TopicAuthorizationFailed):
+			faults = append(faults, fmt.Errorf("topic %s: the user may not see it and needs Describe and Write on it: %w", name, err))
+		default:
+			faults = append(faults, fmt.Errorf("topic %s: %w", name, err))
+		}
+	}
+	return missing, errors.Join(faults...)
+}
+
+// unreachable says which brokers did not answer, and why if that is known.
+func (c *topicCheck) unreachable(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	brokers, _ := c.client.OptValue(kgo.SeedBrokers).([]string)
+	at := strings.Join(brokers, ", ")
+	switch {
+	case errors.Is(err, kerr.SaslAuthenticationFailed):
+		return fmt.Errorf("the brokers at %s refuse the login: %w", at, err)
+	case errors.Is(err, kerr.UnsupportedSaslMechanism):
+		return fmt.Errorf("the brokers at %s do not know the SASL mechanism: %w", at, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no broker at %s answers within %s: %w", at, reachTimeout, err)
+	}
+	return fmt.Errorf("no broker at %s can be reached: %w", at, err)
+}
+
+// describe reads the topics' limits and makes sure that positions are kept.
+func (c *topicCheck) describe(ctx context.Context, names []string) error {
+	configs, err := c.admin.DescribeTopicConfigs(ctx, names...)
+	if err != nil {
+		return fmt.Errorf("describe topics: %w", err)
+	}
+	var faults []error
+	for _, name := range names {
+		topic, err := configs.On(name, nil)
+		if err == nil {
+			err = topic.Err
+		}
+		if err != nil {
+			c.report.Warnings = append(c.report.Warnings, fmt.Sprintf(
+				"the configuration of topic %s cannot be read (%v): its limit is taken to be kafka.max_record_bytes; the user needs DescribeConfigs on it", name, err))
+			continue
+		}
+		for _, config := range topic.Configs {
+			switch config.Key {
+			case "max.message.bytes":
+				if limit, err := strconv.Atoi(config.MaybeValue()); err == nil {
+					c.report.MaxMessageBytes[name] = limit
+				}
+			case "cleanup.policy":
+				if name == c.req.Positions {
+					faults = append(faults, checkPolicy(name, config.MaybeValue()))
+				}
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// checkPolicy refuses a position topic that would forget: a deleted position
+// makes the stream start anew and skip changes.
+func checkPolicy(topic, policy string) error {
+	policies := strings.Split(policy, ",")
+	if slices.Contains(policies, "compact") && !slices.Contains(policies, "delete") {
+		return nil
+	}
+	return &unfit{fmt.Sprintf("position topic %s has cleanup.policy=%s, with which positions get lost: set cleanup.policy=compact", topic, policy)}
+}

@@ -1,0 +1,225 @@
+package resumetoken
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// File keeps the positions of one process's streams in one JSON file. While any
+// of them is acquired, a lock on the file's sibling "<path>.lock" keeps every
+// other process out; the lock goes with the process, however it ends. The file
+// is replaced as a whole and synced with each Save, so a crash leaves the
+// positions from before or after it, nothing in between.
+//
+// The directory must exist and be writable, and must be on a file system where
+// locks work across processes (a network share may not be).
+type File struct {
+	path   string
+	writer string
+
+	mu        sync.Mutex
+	lock      *os.File
+	positions map[string]json.RawMessage
+	// owners counts how often each stream has been acquired here; a store whose
+	// count is no longer the current one has been replaced.
+	owners map[string]int
+	held   int
+}
+
+// fileForm is what the file holds: one position, as Encode gives it, per stream.
+type fileForm struct {
+	Version   int                        `json:"v"`
+	Positions map[string]json.RawMessage `json:"positions"`
+}
+
+// NewFile is a file of positions at path; writer names this process in it.
+// Nothing is opened before the first stream is acquired.
+func NewFile(path, writer string) *File {
+	return &File{path: path, writer: writer, owners: make(map[string]int)}
+}
+
+// Stream is the store of one stream's position in the file. Acquire returns an
+// error that is ErrFenced if another process uses the file; the other way round
+// no process can take the file away from this one.
+func (f *File) Stream(name string) Store {
+	return &fileStore{file: f, stream: name}
+}
+
+type fileStore struct {
+	file   *File
+	stream string
+	// epoch is the count in File.owners that Acquire has given this store, 0
+	// before it.
+	epoch int
+	last  bson.Timestamp
+}
+
+// Acquire implements Store.
+func (s *fileStore) Acquire(context.Context) (Position, error) {
+	f := s.file
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s.epoch == 0 {
+		if err := f.open(); err != nil {
+			return Position{}, err
+		}
+		f.held++
+	}
+	f.owners[s.stream]++
+	s.epoch = f.owners[s.stream]
+	data, ok := f.positions[s.stream]
+	if !ok {
+		s.last = bson.Timestamp{}
+		return Position{}, ErrNone
+	}
+	p, err := Decode(data)
+	if err != nil {
+		return Position{}, fmt.Errorf("read position file %s: stream %q: %w", f.path, s.stream, err)
+	}
+	s.last = p.ClusterTime
+	return p, nil
+}
+
+// Save implements Store.
+func (s *fileStore) Save(_ context.Context, p Position) error {
+	f := s.file
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case s.epoch == 0:
+		return fmt.Errorf("save position of stream %q: %w", s.stream, errNotAcquired)
+	case s.epoch != f.owners[s.stream]:
+		return fmt.Errorf("save position of stream %q: %w", s.stream, ErrFenced)
+	}
+	if err := checkForward(s.last, p.ClusterTime); err != nil {
+		return fmt.Errorf("save position of stream %q: %w", s.stream, err)
+	}
+	data, err := Encode(p, f.writer)
+	if err != nil {
+		return err
+	}
+	before, had := f.positions[s.stream]
+	f.positions[s.stream] = data
+	if err := f.write(); err != nil {
+		// A Save of another stream writes all positions: it must not store what
+		// this one reports as failed.
+		if had {
+			f.positions[s.stream] = before
+		} else {
+			delete(f.positions, s.stream)
+		}
+		return fmt.Errorf("write position file: %w", err)
+	}
+	s.last = p.ClusterTime
+	return nil
+}
+
+// Close implements Store. The lock is given up with the file's last store.
+func (s *fileStore) Close(context.Context) error {
+	f := s.file
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s.epoch == 0 {
+		return nil
+	}
+	s.epoch = 0
+	f.held--
+	if f.held > 0 {
+		return nil
+	}
+	err := f.lock.Close()
+	f.lock = nil
+	if err != nil {
+		return fmt.Errorf("close position file's lock: %w", err)
+	}
+	return nil
+}
+
+// open takes the lock and reads the file, if that has not been done.
+func (f *File) open() error {
+	if f.lock != nil {
+		return nil
+	}
+	lock, err := os.OpenFile(f.path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("open position file's lock: %w", err)
+	}
+	if err := lockFile(lock); err != nil {
+		return errors.Join(fmt.Errorf("lock position file %s: %w", f.path, err), lock.Close())
+	}
+	positions, err := readPositions(f.path)
+	if err != nil {
+		return errors.Join(fmt.Errorf("read position file: %w", err), lock.Close())
+	}
+	f.lock, f.positions = lock, positions
+	return nil
+}
+
+// readPositions reads the file. One that is not there has no positions; one that
+// cannot be understood is an error, since taking it for empty would skip changes.
+func readPositions(path string) (map[string]json.RawMessage, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return make(map[string]json.RawMessage), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var form fileForm
+	if err := json.Unmarshal(data, &form); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if err := checkVersion(form.Version); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if form.Positions == nil {
+		form.Positions = make(map[string]json.RawMessage)
+	}
+	return form.Positions, nil
+}
+
+// write replaces the file: a new one is written and synced, takes the old one's
+// name, and the directory is synced so that the name survives a power cut too.
+func (f *File) write() error {
+	data, err := json.MarshalIndent(fileForm{Version: codecVersion, Positions: f.positions}, "", "  ")
+	if err != nil {
+		return err
+	}
+	// The lock is held, so no other process writes to this name.
+	next := f.path + ".tmp"
+	if err := writeSynced(next, append(data, '\n')); err != nil {
+		return err
+	}
+	if err := os.Rename(next, f.path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(f.path))
+}
+
+func writeSynced(path string, data []byte) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

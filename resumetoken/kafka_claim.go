@@ -1,0 +1,177 @@
+package resumetoken
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// claimPoll is the pause between two looks at who claims the stream.
+const claimPoll = 200 * time.Millisecond
+
+// Claim says who has acquired a stream.
+type Claim struct {
+	// Instance names the process, as its configuration does.
+	Instance string `json:"instance"`
+	// Nonce is different for every Acquire, so that a process knows its own.
+	Nonce string `json:"nonce"`
+	// StartedAt is the process's clock when it acquired, for people.
+	StartedAt time.Time `json:"startedAt"`
+}
+
+func claimKey(stream string) string { return stream + "#owner" }
+
+func (c Claim) encode() ([]byte, error) {
+	value, err := json.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("encode claim: %w", err)
+	}
+	return value, nil
+}
+
+func decodeClaim(value []byte) (Claim, error) {
+	var c Claim
+	if err := json.Unmarshal(value, &c); err != nil {
+		return Claim{}, fmt.Errorf("decode claim of %d bytes: %w", len(value), err)
+	}
+	return c, nil
+}
+
+// Owner reads who acquired the stream last, without acquiring it; ErrNone if
+// nobody ever has.
+func (k *Kafka) Owner(ctx context.Context) (Claim, error) {
+	claim, err := k.claimSince(ctx, 0)
+	if err != nil {
+		return Claim{}, fmt.Errorf("read owner of stream %q: %w", k.opts.Stream, err)
+	}
+	return claim, nil
+}
+
+// claimSince reads the newest committed claim at or after an offset of the
+// stream's partition. It does not wait for open transactions: one of this
+// stream's own would be ended before anybody else could claim it.
+func (k *Kafka) claimSince(ctx context.Context, offset int64) (Claim, error) {
+	var claim Claim
+	err := k.withTopic(ctx, func(topic *topicLog, partition int32) error {
+		start, err := topic.start(ctx, partition)
+		if err != nil {
+			return err
+		}
+		end, err := topic.committed(ctx, partition)
+		if err != nil {
+			return err
+		}
+		key := claimKey(k.opts.Stream)
+		record, err := topic.lastBefore(ctx, partition, max(start, offset), end, key)
+		if err != nil {
+			return err
+		}
+		if len(record.Value) == 0 {
+			return ErrNone
+		}
+		claim, err = decodeClaim(record.Value)
+		return err
+	})
+	return claim, err
+}
+
+// withTopic calls fn with the position topic and the stream's partition of it,
+// through the client that there is or one for the occasion.
+func (k *Kafka) withTopic(ctx context.Context, fn func(*topicLog, int32) error) error {
+	client := k.client
+	if client == nil {
+		var err error
+		if client, err = kgo.NewClient(k.opts.ClientOptions...); err != nil {
+			return fmt.Errorf("configure kafka client: %w", err)
+		}
+		defer client.Close()
+	}
+	topic, err := describeTopic(ctx, client, k.opts.Topic)
+	if err != nil {
+		return err
+	}
+	partition := k.partition
+	if k.client == nil {
+		partition = PartitionOf(k.opts.Stream, topic.partitions())
+	}
+	return fn(topic, partition)
+}
+
+// hangLimit is how long any transaction in the position topic may stay open:
+// all installations that share the topic are taken to have the same timeout.
+func (k *Kafka) hangLimit() time.Duration { return k.opts.TransactionTimeout + k.hangMargin }
+
+// readPosition reads the last committed position of the stream. This process's
+// claim is the newest record that matters: behind it nobody else can commit.
+func (k *Kafka) readPosition(ctx context.Context, topic *topicLog) (Position, error) {
+	if err := topic.waitStable(ctx, k.partition, k.offset+1, k.hangLimit()); err != nil {
+		return Position{}, err
+	}
+	start, err := topic.start(ctx, k.partition)
+	if err != nil {
+		return Position{}, err
+	}
+	record, err := topic.lastBefore(ctx, k.partition, start, k.offset, k.opts.Stream)
+	switch {
+	case errors.Is(err, ErrNone):
+		return k.readElsewhere(ctx, topic)
+	case err != nil:
+		return Position{}, err
+	case len(record.Value) == 0:
+		return Position{}, ErrNone // deleted, so that the stream starts anew
+	}
+	return Decode(record.Value)
+}
+
+// readElsewhere looks for the stream's position in the other partitions. It is
+// there if the topic has been given more partitions since, and to miss it would
+// be to start the stream anew and skip changes.
+func (k *Kafka) readElsewhere(ctx context.Context, topic *topicLog) (Position, error) {
+	var found Position
+	for partition := range int32(topic.partitions()) { //nolint:gosec // the number of a topic's partitions is an int32
+		if partition == k.partition {
+			continue
+		}
+		start, end, err := topic.stable(ctx, partition, k.hangLimit())
+		if err != nil {
+			return Position{}, err
+		}
+		record, err := topic.lastBefore(ctx, partition, start, end, k.opts.Stream)
+		if errors.Is(err, ErrNone) {
+			continue
+		}
+		if err != nil {
+			return Position{}, err
+		}
+		if len(record.Value) == 0 {
+			continue
+		}
+		p, err := Decode(record.Value)
+		if err != nil {
+			return Position{}, err
+		}
+		if found.IsZero() || p.ClusterTime.After(found.ClusterTime) {
+			found = p
+		}
+	}
+	if found.IsZero() {
+		return Position{}, ErrNone
+	}
+	return found, nil
+}
+
+// pause waits, or returns the context's error.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

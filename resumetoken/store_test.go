@@ -1,0 +1,167 @@
+package resumetoken
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// home makes stores of one kind that share what they keep; each store acts for
+// another process.
+type home func(t *testing.T, stream, instance string) Store
+
+func position(t testing.TB, stream string, clusterTime uint32) Position {
+	t.Helper()
+	return Position{
+		Stream:      stream,
+		Token:       token(t, fmt.Sprintf("82%08X00000001", clusterTime)),
+		ClusterTime: bson.Timestamp{T: clusterTime, I: 1},
+		WallTime:    time.Unix(int64(clusterTime), 5e6).UTC(),
+		Fingerprint: "pipeline-1",
+	}
+}
+
+func mustAcquire(t *testing.T, s Store) Position {
+	t.Helper()
+	p, err := s.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func mustBeNew(t *testing.T, s Store) {
+	t.Helper()
+	if p, err := s.Acquire(t.Context()); !errors.Is(err, ErrNone) {
+		t.Fatalf("Acquire of a new stream: %v, %v; want ErrNone", p, err)
+	}
+}
+
+func mustSave(t *testing.T, s Store, p Position) {
+	t.Helper()
+	if err := s.Save(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func closeStore(t *testing.T, s Store) {
+	t.Helper()
+	if err := s.Close(context.WithoutCancel(t.Context())); err != nil {
+		t.Error(err)
+	}
+}
+
+// contract is what every store promises. Each part uses streams of its own, so
+// that all can share one home.
+func contract(t *testing.T, open home) {
+	t.Run("a new stream has no position", func(t *testing.T) {
+		s := open(t, "new", "one")
+		mustBeNew(t, s)
+		mustBeNew(t, s)
+	})
+	t.Run("the last saved position is acquired", func(t *testing.T) {
+		s := open(t, "last", "one")
+		mustBeNew(t, s)
+		mustSave(t, s, position(t, "last", 1000))
+		mustSave(t, s, position(t, "last", 2000))
+		want := position(t, "last", 2000)
+		if diff := cmp.Diff(want, mustAcquire(t, s)); diff != "" {
+			t.Error("the same process:", diff)
+		}
+		closeStore(t, s)
+		if diff := cmp.Diff(want, mustAcquire(t, open(t, "last", "two"))); diff != "" {
+			t.Error("the next process:", diff)
+		}
+	})
+	t.Run("streams do not see each other", func(t *testing.T) {
+		a, b := open(t, "stream-a", "one"), open(t, "stream-b", "one")
+		mustBeNew(t, a)
+		mustBeNew(t, b)
+		mustSave(t, a, position(t, "stream-a", 1000))
+		mustSave(t, b, position(t, "stream-b", 2000))
+		if got := mustAcquire(t, a); got.ClusterTime.T != 1000 {
+			t.Errorf("stream-a is at %v", got.ClusterTime)
+		}
+		if got := mustAcquire(t, b); got.ClusterTime.T != 2000 {
+			t.Errorf("stream-b is at %v", got.ClusterTime)
+		}
+	})
+	t.Run("a position never goes backwards", func(t *testing.T) {
+		s := open(t, "backwards", "one")
+		mustBeNew(t, s)
+		mustSave(t, s, position(t, "backwards", 2000))
+		if err := s.Save(t.Context(), position(t, "backwards", 1999)); !errors.Is(err, ErrBackwards) {
+			t.Errorf("Save of an earlier position: %v; want ErrBackwards", err)
+		}
+		same := position(t, "backwards", 2000)
+		same.Fingerprint = "pipeline-2"
+		mustSave(t, s, same)
+		if got := mustAcquire(t, s); got.Fingerprint != "pipeline-2" {
+			t.Errorf("the position of the same time was not stored: %+v", got)
+		}
+		if err := s.Save(t.Context(), position(t, "backwards", 1)); !errors.Is(err, ErrBackwards) {
+			t.Errorf("Save of an earlier position after Acquire: %v; want ErrBackwards", err)
+		}
+	})
+	t.Run("nothing is saved before Acquire and after Close", func(t *testing.T) {
+		s := open(t, "unowned", "one")
+		if err := s.Save(t.Context(), position(t, "unowned", 1000)); !errors.Is(err, errNotAcquired) {
+			t.Errorf("Save before Acquire: %v", err)
+		}
+		mustBeNew(t, s)
+		closeStore(t, s)
+		closeStore(t, s)
+		if err := s.Save(t.Context(), position(t, "unowned", 1000)); !errors.Is(err, errNotAcquired) {
+			t.Errorf("Save after Close: %v", err)
+		}
+		mustBeNew(t, s)
+	})
+	t.Run("a position without a token is refused", func(t *testing.T) {
+		s := open(t, "empty", "one")
+		mustBeNew(t, s)
+		if err := s.Save(t.Context(), Position{Stream: "empty"}); err == nil {
+			t.Error("it was saved")
+		}
+		mustBeNew(t, s)
+	})
+	t.Run("a second owner shuts out the first", func(t *testing.T) {
+		first, second := open(t, "owned", "one"), open(t, "owned", "two")
+		mustBeNew(t, first)
+		mustSave(t, first, position(t, "owned", 1000))
+		if got := mustAcquire(t, second); got.ClusterTime.T != 1000 {
+			t.Errorf("the second owner starts at %v", got.ClusterTime)
+		}
+		if err := first.Save(t.Context(), position(t, "owned", 3000)); !errors.Is(err, ErrFenced) {
+			t.Errorf("Save by the first owner: %v; want ErrFenced", err)
+		}
+		mustSave(t, second, position(t, "owned", 2000))
+		if got := mustAcquire(t, second); got.ClusterTime.T != 2000 {
+			t.Errorf("the position is %v", got.ClusterTime)
+		}
+	})
+	t.Run("an owner can come back", func(t *testing.T) {
+		first, second := open(t, "back", "one"), open(t, "back", "two")
+		mustBeNew(t, first)
+		mustBeNew(t, second)
+		mustBeNew(t, first)
+		mustSave(t, first, position(t, "back", 1000))
+		if err := second.Save(t.Context(), position(t, "back", 2000)); !errors.Is(err, ErrFenced) {
+			t.Errorf("Save by the one in between: %v; want ErrFenced", err)
+		}
+	})
+}
+
+func TestFileContract(t *testing.T) {
+	file := NewFile(filepath.Join(t.TempDir(), "positions.json"), "test")
+	contract(t, func(t *testing.T, stream, _ string) Store {
+		s := file.Stream(stream)
+		t.Cleanup(func() { closeStore(t, s) })
+		return s
+	})
+}
