@@ -1,0 +1,72 @@
+package config
+
+import "time"
+
+// Default returns the configuration that config.yaml spells out. All event kinds
+// are on. It lacks what has no sensible default, the MongoDB URI and the brokers,
+// so it does not validate.
+func Default() *Config {
+	return &Config{
+		Name:            "fhir-cdc",
+		Delivery:        ExactlyOnce,
+		Sink:            SinkKafka,
+		Start:           StartNow,
+		ShutdownTimeout: 20 * time.Second,
+		MongoDB: MongoDB{
+			Port:     27017,
+			Database: "fhir",
+			// As fast as the server's 16 MB batches and a third of the memory.
+			BatchSize:   1000,
+			MaxAwait:    time.Second,
+			AccessLogs:  Collection{Collection: "access-logs"},
+			AuditEvents: Collection{Collection: "AuditEvent_4_0_0"},
+		},
+		Kafka: Kafka{
+			Brokers:            []string{},
+			Compression:        CompressionLZ4,
+			TransactionTimeout: 30 * time.Second,
+			// What a broker takes unless it is told otherwise (since Kafka 2.5 a
+			// little more: 1048588).
+			MaxRecordBytes: 1000012,
+			SASL:           SASL{Mechanism: SASLAWS},
+		},
+		Events: Events{
+			Change: ChangeEvents{
+				Enabled:   true,
+				Topic:     "business.events",
+				Resources: []string{"Consent", "ExportStatus"},
+				OnFailure: DeadLetter,
+			},
+			Export: KindEvents{
+				Enabled: true, Topic: "fhir.bulk_export.events", OnFailure: DeadLetter,
+			},
+			AccessedEverything: KindEvents{
+				Enabled: true, Topic: "fhir.operation.usage.events", OnFailure: DeadLetter,
+			},
+		},
+		Facts: Facts{
+			RequestID:                true,
+			Wait:                     time.Second,
+			PersonCache:              10_000,
+			AccessedEverythingWindow: time.Minute,
+			SeenRequests:             100_000,
+		},
+		Topics: Topics{
+			Partitions:         6,
+			ReplicationFactor:  -1,
+			Positions:          "fhir-cdc.positions",
+			PositionPartitions: 8,
+			DeadLetters:        "fhir-cdc.dead-letters",
+		},
+		Checkpoint: Checkpoint{
+			Store:        StoreKafka,
+			Interval:     time.Second,
+			IdleInterval: 30 * time.Second,
+			MongoDB:      CheckpointMongoDB{Database: "fhir-cdc", Collection: "positions"},
+			File:         CheckpointFile{Path: "./fhir-cdc.positions.json"},
+		},
+		Batch: Batch{MaxRecords: 10_000, MaxBytes: 8 << 20},
+		Retry: Retry{MinBackoff: 100 * time.Millisecond, MaxBackoff: 30 * time.Second},
+		Log:   Log{Level: LogInfo, Format: LogJSON},
+	}
+}

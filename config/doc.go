@@ -1,0 +1,15 @@
+// Package config turns a file, the environment and flags into one typed,
+// validated Config.
+//
+// A value comes from the strongest source that names it: flags, then FHIR_CDC_*
+// variables, then the FHIR server's own variables (so that a deployment of the
+// server can be reused as it is), then the file, then the defaults. Unknown keys
+// and unknown FHIR_CDC_* variables are faults, and all faults are reported at
+// once, each with the place that it comes from.
+//
+// Secrets have a type of their own that never prints; see Secret.
+//
+// Imports: viper and yaml for reading, the MongoDB driver's connection string
+// parser for checking. Only cmd imports config; every other package takes what
+// it needs through its own constructor.
+package config

@@ -1,0 +1,174 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const (
+	// configVariable names the configuration file.
+	configVariable = envPrefix + "CONFIG"
+	// fileSuffix makes of a variable one that names a file with the value.
+	fileSuffix = "_FILE"
+)
+
+// environ is the environment without empty variables: compose files and charts
+// write VARIABLE="" for what is not set, and the FHIR server takes it so too.
+type environ map[string]string
+
+func newEnviron(list []string) environ {
+	env := make(environ, len(list))
+	for _, e := range list {
+		if name, value, found := strings.Cut(e, "="); found {
+			env[name] = value
+		}
+	}
+	maps.DeleteFunc(env, func(_, value string) bool { return value == "" })
+	return env
+}
+
+// readServer reads the FHIR server's own variables.
+func readServer(env environ) ([]setting, []Fault) {
+	var settings []setting
+	var faults []Fault
+	for _, s := range specs() {
+		t := typeOf(s)
+		for _, name := range s.server {
+			value, from, fault := env.lookup(s, name, rankServer)
+			if fault != nil {
+				faults = append(faults, *fault)
+			}
+			if value == "" || fault != nil {
+				continue
+			}
+			if t.Kind() == reflect.Bool {
+				settings = append(settings, setting{s.key, serverBool(value), from})
+				continue
+			}
+			if isURI(s) {
+				value = escapeURI(value)
+			}
+			parsed, wrong := parse(t, value)
+			if wrong != "" {
+				faults = append(faults, Fault{s.key, from.text, wrong})
+				continue
+			}
+			settings = append(settings, setting{s.key, parsed, from})
+		}
+	}
+	return settings, faults
+}
+
+// readOwn reads the FHIR_CDC_ variables.
+func readOwn(env environ) ([]setting, []Fault) {
+	var settings []setting
+	var faults []Fault
+	known := []string{configVariable}
+	for _, s := range specs() {
+		if s.section() {
+			continue
+		}
+		known = append(known, s.env())
+		if s.fromFile {
+			known = append(known, s.env()+fileSuffix)
+		}
+		value, from, fault := env.lookup(s, s.env(), rankOwn)
+		if fault != nil {
+			faults = append(faults, *fault)
+		}
+		if value == "" || fault != nil {
+			continue
+		}
+		parsed, wrong := parse(typeOf(s), value)
+		if wrong != "" {
+			faults = append(faults, Fault{s.key, from.text, wrong})
+			continue
+		}
+		settings = append(settings, setting{s.key, parsed, from})
+	}
+	return settings, append(faults, unknownVariables(env, known)...)
+}
+
+// lookup returns the value of a variable, or of the file that its _FILE sibling
+// names; "" if neither is set.
+func (env environ) lookup(s spec, name string, r rank) (string, source, *Fault) {
+	value, path := env[name], ""
+	if s.fromFile {
+		path = env[name+fileSuffix]
+	}
+	if value != "" && path != "" {
+		return "", source{}, &Fault{s.key, name + " and " + name + fileSuffix, "are both set; unset one of them"}
+	}
+	if path == "" {
+		if isServiceLink(name, value) {
+			return "", source{}, nil
+		}
+		return value, source{r, name}, nil
+	}
+	from := source{r, name + fileSuffix}
+	data, err := readLimited(path)
+	if err != nil {
+		return "", source{}, &Fault{s.key, from.text, "cannot be read: " + err.Error()}
+	}
+	// Editors and echo end a file with a newline that is not part of the secret.
+	value = strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+	if value == "" {
+		return "", source{}, &Fault{s.key, from.text, "names an empty file"}
+	}
+	return value, from, nil
+}
+
+// unknownVariables reports FHIR_CDC_ variables that set nothing: a misspelt one
+// would otherwise be ignored in silence.
+func unknownVariables(env environ, known []string) []Fault {
+	var faults []Fault
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if !strings.HasPrefix(name, envPrefix) || slices.Contains(known, name) || foreign(name, env[name]) {
+			continue
+		}
+		faults = append(faults, Fault{Source: name, Message: fmt.Sprintf(
+			"is not a variable of fhir-cdc; did you mean %s?", nearestVariable(name, known))})
+	}
+	return faults
+}
+
+// nearestVariable returns the variable that was probably meant. One of the FHIR
+// server's names with our prefix means the key that it sets.
+func nearestVariable(name string, known []string) string {
+	for _, s := range specs() {
+		if slices.Contains(s.server, strings.TrimPrefix(name, envPrefix)) {
+			return s.env()
+		}
+	}
+	return nearest(name, known)
+}
+
+// foreign tells whether a FHIR_CDC_ variable is none of the daemon's business:
+// those of the project's tests, and those that Kubernetes makes of a Service whose
+// name begins with fhir-cdc.
+func foreign(name, value string) bool {
+	return strings.HasPrefix(name, envPrefix+"TEST_") || name == envPrefix+"CACHE" || isServiceLink(name, value)
+}
+
+// isServiceLink tells whether Kubernetes made the variable of a Service. The
+// FHIR server's MONGO_PORT can be one as well, if a Service is named mongo.
+func isServiceLink(name, value string) bool {
+	if strings.HasSuffix(name, "_PORT") && !strings.HasSuffix(name, "_SERVICE_PORT") {
+		scheme, _, found := strings.Cut(value, "://")
+		return found && slices.Contains([]string{"tcp", "udp", "sctp"}, scheme)
+	}
+	if !strings.Contains(name, "_SERVICE_") && !strings.Contains(name, "_PORT_") {
+		return false
+	}
+	link := regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
+	return link.MatchString(name)
+}
+
+// typeOf is the type of a key's field.
+func typeOf(s spec) reflect.Type { return fieldOf(Default(), s.key).Type() }
+
+func isURI(s spec) bool { return strings.HasSuffix(s.key, ".uri") }

@@ -1,0 +1,48 @@
+package config
+
+import (
+	"flag"
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+const configYAML = "../config.yaml"
+
+// TestConfigYAML holds config.yaml equal to the defaults and to the comments of
+// the table. After a change: go test ./config -run TestConfigYAML -update.
+func TestConfigYAML(t *testing.T) {
+	want, err := Example()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile(configYAML, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(configYAML)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("config.yaml differs from the table of keys; run with -update (-want +got):\n%s", diff)
+	}
+}
+
+// TestConfigYAMLIsDefault reads config.yaml as a user would. What has no default
+// comes from the environment and is taken out again before comparing.
+func TestConfigYAMLIsDefault(t *testing.T) {
+	got, err := Load(LoadOptions{File: configYAML, Environ: []string{"MONGO_URL=mongodb://db:27017", "KAFKA_URLS=k:9092"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.MongoDB.URI, got.Kafka.Brokers = "", []string{}
+	if diff := cmp.Diff(Default(), got, cmpopts.IgnoreUnexported(Config{})); diff != "" {
+		t.Errorf("config.yaml does not hold the defaults (-default +file):\n%s", diff)
+	}
+}
+
+var update = flag.Bool("update", false, "write config.yaml anew")

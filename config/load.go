@@ -1,0 +1,230 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"strings"
+
+	"github.com/spf13/viper"
+)
+
+// LoadOptions says where a configuration is read from.
+type LoadOptions struct {
+	// File is the configuration file; "" means the one that FHIR_CDC_CONFIG
+	// names, and no file if that is not set. No place is searched by itself.
+	File string
+	// Environ is the environment, as from os.Environ. Empty variables count as
+	// not set.
+	Environ []string
+	// Set are assignments key=value, stronger than the environment.
+	Set []string
+	// Flags are values of named flags, stronger than Set.
+	Flags []Flag
+}
+
+// Flag is the value that a named command-line flag gives to a key.
+type Flag struct {
+	// Name is the flag as the user typed it, such as --sink.
+	Name string
+	// Key is the key that it sets, and Value the text.
+	Key, Value string
+}
+
+// rank orders the sources by strength.
+type rank int
+
+const (
+	rankDefault rank = iota
+	rankFile
+	rankServer
+	rankOwn
+	rankFlag
+)
+
+// source says where a value comes from, for faults and for config print.
+type source struct {
+	rank rank
+	text string
+}
+
+// setting is a typed value for a key.
+type setting struct {
+	key   string
+	value any
+	from  source
+}
+
+// maxFile bounds what is read from a configuration or secret file.
+const maxFile = 1 << 20
+
+// Load reads and validates the configuration. Without a file an event kind is on
+// only if its ENABLE_ variable, its FHIR_CDC_ variable or a flag says so; with one,
+// kinds that the file does not mention are on. An error of type *Error holds every
+// fault of every source.
+func Load(opts LoadOptions) (*Config, error) {
+	env := newEnviron(opts.Environ)
+	name := opts.File
+	if name == "" {
+		name = env[configVariable]
+	}
+	if name == "" {
+		return load(opts, nil, nil)
+	}
+	data, err := readLimited(name)
+	if err != nil {
+		return nil, &Error{Faults: []Fault{{Source: name, Message: "cannot be read: " + err.Error()}}}
+	}
+	return load(opts, &name, data)
+}
+
+// load is Load with the file read; file is nil if there is none.
+func load(opts LoadOptions, file *string, data []byte) (*Config, error) {
+	env := newEnviron(opts.Environ)
+	var settings []setting
+	var faults []Fault
+	take := func(s []setting, f []Fault) {
+		settings = append(settings, s...)
+		faults = append(faults, f...)
+	}
+	// From weak to strong.
+	if file != nil {
+		s, f, ok := readYAML(*file, data)
+		take(s, f)
+		if !ok {
+			// Not even YAML: what it meant to set is unknown, so nothing else
+			// can be judged.
+			return nil, asError(faults)
+		}
+	} else {
+		take(kindsOff(), nil)
+	}
+	take(readServer(env))
+	take(readOwn(env))
+	take(readFlags(opts))
+
+	cfg, err := merge(settings)
+	if err != nil {
+		return nil, err
+	}
+	cfg.settle()
+	faults = append(faults, withoutFollowUps(cfg.faults(), faults)...)
+	if len(faults) > 0 {
+		return nil, asError(faults)
+	}
+	return cfg, nil
+}
+
+// merge puts the settings over the defaults, later ones over earlier ones. viper
+// keeps the layers and fills the struct; it does not read the environment itself,
+// because it would drop the name of the source, take any text as false and miss
+// unknown variables.
+func merge(settings []setting) (*Config, error) {
+	v := viper.NewWithOptions(viper.KeyDelimiter("."))
+	defaults := Default()
+	for _, s := range specs() {
+		if !s.section() {
+			v.SetDefault(s.key, fieldOf(defaults, s.key).Interface())
+		}
+	}
+	cfg := &Config{sources: make(map[string]source, len(settings))}
+	for _, s := range settings {
+		v.Set(s.key, s.value)
+		cfg.sources[s.key] = s.from
+	}
+	if err := v.UnmarshalExact(cfg); err != nil {
+		return nil, fmt.Errorf("merge configuration: %w", err)
+	}
+	return cfg, nil
+}
+
+// kindsOff is what holds without a file: the FHIR server's own variables decide,
+// and there a kind that is not named is off.
+func kindsOff() []setting {
+	var settings []setting
+	for _, key := range kindKeys() {
+		settings = append(settings, setting{key: key, value: false, from: source{rank: rankDefault, text: "no file"}})
+	}
+	return settings
+}
+
+// kindKeys are the keys that switch the event kinds on.
+func kindKeys() []string {
+	return []string{"events.change.enabled", "events.export.enabled", "events.accessed_everything.enabled"}
+}
+
+// readFlags reads key=value assignments and named flags.
+func readFlags(opts LoadOptions) ([]setting, []Fault) {
+	var settings []setting
+	var faults []Fault
+	assign := func(flag, key, value string) {
+		from := source{rank: rankFlag, text: flag}
+		field := fieldOf(Default(), key)
+		if !field.IsValid() || field.Kind() == reflect.Struct {
+			faults = append(faults, Fault{Key: key, Source: flag, Message: unknownKey(key)})
+			return
+		}
+		parsed, wrong := parse(field.Type(), value)
+		if wrong != "" {
+			faults = append(faults, Fault{Key: key, Source: flag, Message: wrong})
+			return
+		}
+		settings = append(settings, setting{key: key, value: parsed, from: from})
+	}
+	for _, s := range opts.Set {
+		key, value, found := strings.Cut(s, "=")
+		if !found {
+			faults = append(faults, Fault{Source: "--set", Message: shown(s) + " is not key=value"})
+			continue
+		}
+		assign("--set", strings.TrimSpace(key), value)
+	}
+	for _, f := range opts.Flags {
+		assign(f.Name, f.Key, f.Value)
+	}
+	return settings, faults
+}
+
+func unknownKey(key string) string {
+	var valid []string
+	for _, s := range specs() {
+		if !s.section() {
+			valid = append(valid, s.key)
+		}
+	}
+	return fmt.Sprintf("is not a key; did you mean %s?", nearestKey(key, valid))
+}
+
+// withoutFollowUps leaves out faults of keys that could not be read in the first
+// place: "not set" would only confuse.
+func withoutFollowUps(faults, before []Fault) []Fault {
+	failed := make(map[string]bool, len(before))
+	for _, f := range before {
+		failed[f.Key] = true
+	}
+	var rest []Fault
+	for _, f := range faults {
+		if !failed[f.Key] {
+			rest = append(rest, f)
+		}
+	}
+	return rest
+}
+
+// readLimited reads a file, but not without end: a path may name a device.
+func readLimited(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("is larger than %d bytes", maxFile)
+	}
+	return data, nil
+}

@@ -1,0 +1,179 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Validate returns an *Error with everything that is wrong, or nil. Load has done
+// it already; it is for configurations that are built in code.
+func (c *Config) Validate() error { return asError(c.faults()) }
+
+func (c *Config) faults() []Fault {
+	v := validator{cfg: c}
+	for _, s := range specs() {
+		if s.section() {
+			continue
+		}
+		if wrong := s.wrongWith(fieldOf(c, s.key)); wrong != "" {
+			v.fault(s.key, wrong)
+		}
+	}
+	v.kinds()
+	v.mongoDB()
+	v.kafka()
+	v.topics()
+	v.checkpoint()
+	if c.Retry.MinBackoff > c.Retry.MaxBackoff {
+		v.fault("retry.max_backoff", "is less than retry.min_backoff")
+	}
+	return v.faults
+}
+
+// validator collects faults of keys that depend on each other.
+type validator struct {
+	cfg    *Config
+	faults []Fault
+}
+
+func (v *validator) fault(key, message string) {
+	v.faults = append(v.faults, Fault{Key: key, Source: v.cfg.sources[key].text, Message: message})
+}
+
+func (v *validator) kinds() {
+	e := v.cfg.Events
+	if !e.Change.Enabled && !e.Export.Enabled && !e.AccessedEverything.Enabled {
+		v.faults = append(v.faults, Fault{Key: "events", Message: noKind()})
+	}
+	if len(e.Change.Resources) == 0 && e.Change.Enabled {
+		v.fault("events.change.resources", "names no resource type; name some, or set events.change.enabled: false")
+	}
+	for _, r := range e.Change.Resources {
+		if wrong := checkResource(r); wrong != "" {
+			v.fault("events.change.resources", wrong)
+		}
+	}
+}
+
+// noKind names every way to switch a kind on.
+func noKind() string {
+	var server, own []string
+	for _, s := range specs() {
+		if slices.Contains(kindKeys(), s.key) {
+			server = append(server, s.server...)
+			own = append(own, s.env())
+		}
+	}
+	return fmt.Sprintf("no kind of event is enabled: set at least one of %s to 1 (or one of %s to true), or give a configuration file that enables one",
+		strings.Join(server, ", "), strings.Join(own, ", "))
+}
+
+func (v *validator) mongoDB() {
+	m := &v.cfg.MongoDB
+	if wrong := checkHostname(m.Hostname); wrong != "" {
+		v.fault("mongodb.hostname", wrong)
+	}
+	if m.URI == "" && m.Hostname == "" {
+		v.fault("mongodb.uri", "is not set: set it in the file, by FHIR_CDC_MONGODB_URI, or by the FHIR server's MONGO_URL (or MONGO_HOSTNAME and MONGO_PORT)")
+	}
+	if m.Database == "" {
+		v.fault("mongodb.database", "is empty")
+	}
+	for _, s := range m.credentials() {
+		if *s.password != "" && *s.username == "" {
+			v.fault(s.section+".password", "is set, but "+s.section+".username is not")
+		}
+		switch {
+		case *s.uri != "":
+			v.uri(s.section+".uri", withUser(*s.uri, *s.username, *s.password))
+		case *s.username != "" && s.section != "mongodb":
+			v.fault(s.section+".username", "is set, but "+s.section+".uri is not: credentials go with their own connection string")
+		}
+	}
+	if own := v.cfg.Checkpoint.MongoDB.URI; own != "" {
+		v.uri("checkpoint.mongodb.uri", own)
+	}
+}
+
+func (v *validator) uri(key string, uri Secret) {
+	if wrong := checkURI(uri.Reveal()); wrong != "" {
+		v.fault(key, wrong)
+	}
+}
+
+func (v *validator) kafka() {
+	c := v.cfg
+	if len(c.Kafka.Brokers) == 0 && c.Sink == SinkKafka {
+		v.fault("kafka.brokers", "is not set: set it in the file, by FHIR_CDC_KAFKA_BROKERS, or by the FHIR server's KAFKA_URLS (or try out without Kafka: sink: stdout)")
+	}
+	for _, b := range c.Kafka.Brokers {
+		if wrong := checkBroker(b); wrong != "" {
+			v.fault("kafka.brokers", wrong)
+		}
+	}
+	v.tls(c.Kafka.TLS)
+	v.sasl(c.Kafka.SASL)
+}
+
+func (v *validator) tls(t TLS) {
+	if (t.CertFile == "") != (t.KeyFile == "") {
+		v.fault("kafka.tls.cert_file", "goes together with kafka.tls.key_file: set both or none")
+	}
+	if !t.Enabled && (t.CAFile != "" || t.CertFile != "" || t.KeyFile != "" || t.ServerName != "") {
+		v.fault("kafka.tls.enabled", "is false, but other kafka.tls keys are set: the connection would not be encrypted")
+	}
+}
+
+func (v *validator) sasl(s SASL) {
+	if !s.Enabled {
+		return
+	}
+	switch s.Mechanism {
+	case SASLPlain, SASLScramSHA256, SASLScramSHA512:
+		if s.Username == "" {
+			v.fault("kafka.sasl.username", "is not set; the mechanism "+string(s.Mechanism)+" needs it")
+		}
+		if s.Password == "" {
+			v.fault("kafka.sasl.password", "is not set; the mechanism "+string(s.Mechanism)+" needs it")
+		}
+	case SASLOAuthBearer:
+		if s.Token == "" {
+			v.fault("kafka.sasl.token", "is not set; the mechanism oauthbearer needs it")
+		}
+	case SASLAWS:
+		// Credentials come from the AWS_* variables when connecting.
+	}
+}
+
+// topics makes sure that positions and dead letters share no topic with anything:
+// compaction of the one would eat the other.
+func (v *validator) topics() {
+	c := v.cfg
+	events := []string{c.Events.Change.Topic, c.Events.Export.Topic, c.Events.AccessedEverything.Topic}
+	if slices.Contains(events, c.Topics.Positions) {
+		v.fault("topics.positions", "is the topic of events too; positions need their own")
+	}
+	if slices.Contains(events, c.Topics.DeadLetters) {
+		v.fault("topics.dead_letters", "is the topic of events too; dead letters need their own")
+	}
+	if c.Topics.Positions == c.Topics.DeadLetters {
+		v.fault("topics.dead_letters", "is the topic of positions too; dead letters need their own")
+	}
+	if c.Topics.ReplicationFactor == 0 {
+		v.fault("topics.replication_factor", "is 0: use -1 for the broker's default, or 1 and more")
+	}
+}
+
+func (v *validator) checkpoint() {
+	c := v.cfg
+	if c.Sink == SinkKafka && c.Delivery == ExactlyOnce && c.Checkpoint.Store != StoreKafka {
+		v.fault("checkpoint.store", "must be kafka for delivery: exactly_once, because position and events are one Kafka transaction; or set delivery: at_least_once")
+	}
+	if c.Checkpoint.Store == StoreFile && c.Checkpoint.File.Path == "" {
+		v.fault("checkpoint.file.path", "is empty")
+	}
+	if c.Checkpoint.Store == StoreMongoDB && c.Checkpoint.MongoDB.Database == "" {
+		v.fault("checkpoint.mongodb.database", "is empty")
+	}
+}

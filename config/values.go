@@ -1,0 +1,116 @@
+package config
+
+import (
+	"errors"
+	"time"
+)
+
+// Delivery is what the daemon promises about each event.
+type Delivery string
+
+// The promises. ExactlyOnce holds for read_committed consumers: events and the
+// position after them are one Kafka transaction. AtLeastOnce may repeat events
+// after a crash, with the same ids.
+const (
+	ExactlyOnce Delivery = "exactly_once"
+	AtLeastOnce Delivery = "at_least_once"
+)
+
+// Sink is where events go.
+type Sink string
+
+// The sinks. SinkStdout prints events as JSON lines and needs no Kafka; Delivery
+// is then without effect.
+const (
+	SinkKafka  Sink = "kafka"
+	SinkStdout Sink = "stdout"
+)
+
+// Compression is the codec of record batches.
+type Compression string
+
+// The codecs, as Kafka names them.
+const (
+	CompressionNone   Compression = "none"
+	CompressionGzip   Compression = "gzip"
+	CompressionSnappy Compression = "snappy"
+	CompressionLZ4    Compression = "lz4"
+	CompressionZstd   Compression = "zstd"
+)
+
+// SASLMechanism is a way to authenticate towards Kafka.
+type SASLMechanism string
+
+// The mechanisms, named as the FHIR server names them; upper case is accepted.
+// SASLAWS is IAM of Amazon MSK.
+const (
+	SASLAWS         SASLMechanism = "aws"
+	SASLPlain       SASLMechanism = "plain"
+	SASLScramSHA256 SASLMechanism = "scram-sha-256"
+	SASLScramSHA512 SASLMechanism = "scram-sha-512"
+	SASLOAuthBearer SASLMechanism = "oauthbearer"
+)
+
+// OnFailure is what happens to an event that cannot be produced.
+type OnFailure string
+
+// The policies. DeadLetter records it in the dead-letter topic (position and
+// reason, no contents) and goes on; Stop ends the daemon before it.
+const (
+	DeadLetter OnFailure = "dead_letter"
+	Stop       OnFailure = "stop"
+)
+
+// CheckpointStore is a home of positions.
+type CheckpointStore string
+
+// The homes. Exactly-once needs StoreKafka.
+const (
+	StoreKafka   CheckpointStore = "kafka"
+	StoreMongoDB CheckpointStore = "mongodb"
+	StoreFile    CheckpointStore = "file"
+)
+
+// LogLevel is the lowest level that is logged.
+type LogLevel string
+
+// The levels, as zap names them.
+const (
+	LogDebug LogLevel = "debug"
+	LogInfo  LogLevel = "info"
+	LogWarn  LogLevel = "warn"
+	LogError LogLevel = "error"
+)
+
+// LogFormat is the form of log lines.
+type LogFormat string
+
+// The forms: one JSON object a line, or text for people.
+const (
+	LogJSON    LogFormat = "json"
+	LogConsole LogFormat = "console"
+)
+
+// Start says where a stream begins that has never had a position: now, oldest
+// (the oldest change that the oplog still has), or a time in RFC 3339 form.
+type Start string
+
+// The starts that are words.
+const (
+	StartNow    Start = "now"
+	StartOldest Start = "oldest"
+)
+
+// Time returns the time that s names, and false for now and oldest. The error
+// says that s is neither a word nor a time; Load has checked that already.
+func (s Start) Time() (time.Time, bool, error) {
+	if s == StartNow || s == StartOldest {
+		return time.Time{}, false, nil
+	}
+	t, err := time.Parse(time.RFC3339, string(s))
+	if err != nil {
+		// Not the parser's words: they speak of layouts.
+		return time.Time{}, false, errors.New(shown(string(s)) + " is neither now, oldest nor a time such as 2026-11-23T10:00:00Z")
+	}
+	return t, true, nil
+}
