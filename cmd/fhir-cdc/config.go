@@ -1,0 +1,114 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fhir-cdc/fhir-cdc/config"
+)
+
+func newConfigCommand(environ []string, stdout io.Writer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Show or check the configuration",
+		Long: `Show or check the configuration that fhir-cdc run would use, from file,
+environment and flags together. Nothing is connected to.`,
+	}
+	group(cmd)
+	cmd.AddCommand(newConfigPrintCommand(environ, stdout), newConfigValidateCommand(environ, stdout))
+	return cmd
+}
+
+func newConfigPrintCommand(environ []string, stdout io.Writer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "print",
+		Short: "Print the configuration that is in effect",
+		Long: `Print the configuration that is in effect, as YAML or JSON, or as a table that
+says where each value comes from. Secrets are redacted.`,
+		Example: `  fhir-cdc config print --config config.yaml
+  fhir-cdc config print --origins
+  fhir-cdc config print --output json --set batch.max_records=500`,
+		Args: cobra.NoArgs,
+	}
+	flags := addConfigFlags(cmd, environ)
+	output := cmd.Flags().StringP("output", "o", "yaml", "form: yaml or json")
+	origins := cmd.Flags().Bool("origins", false, "print a table of keys, values and where they come from")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *output != "yaml" && *output != "json" {
+			return &usageError{fmt.Sprintf("--output %q is neither yaml nor json", *output)}
+		}
+		cfg, err := flags.load(cmd)
+		if err != nil {
+			return err
+		}
+		switch {
+		case *origins && *output == "json":
+			err = writeJSON(stdout, cfg.Origins())
+		case *origins:
+			err = writeOrigins(stdout, cfg)
+		default:
+			err = writeConfig(stdout, cfg, *output)
+		}
+		if err != nil {
+			return fmt.Errorf("print configuration: %w", err)
+		}
+		return nil
+	}
+	return cmd
+}
+
+func newConfigValidateCommand(environ []string, stdout io.Writer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "validate",
+		Short: "Check the configuration and report every fault",
+		Long: `Check the configuration. Prints "valid", or every fault with the place that it
+comes from and what to do (exit code 2).`,
+		Example: `  fhir-cdc config validate --config config.yaml`,
+		Args:    cobra.NoArgs,
+	}
+	flags := addConfigFlags(cmd, environ)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if _, err := flags.load(cmd); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(stdout, "valid"); err != nil {
+			return fmt.Errorf("print result: %w", err)
+		}
+		return nil
+	}
+	return cmd
+}
+
+func writeConfig(w io.Writer, cfg *config.Config, output string) error {
+	encode := cfg.RedactedYAML
+	if output == "json" {
+		encode = cfg.RedactedJSON
+	}
+	text, err := encode()
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(text)
+	return err
+}
+
+func writeOrigins(w io.Writer, cfg *config.Config) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "KEY\tVALUE\tSOURCE")
+	for _, o := range cfg.Origins() {
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", o.Key, o.Value, o.Source)
+	}
+	// The table writes nothing before Flush, so Flush has every write error.
+	return table.Flush()
+}
+
+func writeJSON(w io.Writer, value any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(value)
+}

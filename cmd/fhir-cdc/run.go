@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/lookup"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+)
+
+func newRunCommand(environ []string, stdout, stderr io.Writer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Watch MongoDB and write events until told to stop",
+		Long: `Watch MongoDB and write the event of every committed change until SIGTERM or
+SIGINT. The first signal stops reading, commits what is in flight and ends; a
+second one aborts at once.
+
+Every stream goes on where its stored position says. Without one it begins at
+--start.`,
+		Example: `  # With the FHIR server's own variables
+  fhir-cdc run
+
+  # With a file, and one key changed
+  fhir-cdc run --config config.yaml --set kafka.compression=zstd
+
+  # To see events without Kafka
+  fhir-cdc run --sink stdout --log-format console`,
+		Args: cobra.NoArgs,
+	}
+	flags := addConfigFlags(cmd, environ)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := flags.load(cmd)
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), cfg, stdout, stderr)
+	}
+	return cmd
+}
+
+// run runs the daemon until ctx ends. Events of sink: stdout go to stdout, logs to
+// stderr. It is the wiring, and the order of shutdown: streams end (each stops
+// reading, commits what it has read and closes its publisher), then the clients.
+func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (err error) {
+	log, err := newLogger(cfg.Log, stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Sync() }() // A console cannot be synced and says so.
+	clients := newClusters(cfg.Name)
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
+		defer cancel()
+		if e := clients.close(closing); e != nil && err == nil {
+			err = fmt.Errorf("disconnect from MongoDB: %w", e)
+		}
+	}()
+	log.Info("fhir-cdc starts", zap.String("version", versionInfo().Version), zap.String("name", cfg.Name),
+		zap.String("delivery", string(cfg.Delivery)), zap.String("sink", string(cfg.Sink)),
+		zap.String("mongodb", config.RedactURI(cfg.MongoDB.Main().URI.Reveal())), zap.Strings("brokers", cfg.Kafka.Brokers))
+
+	m := mapper.New(mapperConfig(cfg))
+	sink, err := newSink(cfg, clients, stdout, log)
+	if err != nil {
+		return err
+	}
+	if err := sink.prepare(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // Told to stop while the brokers were out of reach.
+		}
+		return err
+	}
+	facts, err := newFacts(cfg, clients)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, group := range clustersOf(cfg, m.Feeds()) {
+		client, err := clients.client(group.uri)
+		if err != nil {
+			return err
+		}
+		source, history, err := watchers(cfg, client, group, m, log)
+		if err != nil {
+			return err
+		}
+		options, err := streamOptions(cfg, group.stream)
+		if err != nil {
+			return err
+		}
+		stream := daemon.NewStream(options, source, history, m, facts, sink.publisher(group.stream), log)
+		g.Go(func() error { return stream.Run(ctx) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	log.Info("fhir-cdc stopped; everything read is published")
+	return nil
+}
+
+const disconnectTimeout = 5 * time.Second
+
+func streamOptions(cfg *config.Config, name string) (daemon.Options, error) {
+	at, _, err := cfg.Start.Time()
+	if err != nil {
+		return daemon.Options{}, fmt.Errorf("start: %w", err)
+	}
+	stop := map[mapper.Kind]bool{
+		mapper.KindChange:             cfg.Events.Change.OnFailure == config.Stop,
+		mapper.KindExport:             cfg.Events.Export.OnFailure == config.Stop,
+		mapper.KindAccessedEverything: cfg.Events.AccessedEverything.OnFailure == config.Stop,
+	}
+	return daemon.Options{
+		Name:       name,
+		Start:      daemon.Start{Oldest: cfg.Start == config.StartOldest, At: at},
+		MaxRecords: cfg.Batch.MaxRecords, MaxBytes: cfg.Batch.MaxBytes,
+		Stop:         stop,
+		IdleInterval: cfg.Checkpoint.IdleInterval,
+		SeenWindow:   cfg.Facts.AccessedEverythingWindow, SeenRequests: cfg.Facts.SeenRequests,
+		DrainTimeout: cfg.ShutdownTimeout,
+		MinBackoff:   cfg.Retry.MinBackoff, MaxBackoff: cfg.Retry.MaxBackoff,
+	}, nil
+}
+
+// newFacts makes the look-ups that the enabled kinds need.
+func newFacts(cfg *config.Config, clients *clusters) (daemon.Facts, error) {
+	var facts daemon.Facts
+	if cfg.Facts.RequestID && cfg.Events.Change.Enabled {
+		history := cfg.MongoDB.HistoryCluster()
+		client, err := clients.client(history.URI)
+		if err != nil {
+			return facts, err
+		}
+		facts.RequestIDs = lookup.NewRequestIDs(client.Database(history.Database), lookup.RequestIDOptions{Wait: cfg.Facts.Wait})
+	}
+	if cfg.Events.AccessedEverything.Enabled {
+		main := cfg.MongoDB.Main()
+		client, err := clients.client(main.URI)
+		if err != nil {
+			return facts, err
+		}
+		facts.Persons = lookup.NewPersons(client.Database(main.Database), lookup.PersonOptions{CacheSize: cfg.Facts.PersonCache})
+	}
+	return facts, nil
+}
+
+// instance names this process for people who look at positions and claims.
+func instance() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s/%d", host, os.Getpid())
+}

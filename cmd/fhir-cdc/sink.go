@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+)
+
+// sink makes the publishers of all streams.
+type sink struct {
+	cfg      *config.Config
+	clients  *clusters
+	stdout   io.Writer
+	log      *zap.Logger
+	kafka    []kgo.Opt
+	file     *resumetoken.File
+	maxBytes map[string]int
+}
+
+func newSink(cfg *config.Config, clients *clusters, stdout io.Writer, log *zap.Logger) (*sink, error) {
+	s := &sink{cfg: cfg, clients: clients, stdout: stdout, log: log}
+	if cfg.Checkpoint.Store == config.StoreFile {
+		s.file = resumetoken.NewFile(cfg.Checkpoint.File.Path, instance())
+	}
+	if cfg.Sink == config.SinkStdout {
+		return s, nil
+	}
+	k := cfg.Kafka
+	options, err := publisher.ClientOptions(publisher.Connection{
+		Brokers:  k.Brokers,
+		ClientID: cfg.ClientID(),
+		TLS: publisher.TLS{
+			Enabled: k.TLS.Enabled, CAFile: k.TLS.CAFile, CertFile: k.TLS.CertFile, KeyFile: k.TLS.KeyFile, ServerName: k.TLS.ServerName,
+		},
+		SASL: publisher.SASL{
+			Enabled: k.SASL.Enabled, Mechanism: string(k.SASL.Mechanism),
+			Username: k.SASL.Username, Password: k.SASL.Password.Reveal(), Token: k.SASL.Token.Reveal(),
+		},
+	}, log.Named("kafka"))
+	if err != nil {
+		return nil, &usageError{err.Error()}
+	}
+	s.kafka = options
+	return s, nil
+}
+
+// publisher gives the maker of one stream's publishers, a new one for each attempt.
+func (s *sink) publisher(stream string) func() (daemon.Publisher, error) {
+	if s.cfg.Sink == config.SinkStdout {
+		// Positions of a stream that is only tried out live as long as the process,
+		// unless a store was asked for that works without Kafka.
+		memory := &resumetoken.Memory{}
+		return func() (daemon.Publisher, error) {
+			if s.cfg.Checkpoint.Store == config.StoreKafka {
+				return publisher.NewStdout(s.stdout, memory, stream), nil
+			}
+			store, err := s.store(stream)
+			if err != nil {
+				return nil, err
+			}
+			return publisher.NewStdout(s.stdout, store, stream), nil
+		}
+	}
+	if s.cfg.Delivery == config.ExactlyOnce {
+		return func() (daemon.Publisher, error) {
+			return publisher.NewTransactional(s.positions(stream), s.options(stream))
+		}
+	}
+	return func() (daemon.Publisher, error) {
+		store, err := s.store(stream)
+		if err != nil {
+			return nil, err
+		}
+		return publisher.NewIdempotent(store, s.kafka, s.options(stream), s.cfg.Checkpoint.Interval)
+	}
+}
+
+func (s *sink) options(stream string) publisher.Options {
+	return publisher.Options{
+		Stream: stream, DeadLetters: s.cfg.Topics.DeadLetters,
+		Compression: string(s.cfg.Kafka.Compression), Linger: s.cfg.Kafka.Linger,
+		MaxRecordBytes: s.cfg.Kafka.MaxRecordBytes, TopicMaxBytes: s.maxBytes,
+	}
+}
+
+func (s *sink) positions(stream string) resumetoken.KafkaOptions {
+	return resumetoken.KafkaOptions{
+		ClientOptions: s.kafka, Topic: s.cfg.Topics.Positions, Name: s.cfg.Name, Stream: stream, Instance: instance(),
+		TransactionTimeout: s.cfg.Kafka.TransactionTimeout, Log: s.log,
+	}
+}
+
+func (s *sink) store(stream string) (resumetoken.Store, error) {
+	switch s.cfg.Checkpoint.Store {
+	case config.StoreFile:
+		return s.file.Stream(stream), nil
+	case config.StoreMongoDB:
+		home := s.cfg.CheckpointCluster()
+		client, err := s.clients.client(home.URI)
+		if err != nil {
+			return nil, err
+		}
+		key := s.cfg.Name + "/" + stream
+		return resumetoken.NewMongoDB(client.Database(home.Database).Collection(home.Collection), key, instance()), nil
+	default:
+		return resumetoken.NewKafka(s.positions(stream))
+	}
+}
+
+// prepare checks the topics before anything is read, and creates them where the
+// configuration says so. Brokers that are out of reach are waited for.
+func (s *sink) prepare(ctx context.Context) error {
+	if s.cfg.Sink == config.SinkStdout {
+		return nil
+	}
+	backoff := s.cfg.Retry.MinBackoff
+	for {
+		report, err := publisher.CheckTopics(ctx, s.kafka, s.requirements())
+		if err == nil {
+			for _, w := range report.Warnings {
+				s.log.Warn(w)
+			}
+			if len(report.Created) > 0 {
+				s.log.Info("topics created", zap.Strings("topics", report.Created))
+			}
+			s.maxBytes = report.MaxMessageBytes
+			return nil
+		}
+		if ctx.Err() != nil || errors.As(err, new(*publisher.ConfigurationError)) {
+			return err
+		}
+		s.log.Warn("Kafka cannot be used yet, trying again", zap.Duration("pause", backoff), zap.Error(err))
+		timer := time.NewTimer(backoff)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		case <-timer.C:
+		}
+		backoff = min(backoff*2, s.cfg.Retry.MaxBackoff)
+	}
+}
+
+func (s *sink) requirements() publisher.Requirements {
+	events, topics := s.cfg.Events, s.cfg.Topics
+	r := publisher.Requirements{
+		DeadLetters: topics.DeadLetters, Create: topics.Create, Partitions: topics.Partitions,
+		PositionPartitions: topics.PositionPartitions, ReplicationFactor: topics.ReplicationFactor,
+	}
+	if s.cfg.Checkpoint.Store == config.StoreKafka {
+		r.Positions = topics.Positions
+	}
+	if events.Change.Enabled {
+		r.Events = append(r.Events, events.Change.Topic)
+	}
+	if events.Export.Enabled {
+		r.Events = append(r.Events, events.Export.Topic)
+	}
+	if events.AccessedEverything.Enabled {
+		r.Events = append(r.Events, events.AccessedEverything.Topic)
+	}
+	return r
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"slices"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.uber.org/zap"
+
+	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// cluster is a MongoDB cluster with what is watched on it: one stream, so that one
+// total order covers all of it.
+type cluster struct {
+	stream string
+	uri    config.Secret
+	feeds  []mapper.Feed
+}
+
+// clustersOf groups feeds by the cluster that holds them. Databases that share
+// URI and credentials are on one cluster.
+func clustersOf(c *config.Config, feeds []mapper.Feed) []cluster {
+	access, audit := c.MongoDB.AccessLogsCluster(), c.MongoDB.AuditEventsCluster()
+	var out []cluster
+	for _, f := range feeds {
+		stream, uri := "main", c.MongoDB.Main().URI
+		switch f.Namespace {
+		case mapper.Namespace{Database: audit.Database, Collection: audit.Collection}:
+			stream, uri = "audit-events", audit.URI
+		case mapper.Namespace{Database: access.Database, Collection: access.Collection}:
+			stream, uri = "access-logs", access.URI
+		}
+		i := slices.IndexFunc(out, func(c cluster) bool { return c.uri == uri })
+		if i < 0 {
+			out = append(out, cluster{stream: stream, uri: uri})
+			i = len(out) - 1
+		}
+		if stream == "main" {
+			out[i].stream = stream
+		}
+		out[i].feeds = append(out[i].feeds, f)
+	}
+	return out
+}
+
+func mapperConfig(c *config.Config) mapper.Config {
+	access, audit := c.MongoDB.AccessLogsCluster(), c.MongoDB.AuditEventsCluster()
+	m := mapper.Config{
+		Database:    c.MongoDB.Main().Database,
+		Resources:   c.Events.Change.Resources,
+		Deletes:     c.Events.Change.Deletes,
+		AccessLogs:  mapper.Namespace{Database: access.Database, Collection: access.Collection},
+		AuditEvents: mapper.Namespace{Database: audit.Database, Collection: audit.Collection},
+	}
+	if c.Events.Change.Enabled {
+		m.ChangeTopic = c.Events.Change.Topic
+	}
+	if c.Events.Export.Enabled {
+		m.ExportTopic = c.Events.Export.Topic
+	}
+	if c.Events.AccessedEverything.Enabled {
+		m.AccessedEverythingTopic = c.Events.AccessedEverything.Topic
+	}
+	return m
+}
+
+// watchers makes the stream's watcher, and the one that reads back which
+// $everything requests were seen (nil where none are watched).
+func watchers(c *config.Config, client *mongo.Client, group cluster, projection *mapper.Mapper, log *zap.Logger) (main, history daemon.Source, err error) {
+	spec := watcher.Spec{Project: projection.Projection(), PreImages: c.Events.Change.Enabled && c.Events.Change.Deletes}
+	past := spec
+	for _, f := range group.feeds {
+		feed := watcher.Feed{Database: f.Namespace.Database, Collection: f.Namespace.Collection, Operations: f.Operations, Filter: f.Filter}
+		spec.Feeds = append(spec.Feeds, feed)
+		if slices.Contains(f.Kinds, mapper.KindAccessedEverything) {
+			past.Feeds = append(past.Feeds, feed)
+		}
+	}
+	options := watcher.Options{
+		Name:       c.Name + "/" + group.stream,
+		Spec:       spec,
+		BatchSize:  int32(c.MongoDB.BatchSize), //nolint:gosec // bounded by the configuration.
+		MaxAwait:   c.MongoDB.MaxAwait,
+		Limits:     watcher.Limits{Records: c.MongoDB.BatchSize, Bytes: c.Batch.MaxBytes},
+		MinBackoff: c.Retry.MinBackoff,
+		MaxBackoff: c.Retry.MaxBackoff,
+	}
+	if main, err = watcher.New(client, options, log); err != nil || len(past.Feeds) == 0 {
+		return main, nil, err
+	}
+	options.Spec = past
+	history, err = watcher.New(client, options, log)
+	return main, history, err
+}

@@ -1,0 +1,146 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fhir-cdc/fhir-cdc/lookup"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// chunksAhead is how many server batches are read ahead while a batch is mapped
+// and another committed. Together with Limits it bounds the memory of a stream.
+const chunksAhead = 4
+
+// carry is the way of the batches: read → map → commit, a goroutine each, with
+// room for little between them, so that reading waits for Kafka. While a commit is
+// under way the changes of that time become the next batch: an idle stream commits
+// a change at once, a busy one in large batches.
+//
+// When ctx ends, reading stops, what was read is committed, and carry returns nil.
+func (s *Stream) carry(ctx context.Context, p Publisher, position resumetoken.Position, seen *lookup.Seen) error {
+	chunks := make(chan watcher.Chunk, chunksAhead)
+	batches := make(chan *publisher.Batch, 1)
+
+	// The stages after the reader outlive ctx by the drain's time at most.
+	draining, abort := s.drainContext(ctx)
+	defer abort()
+	g, working := errgroup.WithContext(draining)
+
+	reading, stopReading := mergeDone(ctx, working)
+	defer stopReading()
+
+	g.Go(func() error {
+		defer close(chunks)
+		return s.read(reading, position, chunks)
+	})
+	var stopped *PolicyError
+	g.Go(func() error {
+		defer close(batches)
+		m := &mapping{Stream: s, publisher: p, position: position, seen: seen}
+		err := m.run(working, chunks, batches)
+		if errors.As(err, &stopped) {
+			// No error to the group: what comes before the failure is committed first.
+			stopReading()
+			return nil
+		}
+		return err
+	})
+	g.Go(func() error { return s.commitAll(working, p, batches) })
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("carry changes: %w", err)
+	}
+	if stopped != nil {
+		return stopped
+	}
+	return nil
+}
+
+// drainContext is done DrainTimeout after ctx is.
+func (s *Stream) drainContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	draining, abort := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(s.opts.DrainTimeout, func() { abort(errDrainTimeout) })
+		context.AfterFunc(draining, func() { timer.Stop() })
+	})
+	return draining, func() { stop(); abort(nil) }
+}
+
+var errDrainTimeout = errors.New("shutdown_timeout passed before everything read was published")
+
+// mergeDone is a context that is done when either is.
+func mergeDone(a, b context.Context) (context.Context, context.CancelFunc) {
+	merged, cancel := context.WithCancel(a)
+	stop := context.AfterFunc(b, cancel)
+	return merged, func() { stop(); cancel() }
+}
+
+// read hands the stream's chunks on until ctx ends.
+func (s *Stream) read(ctx context.Context, position resumetoken.Position, chunks chan<- watcher.Chunk) error {
+	from := watcher.From{Token: position.Token}
+	var published bson.Raw
+	if position.Fingerprint != s.source.Fingerprint() {
+		// A token is only valid under its own pipeline. The new one starts at the
+		// position's time, and what lies before the position is left out.
+		s.log.Info("what is watched has changed; going on at the stored cluster time", zap.Uint32("clusterTime", position.ClusterTime.T))
+		from = watcher.From{ClusterTime: position.ClusterTime}
+		published = position.Token
+	}
+	return s.source.Run(ctx, from, func(ctx context.Context, c watcher.Chunk) error {
+		if published != nil {
+			c.Changes = after(c.Changes, published)
+			if len(c.Changes) > 0 || watcher.After(c.Token, published) {
+				published = nil
+			} else {
+				return nil // Still before the position: it must not go back.
+			}
+		}
+		select {
+		case chunks <- c:
+			return nil
+		case <-ctx.Done():
+			return nil // The chunk is read again after the restart.
+		}
+	})
+}
+
+// after leaves out the changes up to and including the one of token.
+func after(changes []bson.Raw, token bson.Raw) []bson.Raw {
+	for i, raw := range changes {
+		if id, ok := raw.Lookup("_id").DocumentOK(); ok && watcher.After(id, token) {
+			return changes[i:]
+		}
+	}
+	return nil
+}
+
+// commitAll commits batches in order. Positions of idle time are stored now and
+// then only, and the last one at the end.
+func (s *Stream) commitAll(ctx context.Context, p Publisher, batches <-chan *publisher.Batch) error {
+	stored := time.Now()
+	var pending *publisher.Batch
+	for b := range batches {
+		if len(b.Events) == 0 && len(b.Failures) == 0 && time.Since(stored) < s.opts.IdleInterval {
+			pending = b
+			continue
+		}
+		if err := p.Commit(ctx, b); err != nil {
+			return fmt.Errorf("commit: %w", err)
+		}
+		stored, pending = time.Now(), nil
+	}
+	if pending != nil {
+		if err := p.Commit(ctx, pending); err != nil {
+			return fmt.Errorf("commit position: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,29 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// PolicyError says that a stream was stopped by the policy on_failure: stop. All
+// before the failed change is published, the position is right before it.
+type PolicyError struct{ Failure mapper.Failure }
+
+func (e *PolicyError) Error() string {
+	return fmt.Sprintf("stopped by events.%s.on_failure: stop: %v, document %s, cluster time %d,%d",
+		e.Failure.Kind, e.Failure.Error(), e.Failure.Source.DocumentKey, e.Failure.Source.ClusterTime.T, e.Failure.Source.ClusterTime.I)
+}
+
+func (e *PolicyError) Unwrap() error { return &e.Failure }
+
+// final tells whether a restart would meet the same error, so that an operator has
+// to see it.
+func final(err error) bool {
+	return errors.As(err, new(*PolicyError)) || errors.As(err, new(*watcher.Error)) ||
+		errors.As(err, new(*publisher.ConfigurationError)) || errors.Is(err, resumetoken.ErrFenced)
+}

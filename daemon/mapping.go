@@ -1,0 +1,135 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/fhir-cdc/fhir-cdc/lookup"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// mapping is the middle stage of one attempt: chunks to batches.
+type mapping struct {
+	*Stream
+	publisher Publisher
+	// position is the position after the last batch.
+	position resumetoken.Position
+	seen     *lookup.Seen
+	// changes is used again for each batch; events keep only what it points to.
+	changes []mapper.Change
+}
+
+// run makes batches of chunks until chunks is closed. A batch that comes with an
+// error is still to be committed.
+func (m *mapping) run(ctx context.Context, chunks <-chan watcher.Chunk, batches chan<- *publisher.Batch) error {
+	for first := range chunks {
+		raw, token := m.gather(first, chunks)
+		b, err := m.batch(ctx, raw, token)
+		if b != nil {
+			m.position = b.Position
+			select {
+			case batches <- b:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gather takes what else has been read while the batch before was worked on.
+func (m *mapping) gather(first watcher.Chunk, chunks <-chan watcher.Chunk) ([]bson.Raw, bson.Raw) {
+	changes, token, size := first.Changes, first.Token, first.Size
+	for len(changes) < m.opts.MaxRecords && size < m.opts.MaxBytes {
+		select {
+		case c, ok := <-chunks:
+			if !ok {
+				return changes, token
+			}
+			changes, token, size = append(changes, c.Changes...), c.Token, size+c.Size
+		default:
+			return changes, token
+		}
+	}
+	return changes, token
+}
+
+// batch makes one batch. With the policy stop a failure ends it right before the
+// failed change, and the batch so far, if there is one, comes with a *PolicyError.
+func (m *mapping) batch(ctx context.Context, raw []bson.Raw, token bson.Raw) (*publisher.Batch, error) {
+	m.changes = slices.Grow(m.changes[:0], len(raw))[:len(raw)]
+	for i := range raw {
+		m.mapper.Read(raw[i], &m.changes[i])
+	}
+	facts, err := m.facts.find(ctx, m.changes, m.seen)
+	if err != nil {
+		return nil, fmt.Errorf("look facts up: %w", err)
+	}
+	var out mapper.Output
+	for i := range m.changes {
+		c := &m.changes[i]
+		m.noteLifecycle(c)
+		events, failures := len(out.Events), len(out.Failures)
+		if f := facts.of(i); !f.repeated {
+			m.mapper.Append(c, f.Facts, &out)
+			m.tooLarge(events, &out)
+		}
+		if stop := m.stopping(out.Failures[failures:]); stop != nil {
+			if i == 0 {
+				return nil, stop
+			}
+			last := m.changes[i-1].Source
+			return &publisher.Batch{
+				Events: out.Events[:events], Failures: out.Failures[:failures],
+				Position: m.after(last.Token, m.changes[:i]),
+			}, stop
+		}
+	}
+	return &publisher.Batch{Events: out.Events, Failures: out.Failures, Position: m.after(token, m.changes)}, nil
+}
+
+// after is the position of a token that follows changes.
+func (m *mapping) after(token bson.Raw, changes []mapper.Change) resumetoken.Position {
+	before := m.position
+	if n := len(changes); n > 0 {
+		before.ClusterTime = changes[n-1].Source.ClusterTime
+		before.WallTime = time.UnixMilli(changes[n-1].WallTime).UTC()
+	}
+	return m.Stream.position(token, before)
+}
+
+// tooLarge turns events that their topic does not take into failures.
+func (m *mapping) tooLarge(from int, out *mapper.Output) {
+	kept := from
+	for _, e := range out.Events[from:] {
+		if size, limit := e.Size(), m.publisher.MaxEventBytes(e.Topic); size > limit {
+			out.Failures = append(out.Failures, mapper.Failure{
+				Kind: e.Kind, Source: e.Source,
+				Reason: fmt.Sprintf("the event has %d bytes, topic %s takes %d", size, e.Topic, limit),
+			})
+			continue
+		}
+		out.Events[kept] = e
+		kept++
+	}
+	out.Events = out.Events[:kept]
+}
+
+func (m *mapping) stopping(failures []mapper.Failure) *PolicyError {
+	for _, f := range failures {
+		if m.opts.Stop[f.Kind] {
+			return &PolicyError{Failure: f}
+		}
+	}
+	return nil
+}

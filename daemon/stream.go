@@ -1,0 +1,207 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.uber.org/zap"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// Publisher is where a stream's batches go. One Publisher serves one attempt of
+// one stream: after an error it is closed and a new one is made.
+type Publisher interface {
+	// Acquire shuts out any predecessor and returns the stored position, or
+	// resumetoken.ErrNone.
+	Acquire(ctx context.Context) (resumetoken.Position, error)
+	// Commit makes the events and the position durable together, or as close to it
+	// as the delivery mode promises.
+	Commit(ctx context.Context, b *publisher.Batch) error
+	// MaxEventBytes is the largest mapper.Event.Size that the topic takes.
+	MaxEventBytes(topic string) int
+	Close(ctx context.Context) error
+}
+
+// Source is the change stream that a Stream reads; *watcher.Watcher is one.
+type Source interface {
+	// Fingerprint names the pipeline that the source's tokens belong to.
+	Fingerprint() string
+	// Begin gives the token of a stream that starts at from, before any change.
+	Begin(ctx context.Context, from watcher.From) (bson.Raw, error)
+	// Run hands chunks to emit, in order, until ctx ends or an operator must see
+	// the error.
+	Run(ctx context.Context, from watcher.From, emit func(context.Context, watcher.Chunk) error) error
+	// Scan reads the span from a time to a token, both included.
+	Scan(ctx context.Context, from bson.Timestamp, until bson.Raw, each func(change bson.Raw)) error
+	// Oldest is the time of the oldest change that can still be read.
+	Oldest(ctx context.Context) (bson.Timestamp, error)
+}
+
+// Start says where a stream begins that has never had a position.
+type Start struct {
+	// Oldest begins at the oldest change that the oplog still holds.
+	Oldest bool
+	// At begins at a time; zero means now.
+	At time.Time
+}
+
+// Options describe one stream.
+type Options struct {
+	// Name is the stream's name: the key of its position, part of its
+	// transactional id.
+	Name  string
+	Start Start
+	// MaxRecords and MaxBytes bound a batch. A batch may exceed them by the changes
+	// of one server batch.
+	MaxRecords, MaxBytes int
+	// Stop holds the kinds for which a failure stops the stream rather than going
+	// to the dead-letter topic.
+	Stop map[mapper.Kind]bool
+	// IdleInterval is how often an idle stream's position is stored.
+	IdleInterval time.Duration
+	// SeenWindow is how far before its position a stream reads again, after a
+	// start, which $everything requests had been seen. Zero switches it off.
+	SeenWindow time.Duration
+	// SeenRequests bounds the number of requests that are remembered.
+	SeenRequests int
+	// DrainTimeout bounds the time from the end of ctx to the end of Run.
+	DrainTimeout time.Duration
+	// MinBackoff and MaxBackoff bound the pause between two attempts.
+	MinBackoff, MaxBackoff time.Duration
+}
+
+// Stream carries changes of one change stream to Kafka.
+type Stream struct {
+	opts   Options
+	source Source
+	// history reads the feeds of AccessedEverything only; nil if there are none.
+	history Source
+	mapper  *mapper.Mapper
+	facts   Facts
+	publish func() (Publisher, error)
+	log     *zap.Logger
+}
+
+// NewStream returns a stream. publish makes a Publisher for each attempt. history
+// may be nil.
+func NewStream(opts Options, source, history Source, m *mapper.Mapper, facts Facts, publish func() (Publisher, error), log *zap.Logger) *Stream {
+	return &Stream{opts: opts, source: source, history: history, mapper: m, facts: facts, publish: publish,
+		log: log.With(zap.String("stream", opts.Name))}
+}
+
+// Run carries changes until ctx ends, then commits what it has read and returns
+// nil. It recovers from everything that a restart would mend, in the same way as a
+// restart: acquire, read the stored position, reopen. It returns an error that an
+// operator must see: *watcher.Error, *PolicyError, resumetoken.ErrFenced,
+// publisher's configuration faults.
+func (s *Stream) Run(ctx context.Context) error {
+	backoff := s.opts.MinBackoff
+	for {
+		began := time.Now()
+		err := s.attempt(ctx)
+		if err == nil || (ctx.Err() != nil && !final(err)) {
+			if err != nil {
+				s.log.Warn("stopped before everything read was published; it will be read again", zap.Error(err))
+			}
+			return nil
+		}
+		if final(err) {
+			return fmt.Errorf("stream %s: %w", s.opts.Name, err)
+		}
+		if time.Since(began) > s.opts.MaxBackoff {
+			backoff = s.opts.MinBackoff
+		}
+		pause := backoff/2 + rand.N(backoff/2+1) //nolint:gosec // jitter needs no secrecy.
+		s.log.Warn("stream interrupted, going on from the stored position", zap.Duration("pause", pause), zap.Error(err))
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+		backoff = min(backoff*2, s.opts.MaxBackoff)
+	}
+}
+
+// attempt is one life of the stream: from acquiring it to its end or an error.
+func (s *Stream) attempt(ctx context.Context) (err error) {
+	p, err := s.publish()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		// What is in flight is committed by now, or lost with the attempt.
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		if e := p.Close(closing); e != nil && err == nil {
+			err = fmt.Errorf("close publisher: %w", e)
+		}
+	}()
+
+	position, err := p.Acquire(ctx)
+	switch {
+	case errors.Is(err, resumetoken.ErrNone):
+		if position, err = s.first(ctx, p); err != nil {
+			return err
+		}
+	case err != nil:
+		return fmt.Errorf("acquire: %w", err)
+	default:
+		s.log.Info("stream resumes", zap.Time("changed", position.WallTime), zap.Uint32("clusterTime", position.ClusterTime.T))
+	}
+	seen, err := s.remember(ctx, position)
+	if err != nil {
+		return err
+	}
+	return s.carry(ctx, p, position, seen)
+}
+
+// closeTimeout bounds the closing of a publisher after its last commit.
+const closeTimeout = 10 * time.Second
+
+// first stores where a stream begins, before it reads any change.
+func (s *Stream) first(ctx context.Context, p Publisher) (resumetoken.Position, error) {
+	var from watcher.From
+	switch {
+	case s.opts.Start.Oldest:
+		at, err := s.source.Oldest(ctx)
+		if err != nil {
+			return resumetoken.Position{}, err
+		}
+		from.ClusterTime = at
+	case !s.opts.Start.At.IsZero():
+		from.ClusterTime = bson.Timestamp{T: uint32(s.opts.Start.At.Unix())} //nolint:gosec // checked by the configuration.
+	}
+	token, err := s.source.Begin(ctx, from)
+	if err != nil {
+		return resumetoken.Position{}, fmt.Errorf("begin stream: %w", err)
+	}
+	position := s.position(token, resumetoken.Position{})
+	if err := p.Commit(ctx, &publisher.Batch{Position: position}); err != nil {
+		return resumetoken.Position{}, fmt.Errorf("store first position: %w", err)
+	}
+	s.log.Info("stream begins", zap.Uint32("clusterTime", position.ClusterTime.T))
+	return position, nil
+}
+
+// position is the position of a token, with the times of before where the token
+// tells none.
+func (s *Stream) position(token bson.Raw, before resumetoken.Position) resumetoken.Position {
+	p := resumetoken.Position{
+		Stream: s.opts.Name, Token: token, Fingerprint: s.source.Fingerprint(),
+		ClusterTime: before.ClusterTime, WallTime: before.WallTime,
+	}
+	if at, ok := resumetoken.ClusterTime(token); ok && at.After(p.ClusterTime) {
+		p.ClusterTime = at
+	}
+	return p
+}
