@@ -1,0 +1,42 @@
+package harness
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// eventNamespace is the UUID under which the daemon makes event ids.
+const eventNamespace = "03eceb60-74a8-5244-b8c7-cd1591580cbb"
+
+// ChangeID is the id of the change event of a version: namespace is
+// "database.collection", and the time is the version's meta.lastUpdated.
+func ChangeID(namespace, uuid, versionID string, lastUpdated time.Time) string {
+	return versionEventID("change", namespace, uuid, versionID, lastUpdated)
+}
+
+// ExportID is the id of the bulk export event of a version of an ExportStatus.
+func ExportID(namespace, uuid, versionID string, lastUpdated time.Time) string {
+	return versionEventID("export", namespace, uuid, versionID, lastUpdated)
+}
+
+// AccessedEverythingID is the id of the usage event of a request, by the FHIR
+// server's own id of the request.
+func AccessedEverythingID(requestID string) string {
+	return eventID("accessed_everything", requestID)
+}
+
+func versionEventID(kind, namespace, uuid, versionID string, lastUpdated time.Time) string {
+	at := binary.BigEndian.AppendUint64(nil, uint64(lastUpdated.UnixMilli()))
+	return eventID(kind, namespace, uuid, versionID, string(at))
+}
+
+// eventID is a UUID version 5 whose name is the parts, a zero byte before each.
+func eventID(parts ...string) string {
+	var name []byte
+	for _, p := range parts {
+		name = append(append(name, 0), p...)
+	}
+	return uuid.NewSHA1(uuid.MustParse(eventNamespace), name).String()
+}

@@ -1,0 +1,97 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// Messages of the daemon's log that tests wait for.
+const (
+	// LogBegins says that the stream has stored its first position: every change
+	// from now on gets its events.
+	LogBegins = "stream begins"
+	// LogResumes says that the stream goes on from a stored position.
+	LogResumes = "stream resumes"
+)
+
+// Logs is all that the daemon has logged so far (its standard error).
+func (d *Daemon) Logs() string { return read(d.stderr) }
+
+// Stdout is the daemon's standard output so far: the events of sink stdout.
+func (d *Daemon) Stdout() string { return read(d.stdout) }
+
+// read returns a file of the test's own; it is there as long as the test.
+func read(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// Entries are the JSON lines of the log, without those that are not whole yet.
+func (d *Daemon) Entries() []map[string]any {
+	var entries []map[string]any
+	for line := range strings.Lines(d.Logs()) {
+		var entry map[string]any
+		if json.Unmarshal([]byte(line), &entry) == nil {
+			entries = append(entries, entry)
+		}
+	}
+	return entries
+}
+
+// WaitForLog waits until the log holds one of the texts. It gives up when ctx or
+// the process ends.
+func (d *Daemon) WaitForLog(ctx context.Context, texts ...string) error {
+	return d.waitFor(ctx, fmt.Sprintf("log %q", texts), func() bool { return containsAny(d.Logs(), texts) })
+}
+
+// WaitForStdout waits until standard output holds the text.
+func (d *Daemon) WaitForStdout(ctx context.Context, text string) error {
+	return d.waitFor(ctx, fmt.Sprintf("output %q", text), func() bool { return strings.Contains(d.Stdout(), text) })
+}
+
+// WaitReady waits until the stream has its position and reads changes.
+func (d *Daemon) WaitReady(ctx context.Context) error {
+	return d.WaitForLog(ctx, LogBegins, LogResumes)
+}
+
+func (d *Daemon) waitFor(ctx context.Context, what string, done func() bool) error {
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for {
+		// First: what an ended process has written is complete.
+		var ended bool
+		select {
+		case <-d.done:
+			ended = true
+		default:
+		}
+		switch {
+		case done():
+			return nil
+		case ended:
+			return fmt.Errorf("wait for %s: the daemon has ended with code %d", what, d.cmd.ProcessState.ExitCode())
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w", what, context.Cause(ctx))
+		case <-d.done:
+		case <-ticker.C:
+		}
+	}
+}
+
+func containsAny(text string, any []string) bool {
+	for _, a := range any {
+		if strings.Contains(text, a) {
+			return true
+		}
+	}
+	return false
+}

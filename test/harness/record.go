@@ -1,0 +1,77 @@
+package harness
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Record is one record as a consumer got it.
+type Record struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+	// Timestamp is the record's own: the producer's or the broker's clock, as the
+	// topic is configured.
+	Timestamp time.Time
+	Key       string
+	Value     []byte
+	Headers   map[string]string
+}
+
+func newRecord(r *kgo.Record) Record {
+	out := Record{
+		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp,
+		Key: string(r.Key), Value: r.Value, Headers: make(map[string]string, len(r.Headers)),
+	}
+	for _, h := range r.Headers {
+		out.Headers[h.Key] = string(h.Value)
+	}
+	return out
+}
+
+// EventID is the event's id, whichever kind it is: the header ce_id of a usage
+// event, the member id of the others; empty if there is none.
+func (r Record) EventID() string {
+	if id := r.Headers["ce_id"]; id != "" {
+		return id
+	}
+	var body struct {
+		ID string `json:"id"`
+	}
+	if json.Unmarshal(r.Value, &body) != nil {
+		return ""
+	}
+	return body.ID
+}
+
+// JSON is the value as Go sees JSON.
+func (r Record) JSON() (map[string]any, error) {
+	var body map[string]any
+	if err := json.Unmarshal(r.Value, &body); err != nil {
+		return nil, fmt.Errorf("value of %s/%d@%d: %w", r.Topic, r.Partition, r.Offset, err)
+	}
+	return body, nil
+}
+
+// Of keeps the records of one topic, in their order.
+func Of(records []Record, topic string) []Record {
+	var kept []Record
+	for _, r := range records {
+		if r.Topic == topic {
+			kept = append(kept, r)
+		}
+	}
+	return kept
+}
+
+// EventIDs are the ids of records, in their order.
+func EventIDs(records []Record) []string {
+	ids := make([]string, len(records))
+	for i, r := range records {
+		ids[i] = r.EventID()
+	}
+	return ids
+}

@@ -1,0 +1,107 @@
+package services
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+)
+
+func TestFromFirstAsksInOrder(t *testing.T) {
+	broken := errors.New("broken")
+	tests := []struct {
+		name                  string
+		only                  string
+		env, docker, packages error
+		want                  string
+		wantErr               error
+	}{
+		{name: "the first that has one", want: sourceEnv},
+		{name: "the next if it has none", env: ErrUnavailable, want: sourceDocker},
+		{name: "the last", env: ErrUnavailable, docker: ErrUnavailable, want: sourcePackages},
+		{name: "none", env: ErrUnavailable, docker: ErrUnavailable, packages: ErrUnavailable, wantErr: ErrUnavailable},
+		{name: "a fault is not covered", env: ErrUnavailable, docker: broken, wantErr: broken},
+		{name: "only one allowed", only: sourcePackages, want: sourcePackages},
+		{name: "only one allowed, and it has none", only: sourceDocker, docker: ErrUnavailable, wantErr: ErrUnavailable},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv(EnvSource, tt.only)
+			open := func(source string, err error) func(context.Context) (string, error) {
+				return func(context.Context) (string, error) { return source, err }
+			}
+			got, err := fromFirst(t.Context(), "server", map[string]func(context.Context) (string, error){
+				sourceEnv:      open(sourceEnv, tt.env),
+				sourceDocker:   open(sourceDocker, tt.docker),
+				sourcePackages: open(sourcePackages, tt.packages),
+			})
+			if !errors.Is(err, tt.wantErr) || got != tt.want {
+				t.Fatalf("got %q, %v; want %q, %v", got, err, tt.want, tt.wantErr)
+			}
+		})
+	}
+}
+
+func TestUnknownSourceIsAnError(t *testing.T) {
+	t.Setenv(EnvSource, "cloud")
+	if _, err := sources(); err == nil || errors.Is(err, ErrUnavailable) {
+		t.Fatalf("got %v, want an error other than ErrUnavailable", err)
+	}
+}
+
+func TestGivenAddressIsNotUsedWithSpecialOptions(t *testing.T) {
+	t.Setenv(EnvSource, sourceEnv)
+	t.Setenv(EnvMongoDBURI, "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=1")
+	t.Setenv(EnvKafkaBrokers, "127.0.0.1:1")
+	for _, opts := range []MongoDBOptions{
+		{NeedControl: true}, {TestCommands: true}, {OplogMB: 1}, {CacheGB: 1}, {Standalone: true}, {Auth: true}, {Dir: "d"}, {Args: []string{"a"}},
+	} {
+		if _, err := StartMongoDB(t.Context(), opts); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("MongoDB with %+v: got %v, want ErrUnavailable", opts, err)
+		}
+	}
+	for _, opts := range []KafkaOptions{
+		{NeedControl: true}, {TransactionVersion: 1}, {HeapMB: 1}, {Properties: map[string]string{"a": "b"}}, {Listeners: []KafkaListener{{}}},
+	} {
+		if _, err := StartKafka(t.Context(), opts); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("Kafka with %+v: got %v, want ErrUnavailable", opts, err)
+		}
+	}
+}
+
+func TestGivenAddressThatDoesNotAnswerIsAFault(t *testing.T) {
+	t.Setenv(EnvSource, sourceEnv)
+	t.Setenv(EnvMongoDBURI, "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=1")
+	if _, err := StartMongoDB(t.Context(), MongoDBOptions{}); err == nil || errors.Is(err, ErrUnavailable) {
+		t.Fatalf("got %v, want an error other than ErrUnavailable", err)
+	}
+}
+
+func TestServerByAddressCantBeControlled(t *testing.T) {
+	s := &Server{}
+	for name, do := range map[string]func(context.Context) error{"Stop": s.Stop, "Start": s.Start, "Restart": s.Restart, "Kill": s.Kill} {
+		if err := do(t.Context()); !errors.Is(err, ErrNoControl) {
+			t.Errorf("%s: got %v, want ErrNoControl", name, err)
+		}
+	}
+	if s.CanControl() || s.Pid() != 0 || s.Log() != "" || s.Close() != nil {
+		t.Error("a server that is not ours has a process or a log")
+	}
+}
+
+func TestReservedPortsAreGivenOnce(t *testing.T) {
+	t.Setenv("FHIR_CDC_CACHE", t.TempDir())
+	var all []int
+	for range 50 {
+		ports, release, err := reservePorts(3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer release()
+		all = append(all, ports...)
+	}
+	slices.Sort(all)
+	if n := len(slices.Compact(all)); n != 150 {
+		t.Fatalf("%d different ports, want 150", n)
+	}
+}
