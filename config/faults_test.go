@@ -103,12 +103,12 @@ func TestFaults(t *testing.T) {
 // TestManyFaults expects every fault of every source in one error, one line each.
 func TestManyFaults(t *testing.T) {
 	text := faultsOf(t, LoadOptions{
-		File:    write(t, "c.yaml", "delivery: never\nkafka:\n  linger: 5\n  compresssion: lz4\nmongodb: {uri: nowhere}\n"),
+		File:    write(t, "c.yaml", "delivery: never\nkafka:\n  linger: 5\n  kompression: lz4\nmongodb: {uri: nowhere}\n"),
 		Environ: []string{"FHIR_CDC_BATCH_MAX_RECORDS=many", "FHIR_CDC_NAM=x", "KAFKA_URLS=a"},
 		Set:     []string{"retry.max_backof=1s", "log.level=loud"},
 	})
 	for _, want := range []string{
-		"(9 faults):", "delivery (", "c.yaml:1", "kafka.linger (", "c.yaml:3", "kafka.compresssion", "mongodb.uri",
+		"(9 faults):", "delivery (", "c.yaml:1", "kafka.linger (", "c.yaml:3", "kafka.kompression", "mongodb.uri",
 		"batch.max_records (FHIR_CDC_BATCH_MAX_RECORDS)", "FHIR_CDC_NAM:", "kafka.brokers (KAFKA_URLS)", "retry.max_backof (--set)", "log.level (--set)",
 	} {
 		if !strings.Contains(text, want) {

@@ -90,7 +90,7 @@ func specs() []spec {
 		text("facts.request_id", "Whether to look up the request id in the history."),
 		duration("facts.wait", 0, longWait, "Longest time after a change to wait for its history; a backlog does not wait."),
 		number("facts.person_cache", "persons", 0, 10_000_000, "Most persons to remember."),
-		duration("facts.accessed_everything_window", 0, 24*time.Hour, "How far back $everything requests are read at the start, to recognise the second trace of one."),
+		duration("facts.accessed_everything_window", 0, 24*time.Hour, "How far before its position a stream reads again at the start which $everything requests had their event; 0s: not at all."),
 		number("facts.seen_requests", "requests", 1, 100_000_000, "Most $everything requests to remember."),
 
 		section("topics", "Topics, and the settings for creating missing ones."),
@@ -113,8 +113,8 @@ func specs() []spec {
 		text("checkpoint.file.path", "The file; only one process at a time may use it."),
 
 		section("batch", "The unit of publishing ends at the first of these limits."),
-		number("batch.max_records", "records", 1, 1_000_000, "Most records of a batch; one change more may overshoot it."),
-		number("batch.max_bytes", "bytes", 1024, maxMessage, "Most bytes of a batch; one change more may overshoot it."),
+		number("batch.max_records", "records", 1, 1_000_000, "Most records of a batch; the rest of one answer of the server may come on top."),
+		number("batch.max_bytes", "bytes", 1024, maxMessage, "Most bytes of a batch; the rest of one answer of the server may come on top."),
 
 		section("retry", "Pauses before a failed stream is tried again; they double from min to max."),
 		duration("retry.min_backoff", time.Millisecond, longWait, "First pause."),

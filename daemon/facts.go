@@ -137,7 +137,7 @@ func (f Facts) findPersons(ctx context.Context, changes []mapper.Change, facts [
 // restart may fall between them. The oplog itself knows best what came before.
 func (s *Stream) remember(ctx context.Context, position resumetoken.Position) (*lookup.Seen, error) {
 	seen := lookup.NewSeen(s.opts.SeenRequests)
-	window := uint32(s.opts.SeenWindow / time.Second) //nolint:gosec // a configured duration, checked there.
+	window := uint32(s.opts.SeenWindow / time.Second)
 	if s.history == nil || window == 0 || position.ClusterTime.T <= window {
 		return seen, nil
 	}

@@ -93,8 +93,10 @@ type Stream struct {
 // NewStream returns a stream. publish makes a Publisher for each attempt. history
 // may be nil.
 func NewStream(opts Options, source, history Source, m *mapper.Mapper, facts Facts, publish func() (Publisher, error), log *zap.Logger) *Stream {
-	return &Stream{opts: opts, source: source, history: history, mapper: m, facts: facts, publish: publish,
-		log: log.With(zap.String("stream", opts.Name))}
+	return &Stream{
+		opts: opts, source: source, history: history, mapper: m, facts: facts, publish: publish,
+		log: log.With(zap.String("stream", opts.Name)),
+	}
 }
 
 // Run carries changes until ctx ends, then commits what it has read and returns
@@ -179,7 +181,7 @@ func (s *Stream) first(ctx context.Context, p Publisher) (resumetoken.Position, 
 		}
 		from.ClusterTime = at
 	case !s.opts.Start.At.IsZero():
-		from.ClusterTime = bson.Timestamp{T: uint32(s.opts.Start.At.Unix())} //nolint:gosec // checked by the configuration.
+		from.ClusterTime = bson.Timestamp{T: uint32(s.opts.Start.At.Unix())}
 	}
 	token, err := s.source.Begin(ctx, from)
 	if err != nil {

@@ -108,7 +108,7 @@ func (m *Mapper) appendChange(c *Change, facts Facts, o *Output) {
 	}
 	if len(site) > 0 {
 		start = len(o.arena)
-		o.arena = append(o.arena, site...)
+		o.arena = appendText(o.arena, site)
 		b3 = o.since(start)
 	}
 	start = len(o.arena)
@@ -121,12 +121,13 @@ func (m *Mapper) appendChange(c *Change, facts Facts, o *Output) {
 	b = append(b, auditAction...)
 	b = append(b, act.code...)
 	b = append(b, auditPeriod...)
-	at := c.when()
-	b = appendDay(b, at)
+	at := len(b)
+	b = appendDay(b, c.when())
+	day := b[at:]
 	b = append(b, auditEnd...)
-	b = appendDay(b, at)
+	b = append(b, day...)
 	b = append(b, auditRecord...)
-	b = appendDay(b, at)
+	b = append(b, day...)
 	b = append(b, auditPurpose...)
 	b = append(b, c.route.resource...) // A resource type needs no escaping.
 	b = append(b, act.word...)

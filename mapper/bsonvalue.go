@@ -29,7 +29,7 @@ func (v value) millis() (int64, bool) {
 	if v.typ != bson.TypeDateTime {
 		return 0, false
 	}
-	return int64(binary.LittleEndian.Uint64(v.data)), true //nolint:gosec // a BSON date is a signed 64-bit number.
+	return int64(binary.LittleEndian.Uint64(v.data)), true
 }
 
 func (v value) timestamp() (bson.Timestamp, bool) {
@@ -93,7 +93,7 @@ func valueLength(typ bson.Type, data []byte) (int, bool) {
 		if len(data) < 4 {
 			return 0, false
 		}
-		n := int(int32(binary.LittleEndian.Uint32(data))) //nolint:gosec // BSON lengths are signed.
+		n := int(int32(binary.LittleEndian.Uint32(data)))
 		if n < least {
 			return 0, false
 		}

@@ -248,7 +248,7 @@ func (c *Change) appendIdentity(dst []byte, o *Output, kind string) []byte {
 	}
 	versionID, _ := v.versionID.text()
 	var at [8]byte
-	binary.BigEndian.PutUint64(at[:], uint64(ms)) //nolint:gosec // a bit pattern, not a number.
+	binary.BigEndian.PutUint64(at[:], uint64(ms))
 	dst, o.scratch = eventID(dst, o.scratch, []byte(kind), c.route.name, uuid, versionID, at[:])
 	return dst
 }

@@ -98,9 +98,9 @@ func (m *Mapper) appendExport(c *Change, facts Facts, o *Output) {
 	key := o.since(start)
 	start = len(o.arena)
 	if facts.RequestID != "" {
-		o.arena = append(o.arena, facts.RequestID...)
+		o.arena = appendText(o.arena, []byte(facts.RequestID))
 	} else {
-		o.arena = append(o.arena, job...)
+		o.arena = appendText(o.arena, job)
 	}
 	b3 := o.since(start)
 

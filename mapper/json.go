@@ -55,3 +55,17 @@ func appendString(dst, s []byte, prefix ...string) []byte {
 	dst = append(dst, s[start:]...)
 	return append(dst, '"')
 }
+
+// appendText appends s as UTF-8 text. Invalid bytes become U+FFFD, as in a JSON
+// string.
+func appendText(dst, s []byte) []byte {
+	if utf8.Valid(s) {
+		return append(dst, s...)
+	}
+	for len(s) > 0 {
+		r, size := utf8.DecodeRune(s)
+		dst = utf8.AppendRune(dst, r)
+		s = s[size:]
+	}
+	return dst
+}

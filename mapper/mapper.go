@@ -140,9 +140,10 @@ type Output struct {
 	scratch []byte
 }
 
+// Blocks begin small, for the batches of one change of an idle stream, and double.
 const (
-	arenaBlock  = 64 << 10
-	headerBlock = 256
+	minArena, maxArena     = 2 << 10, 64 << 10
+	minHeaders, maxHeaders = 8, 256
 	// headroom is what one event of ordinary size takes of the arena; where less
 	// is left, a new block is begun rather than a copy made by append.
 	headroom = 1 << 10
@@ -152,16 +153,18 @@ const (
 // leaves the earlier events in the old one.
 func (o *Output) grow() {
 	if cap(o.arena)-len(o.arena) < headroom {
-		o.arena = make([]byte, 0, arenaBlock)
+		o.arena = make([]byte, 0, nextBlock(cap(o.arena), minArena, maxArena))
 	}
 }
+
+func nextBlock(last, least, most int) int { return min(max(2*last, least), most) }
 
 // since is what was appended to the arena since it was n bytes long.
 func (o *Output) since(n int) []byte { return o.arena[n:len(o.arena):len(o.arena)] }
 
 func (o *Output) header(headers ...Header) []Header {
 	if cap(o.headers)-len(o.headers) < len(headers) {
-		o.headers = make([]Header, 0, headerBlock)
+		o.headers = make([]Header, 0, nextBlock(cap(o.headers), minHeaders, maxHeaders))
 	}
 	n := len(o.headers)
 	o.headers = append(o.headers, headers...)

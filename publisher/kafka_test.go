@@ -42,11 +42,15 @@ func plainClient(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 	return client
 }
 
-func newTransactional(t testing.TB, opts []kgo.Opt, instance string) *Transactional {
+func newTransactional(t testing.TB, opts []kgo.Opt, instance string, timeout ...time.Duration) *Transactional {
 	t.Helper()
-	p, err := NewTransactional(
-		resumetoken.KafkaOptions{ClientOptions: opts, Topic: posTopic, Name: "test", Stream: "main", Instance: instance, TransactionTimeout: 10 * time.Second},
-		Options{Stream: "main", DeadLetters: deadTopic})
+	positions := resumetoken.KafkaOptions{
+		ClientOptions: opts, Topic: posTopic, Name: "test", Stream: "main", Instance: instance, TransactionTimeout: 10 * time.Second,
+	}
+	if len(timeout) > 0 {
+		positions.TransactionTimeout = timeout[0]
+	}
+	p, err := NewTransactional(positions, Options{Stream: "main", DeadLetters: deadTopic})
 	if err != nil {
 		t.Fatal(err)
 	}

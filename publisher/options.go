@@ -73,7 +73,7 @@ func (o Options) producer() ([]kgo.Opt, error) {
 	return []kgo.Opt{
 		kgo.ProducerBatchCompression(codec),
 		kgo.ProducerLinger(o.Linger),
-		kgo.ProducerBatchMaxBytesFn(func(topic string) int32 { return int32(o.batchBytes(topic)) }), //nolint:gosec // the client refuses more than 1<<30
+		kgo.ProducerBatchMaxBytesFn(func(topic string) int32 { return int32(o.batchBytes(topic)) }),
 		kgo.MaxBufferedRecords(maxBufferedRecords),
 		kgo.MaxBufferedBytes(max(maxBufferedBytes, 2*o.MaxRecordBytes)),
 		kgo.UnknownTopicRetries(unknownTopicRetries),

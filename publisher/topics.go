@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -161,41 +162,54 @@ func (c *topicCheck) unreachable(ctx context.Context, err error) error {
 		return fmt.Errorf("the brokers at %s do not know the SASL mechanism: %w", at, err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no broker at %s answers within %s: %w", at, reachTimeout, err)
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("the brokers at %s close the connection; do kafka.tls and kafka.sasl fit their listener? %w", at, err)
 	}
 	return fmt.Errorf("no broker at %s can be reached: %w", at, err)
 }
 
 // describe reads the topics' limits and makes sure that positions are kept.
 func (c *topicCheck) describe(ctx context.Context, names []string) error {
-	configs, err := c.admin.DescribeTopicConfigs(ctx, names...)
-	if err != nil {
-		return fmt.Errorf("describe topics: %w", err)
-	}
 	var faults []error
 	for _, name := range names {
-		topic, err := configs.On(name, nil)
+		// One at a time: a topic that may not be read fails the whole request.
+		configs, err := c.admin.DescribeTopicConfigs(ctx, name)
+		var topic kadm.ResourceConfig
+		if err == nil {
+			topic, err = configs.On(name, nil)
+		}
 		if err == nil {
 			err = topic.Err
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed):
 			c.report.Warnings = append(c.report.Warnings, fmt.Sprintf(
-				"the configuration of topic %s cannot be read (%v): its limit is taken to be kafka.max_record_bytes; the user needs DescribeConfigs on it", name, err))
-			continue
-		}
-		for _, config := range topic.Configs {
-			switch config.Key {
-			case "max.message.bytes":
-				if limit, err := strconv.Atoi(config.MaybeValue()); err == nil {
-					c.report.MaxMessageBytes[name] = limit
-				}
-			case "cleanup.policy":
-				if name == c.req.Positions {
-					faults = append(faults, checkPolicy(name, config.MaybeValue()))
-				}
-			}
+				"the configuration of topic %s may not be read: its size limit is taken to be kafka.max_record_bytes; the user needs DescribeConfigs on it", name))
+		case err != nil:
+			faults = append(faults, fmt.Errorf("describe topic %s: %w", name, err))
+		default:
+			faults = append(faults, c.noteConfigs(name, topic.Configs))
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// noteConfigs keeps a topic's limit and checks the position topic.
+func (c *topicCheck) noteConfigs(name string, configs []kadm.Config) error {
+	var fault error
+	for _, config := range configs {
+		switch config.Key {
+		case "max.message.bytes":
+			if limit, err := strconv.Atoi(config.MaybeValue()); err == nil {
+				c.report.MaxMessageBytes[name] = limit
+			}
+		case "cleanup.policy":
+			if name == c.req.Positions {
+				fault = checkPolicy(name, config.MaybeValue())
+			}
+		}
+	}
+	return fault
 }
 
 // checkPolicy refuses a position topic that would forget: a deleted position

@@ -69,7 +69,6 @@ func (c *topicCheck) create(ctx context.Context, missing []string) error {
 		for _, config := range s.configs {
 			configs[config.name] = &config.value
 		}
-		//nolint:gosec // the configuration bounds both; the brokers refuse what is too much
 		made, err := c.admin.CreateTopic(ctx, int32(s.partitions), int16(c.req.ReplicationFactor), configs, topic)
 		switch {
 		case err == nil:

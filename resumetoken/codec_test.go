@@ -101,8 +101,11 @@ func TestDecodeGivesBackWhatWasEncoded(t *testing.T) {
 			{Key: "_typeBits", Value: bson.Binary{Subtype: 0, Data: []byte{130, 128, 0, 6}}},
 		})}},
 		{"other types", Position{Stream: "a", Token: raw(t, bson.D{
-			{Key: "int", Value: int64(7)}, {Key: "small", Value: int32(7)}, {Key: "double", Value: 7.0},
-			{Key: "time", Value: bson.Timestamp{T: 1, I: 2}}, {Key: "html", Value: "<&>"},
+			{Key: "int", Value: int64(7)},
+			{Key: "small", Value: int32(7)},
+			{Key: "double", Value: 7.0},
+			{Key: "time", Value: bson.Timestamp{T: 1, I: 2}},
+			{Key: "html", Value: "<&>"},
 		})}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -107,8 +107,9 @@ func NewKafka(opts KafkaOptions) (*Kafka, error) {
 	return &Kafka{opts: opts, log: log, hangMargin: 10 * time.Second, successorWait: 2 * time.Second}, nil
 }
 
-// TransactionalID is the id whose epoch fences the stream's owners, for
-// permissions and for the tools that show transactions.
+// TransactionalID is "<Name>/<Stream>", for permissions and for the tools that show
+// transactions. It is also the key of the stream's records in the position topic,
+// so that installations can share the topic.
 func (k *Kafka) TransactionalID() string { return k.opts.Name + "/" + k.opts.Stream }
 
 // Acquire implements Store. It makes a new client each time, takes the
@@ -149,7 +150,7 @@ func (k *Kafka) acquire(ctx context.Context) (Position, error) {
 	if err != nil {
 		return Position{}, err
 	}
-	k.partition = PartitionOf(k.opts.Stream, topic.partitions())
+	k.partition = PartitionOf(k.TransactionalID(), topic.partitions())
 	if err := k.claim(ctx); err != nil {
 		return Position{}, err
 	}
@@ -158,7 +159,8 @@ func (k *Kafka) acquire(ctx context.Context) (Position, error) {
 	return p, err
 }
 
-// connect makes the client of the transactions.
+// connect makes the client of the transactions. What the transactions rest on
+// comes last, so that no option given from outside takes its place.
 func (k *Kafka) connect() (*kgo.Client, error) {
 	own := []kgo.Opt{
 		kgo.TransactionalID(k.TransactionalID()),
@@ -182,7 +184,7 @@ func (k *Kafka) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	own := []kgo.Record{k.record(claimKey(k.opts.Stream), value)}
+	own := []kgo.Record{k.record(claimKey(k.TransactionalID()), value)}
 	if err := k.transact(ctx, nil, own, func(string) {}); err != nil {
 		return fmt.Errorf("claim in topic %s: %w", k.opts.Topic, err)
 	}

@@ -65,7 +65,7 @@ func (k *Kafka) claimSince(ctx context.Context, offset int64) (Claim, error) {
 		if err != nil {
 			return err
 		}
-		key := claimKey(k.opts.Stream)
+		key := claimKey(k.TransactionalID())
 		record, err := topic.lastBefore(ctx, partition, max(start, offset), end, key)
 		if err != nil {
 			return err
@@ -96,7 +96,7 @@ func (k *Kafka) withTopic(ctx context.Context, fn func(*topicLog, int32) error) 
 	}
 	partition := k.partition
 	if k.client == nil {
-		partition = PartitionOf(k.opts.Stream, topic.partitions())
+		partition = PartitionOf(k.TransactionalID(), topic.partitions())
 	}
 	return fn(topic, partition)
 }
@@ -115,7 +115,7 @@ func (k *Kafka) readPosition(ctx context.Context, topic *topicLog) (Position, er
 	if err != nil {
 		return Position{}, err
 	}
-	record, err := topic.lastBefore(ctx, k.partition, start, k.offset, k.opts.Stream)
+	record, err := topic.lastBefore(ctx, k.partition, start, k.offset, k.TransactionalID())
 	switch {
 	case errors.Is(err, ErrNone):
 		return k.readElsewhere(ctx, topic)
@@ -132,7 +132,7 @@ func (k *Kafka) readPosition(ctx context.Context, topic *topicLog) (Position, er
 // be to start the stream anew and skip changes.
 func (k *Kafka) readElsewhere(ctx context.Context, topic *topicLog) (Position, error) {
 	var found Position
-	for partition := range int32(topic.partitions()) { //nolint:gosec // the number of a topic's partitions is an int32
+	for partition := range int32(topic.partitions()) {
 		if partition == k.partition {
 			continue
 		}
@@ -140,7 +140,7 @@ func (k *Kafka) readElsewhere(ctx context.Context, topic *topicLog) (Position, e
 		if err != nil {
 			return Position{}, err
 		}
-		record, err := topic.lastBefore(ctx, partition, start, end, k.opts.Stream)
+		record, err := topic.lastBefore(ctx, partition, start, end, k.TransactionalID())
 		if errors.Is(err, ErrNone) {
 			continue
 		}

@@ -29,7 +29,7 @@ func (k *Kafka) History(ctx context.Context) ([]Position, error) {
 		var broken error
 		err = topic.read(ctx, partition, start, end, func(r *kgo.Record) {
 			key := string(r.Key)
-			if !strings.HasPrefix(key, k.opts.Stream+"@") || broken != nil {
+			if !strings.HasPrefix(key, k.TransactionalID()+"@") || broken != nil {
 				return
 			}
 			if len(r.Value) == 0 {
@@ -66,7 +66,7 @@ func (k *Kafka) positionRecords(p Position) ([]kgo.Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	position := k.record(k.opts.Stream, value)
+	position := k.record(k.TransactionalID(), value)
 	hour := hourOf(p.ClusterTime)
 	if !hour.After(k.hour) {
 		return []kgo.Record{position}, nil
@@ -83,7 +83,7 @@ func (k *Kafka) positionRecords(p Position) ([]kgo.Record, error) {
 }
 
 func (k *Kafka) hourKey(hour time.Time) string {
-	return k.opts.Stream + "@" + hour.Format(time.RFC3339)
+	return k.TransactionalID() + "@" + hour.Format(time.RFC3339)
 }
 
 // hourOf is the hour that a cluster time lies in, zero for none.

@@ -7,7 +7,7 @@ import "github.com/twmb/franz-go/pkg/kgo"
 // hashes a key. The assignment of streams to replicas goes by it too.
 func PartitionOf(stream string, partitions int) int32 {
 	keyed := kgo.StickyKeyPartitioner(nil).ForTopic("")
-	return int32(keyed.Partition(&kgo.Record{Key: []byte(stream)}, partitions)) //nolint:gosec // below the topic's number of partitions, an int32
+	return int32(keyed.Partition(&kgo.Record{Key: []byte(stream)}, partitions))
 }
 
 // partitioner hashes keys as the Java and Node clients do, except in the position

@@ -59,7 +59,8 @@ func (s Spec) Pipeline() mongo.Pipeline {
 	for _, f := range s.Feeds {
 		if len(f.Filter) > 0 {
 			clause := bson.D{
-				{Key: "ns.db", Value: f.Database}, {Key: "ns.coll", Value: f.Collection},
+				{Key: "ns.db", Value: f.Database},
+				{Key: "ns.coll", Value: f.Collection},
 				{Key: "operationType", Value: among(f.Operations)},
 			}
 			clauses = append(clauses, append(clause, f.Filter...))
@@ -105,7 +106,8 @@ func (s Spec) lifecycle() bson.A {
 	for _, d := range databases {
 		clauses = append(clauses,
 			bson.D{
-				{Key: "ns.db", Value: d}, {Key: "ns.coll", Value: bson.D{{Key: "$in", Value: names[d]}}},
+				{Key: "ns.db", Value: d},
+				{Key: "ns.coll", Value: bson.D{{Key: "$in", Value: names[d]}}},
 				{Key: "operationType", Value: among([]string{"drop", "rename"})},
 			},
 			bson.D{{Key: "ns.db", Value: d}, {Key: "operationType", Value: "dropDatabase"}})

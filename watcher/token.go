@@ -40,7 +40,7 @@ var errReached = errors.New("scan reached its end")
 // hands its changes to each, oldest first. It is how a process learns what its
 // predecessor had seen. It returns when the span is read to its end.
 func (w *Watcher) Scan(ctx context.Context, from bson.Timestamp, until bson.Raw, each func(change bson.Raw)) error {
-	var reached bool
+	var reached, idle bool
 	err := w.Run(ctx, From{ClusterTime: from}, func(_ context.Context, c Chunk) error {
 		for _, raw := range c.Changes {
 			id, ok := raw.Lookup("_id").DocumentOK()
@@ -50,7 +50,11 @@ func (w *Watcher) Scan(ctx context.Context, from bson.Timestamp, until bson.Raw,
 			}
 			each(raw)
 		}
-		if !After(until, c.Token) || (len(c.Changes) == 0 && !earlier(c.Token, until)) {
+		// A stream is opened with an empty chunk, at which nothing is scanned yet: of
+		// empty chunks at until's own time, only a second one in a row is the end.
+		wasIdle := idle
+		idle = len(c.Changes) == 0
+		if !After(until, c.Token) || (idle && wasIdle && !earlier(c.Token, until)) {
 			reached = true
 			return errReached
 		}

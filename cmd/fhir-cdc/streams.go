@@ -82,7 +82,7 @@ func watchers(c *config.Config, client *mongo.Client, group cluster, projection 
 	options := watcher.Options{
 		Name:       c.Name + "/" + group.stream,
 		Spec:       spec,
-		BatchSize:  int32(c.MongoDB.BatchSize), //nolint:gosec // bounded by the configuration.
+		BatchSize:  int32(c.MongoDB.BatchSize),
 		MaxAwait:   c.MongoDB.MaxAwait,
 		Limits:     watcher.Limits{Records: c.MongoDB.BatchSize, Bytes: c.Batch.MaxBytes},
 		MinBackoff: c.Retry.MinBackoff,

@@ -1,0 +1,169 @@
+package mapper_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// specOf is what is watched for a configuration where all databases are on one
+// cluster.
+func specOf(cfg mapper.Config) watcher.Spec {
+	m := mapper.New(cfg)
+	s := watcher.Spec{Project: m.Projection(), PreImages: cfg.Deletes}
+	for _, f := range m.Feeds() {
+		s.Feeds = append(s.Feeds, watcher.Feed{
+			Database: f.Namespace.Database, Collection: f.Namespace.Collection, Operations: f.Operations, Filter: f.Filter,
+		})
+	}
+	return s
+}
+
+// TestPipelineOfTheDefaults shows the whole pipeline that the server runs. If it
+// changes, so do all fingerprints: every stream starts anew at its cluster time.
+func TestPipelineOfTheDefaults(t *testing.T) {
+	got, err := bson.MarshalExtJSONIndent(bson.D{{Key: "pipeline", Value: specOf(defaults()).Pipeline()}}, false, false, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = append(got, '\n')
+	const file = "testdata/pipeline.json"
+	if *update {
+		if err := os.WriteFile(file, got, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("want -, got +:\n%s", diff)
+	}
+}
+
+func TestFingerprintIsOfWhatIsConfigured(t *testing.T) {
+	fingerprint := func(configure func(*mapper.Config)) string {
+		cfg := defaults()
+		configure(&cfg)
+		f, err := specOf(cfg).Fingerprint()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	want := fingerprint(func(*mapper.Config) {})
+	for range 20 { // Maps are walked in another order each time.
+		if got := fingerprint(func(c *mapper.Config) { c.Resources = []string{"ExportStatus", "Consent"} }); got != want {
+			t.Fatal("the order of the resources is in the fingerprint")
+		}
+	}
+	for name, same := range map[string]func(*mapper.Config){
+		"a resource twice":     func(c *mapper.Config) { c.Resources = append(c.Resources, "Consent") },
+		"AuditEvent, not sent": func(c *mapper.Config) { c.Resources = append(c.Resources, "AuditEvent") },
+		"topics":               func(c *mapper.Config) { c.ChangeTopic, c.ExportTopic = "a", "b" },
+	} {
+		if fingerprint(same) != want {
+			t.Errorf("%s: another fingerprint", name)
+		}
+	}
+	seen := map[string]string{want: "the defaults"}
+	for name, other := range map[string]func(*mapper.Config){
+		"another resource":  func(c *mapper.Config) { c.Resources = append(c.Resources, "Patient") },
+		"a resource less":   func(c *mapper.Config) { c.Resources = []string{"Consent"} },
+		"deletes":           withDeletes,
+		"change off":        func(c *mapper.Config) { c.ChangeTopic = "" },
+		"export off":        func(c *mapper.Config) { c.ExportTopic = "" },
+		"everything off":    func(c *mapper.Config) { c.AccessedEverythingTopic = "" },
+		"another database":  func(c *mapper.Config) { c.Database = "fhir2" },
+		"other access logs": func(c *mapper.Config) { c.AccessLogs.Collection = "access" },
+		"one database":      auditEventsInMain,
+	} {
+		got := fingerprint(other)
+		if as, ok := seen[got]; ok {
+			t.Errorf("%s has the fingerprint of %s", name, as)
+		}
+		seen[got] = name
+	}
+}
+
+func TestFeeds(t *testing.T) {
+	const writes, withDelete = "insert replace update", "insert replace update delete"
+	audit := mapper.Namespace{Database: "audit-event", Collection: "AuditEvent_4_0_0"}
+	for _, c := range []struct {
+		name      string
+		configure func(*mapper.Config)
+		want      []string // namespace: operations: kinds
+	}{
+		{"defaults", func(*mapper.Config) {}, []string{
+			"access-logs.access-logs: insert: accessed_everything",
+			audit.String() + ": insert: accessed_everything",
+			"fhir.Consent_3_0_1: " + writes + ": change",
+			"fhir.Consent_4_0_0: " + writes + ": change",
+			"fhir.ExportStatus_3_0_1: " + writes + ": change",
+			"fhir.ExportStatus_4_0_0: " + writes + ": change export",
+			"fhir.Person_4_0_0: " + withDelete + ": ", // keeps facts fresh
+		}},
+		{"deletes", withDeletes, []string{
+			"access-logs.access-logs: insert: accessed_everything",
+			audit.String() + ": insert: accessed_everything",
+			"fhir.Consent_3_0_1: " + withDelete + ": change",
+			"fhir.Consent_4_0_0: " + withDelete + ": change",
+			"fhir.ExportStatus_3_0_1: " + withDelete + ": change",
+			"fhir.ExportStatus_4_0_0: " + withDelete + ": change export",
+			"fhir.Person_4_0_0: " + withDelete + ": ",
+		}},
+		{"change only", func(c *mapper.Config) { c.ExportTopic, c.AccessedEverythingTopic = "", "" }, []string{
+			"fhir.Consent_3_0_1: " + writes + ": change",
+			"fhir.Consent_4_0_0: " + writes + ": change",
+			"fhir.ExportStatus_3_0_1: " + writes + ": change",
+			"fhir.ExportStatus_4_0_0: " + writes + ": change",
+		}},
+		{"export only", func(c *mapper.Config) { c.ChangeTopic, c.AccessedEverythingTopic = "", "" }, []string{
+			"fhir.ExportStatus_4_0_0: " + writes + ": export",
+		}},
+		{"AuditEvents in the main database and as a resource", func(c *mapper.Config) {
+			c.ExportTopic = ""
+			auditEventsInMain(c)
+		}, []string{
+			"access-logs.access-logs: insert: accessed_everything",
+			"fhir.AuditEvent_4_0_0: insert: accessed_everything",
+			"fhir.Person_4_0_0: " + withDelete + ": ",
+		}},
+		{"Person as a resource", func(c *mapper.Config) {
+			c.ExportTopic = ""
+			c.Resources = []string{"Person"}
+		}, []string{
+			"access-logs.access-logs: insert: accessed_everything",
+			audit.String() + ": insert: accessed_everything",
+			"fhir.Person_3_0_1: " + writes + ": change",
+			"fhir.Person_4_0_0: " + withDelete + ": change",
+		}},
+		{"nothing", func(c *mapper.Config) { c.ChangeTopic, c.ExportTopic, c.AccessedEverythingTopic = "", "", "" }, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := defaults()
+			c.configure(&cfg)
+			var got []string
+			for _, f := range mapper.New(cfg).Feeds() {
+				kinds := make([]string, len(f.Kinds))
+				for i, k := range f.Kinds {
+					kinds[i] = string(k)
+				}
+				got = append(got, f.Namespace.String()+": "+strings.Join(f.Operations, " ")+": "+strings.Join(kinds, " "))
+				if onlyInserts := len(f.Operations) == 1; onlyInserts != (len(f.Filter) > 0) {
+					t.Errorf("%s: filter %v", f.Namespace, f.Filter)
+				}
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,175 @@
+package publisher
+
+import (
+	"errors"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+)
+
+func requirements() Requirements {
+	return Requirements{
+		Events: []string{eventTopic, "fhir.bulk_export.events", eventTopic}, Positions: posTopic, DeadLetters: deadTopic,
+		Partitions: 6, PositionPartitions: 8, ReplicationFactor: -1,
+	}
+}
+
+func emptyKafka(t *testing.T, opts ...kfake.Opt) (*kfake.Cluster, []kgo.Opt) {
+	t.Helper()
+	cluster, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	return cluster, []kgo.Opt{kgo.SeedBrokers(cluster.ListenAddrs()...)}
+}
+
+func TestCheckTopicsNamesAllThatAreMissing(t *testing.T) {
+	_, opts := emptyKafka(t, kfake.SeedTopics(1, "fhir.bulk_export.events"))
+	_, err := CheckTopics(t.Context(), opts, requirements())
+	const want = "check topics: missing: business.events (6 partitions), " +
+		"fhir-cdc.positions (8 partitions, cleanup.policy=compact, segment.ms=600000, min.cleanable.dirty.ratio=0.1), " +
+		"fhir-cdc.dead-letters (6 partitions). Create them, or set topics.create: true (FHIR_CDC_TOPICS_CREATE=true) " +
+		"to have them made like this, with the brokers' replication factor"
+	if err == nil {
+		t.Fatal("missing topics were accepted")
+	}
+	if diff := cmp.Diff(want, err.Error()); diff != "" {
+		t.Error(diff)
+	}
+	if !errors.As(err, new(*ConfigurationError)) {
+		t.Errorf("%T is no ConfigurationError: trying again would not help", err)
+	}
+}
+
+func TestCheckTopicsCreates(t *testing.T) {
+	_, opts := emptyKafka(t)
+	req := requirements()
+	req.Create = true
+	report, err := CheckTopics(t.Context(), opts, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Report{
+		Created:         []string{eventTopic, "fhir.bulk_export.events", posTopic, deadTopic},
+		Partitions:      map[string]int{eventTopic: 6, "fhir.bulk_export.events": 6, posTopic: 8, deadTopic: 6},
+		MaxMessageBytes: map[string]int{eventTopic: 1048588, "fhir.bulk_export.events": 1048588, posTopic: 1048588, deadTopic: 1048588},
+	}
+	if diff := cmp.Diff(want, report); diff != "" {
+		t.Error(diff)
+	}
+	want.Created = nil
+	req.Create = false
+	if report, err = CheckTopics(t.Context(), opts, req); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, report); diff != "" {
+		t.Error("the second time:", diff)
+	}
+}
+
+func TestCheckTopicsReadsLimits(t *testing.T) {
+	cluster, opts := emptyKafka(t)
+	limit, compact := "5000", "compact"
+	for topic, configs := range map[string]map[string]string{
+		eventTopic: {"max.message.bytes": limit}, "fhir.bulk_export.events": nil, deadTopic: nil, posTopic: {"cleanup.policy": compact},
+	} {
+		if err := cluster.CreateTopic(topic, 1, configs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report, err := CheckTopics(t.Context(), opts, requirements())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := (Options{TopicMaxBytes: report.MaxMessageBytes}).MaxEventBytes(eventTopic); got != 5000-framing {
+		t.Errorf("MaxEventBytes = %d", got)
+	}
+}
+
+func TestCheckTopicsRefusesPositionsThatGetLost(t *testing.T) {
+	for policy, want := range map[string]string{
+		"delete": "cleanup.policy=delete", "compact,delete": "cleanup.policy=compact,delete", "": "", "compact": "",
+	} {
+		t.Run(policy, func(t *testing.T) {
+			cluster, opts := emptyKafka(t)
+			configs := map[string]string{"cleanup.policy": policy}
+			if policy == "" {
+				configs, want = nil, "cleanup.policy=delete" // the brokers' default
+			}
+			if err := cluster.CreateTopic(posTopic, 1, configs); err != nil {
+				t.Fatal(err)
+			}
+			_, err := CheckTopics(t.Context(), opts, Requirements{Positions: posTopic})
+			if want == "" && err != nil {
+				t.Error(err)
+			}
+			if want != "" && (err == nil || !strings.Contains(err.Error(), want) || !errors.As(err, new(*ConfigurationError))) {
+				t.Errorf("CheckTopics: %v; want an error with %q", err, want)
+			}
+		})
+	}
+}
+
+func TestCheckTopicsWithoutPermissions(t *testing.T) {
+	t.Run("to see a topic", func(t *testing.T) {
+		cluster, opts := emptyKafka(t, kfake.SeedTopics(1, eventTopic, "fhir.bulk_export.events", deadTopic, posTopic))
+		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: eventTopic, Err: kerr.TopicAuthorizationFailed, Count: -1})
+		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: deadTopic, Err: kerr.TopicAuthorizationFailed, Count: -1})
+		_, err := CheckTopics(t.Context(), opts, requirements())
+		if err == nil || !strings.Contains(err.Error(), "topic "+eventTopic+": the user may not see it") || !strings.Contains(err.Error(), "topic "+deadTopic+": ") {
+			t.Errorf("CheckTopics: %v", err)
+		}
+	})
+	t.Run("to read a configuration", func(t *testing.T) {
+		cluster, opts := emptyKafka(t, kfake.SeedTopics(1, eventTopic))
+		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+		report, err := CheckTopics(t.Context(), opts, Requirements{Events: []string{eventTopic}})
+		if err != nil || len(report.Warnings) != 1 || !strings.Contains(report.Warnings[0], eventTopic) || len(report.MaxMessageBytes) > 0 {
+			t.Errorf("CheckTopics: %+v, %v; want a warning", report, err)
+		}
+	})
+	t.Run("to create a topic", func(t *testing.T) {
+		cluster, opts := emptyKafka(t)
+		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Topic: eventTopic, Err: kerr.TopicAuthorizationFailed, Count: -1})
+		_, err := CheckTopics(t.Context(), opts, Requirements{Events: []string{eventTopic}, Create: true, Partitions: 1, ReplicationFactor: -1})
+		if !errors.Is(err, kerr.TopicAuthorizationFailed) || !strings.Contains(err.Error(), "create topic "+eventTopic) {
+			t.Errorf("CheckTopics: %v", err)
+		}
+	})
+}
+
+func TestCheckTopicsOutOfReach(t *testing.T) {
+	t.Run("nobody listens", func(t *testing.T) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, err = CheckTopics(t.Context(), []kgo.Opt{kgo.SeedBrokers(addr), kgo.RequestRetries(1)}, requirements())
+		if err == nil || !strings.Contains(err.Error(), "no broker at "+addr+" can be reached") || !strings.Contains(err.Error(), "refused") {
+			t.Errorf("CheckTopics: %v", err)
+		}
+		if errors.As(err, new(*ConfigurationError)) {
+			t.Error("trying again would help")
+		}
+	})
+	t.Run("the login is not what the listener wants", func(t *testing.T) {
+		_, opts := emptyKafka(t, kfake.EnableSASL(), kfake.Superuser("PLAIN", "user", "right"))
+		opts = append(opts, kgo.SASL(plain.Auth{User: "user", Pass: "wrong"}.AsMechanism()), kgo.RequestRetries(1))
+		_, err := CheckTopics(t.Context(), opts, requirements())
+		if err == nil || !strings.Contains(err.Error(), "kafka.sasl") || strings.Contains(err.Error(), "wrong") {
+			t.Errorf("CheckTopics: %v", err)
+		}
+	})
+}
