@@ -39,6 +39,13 @@ func checkName(name string) string {
 	return ""
 }
 
+func checkInstance(name string) string {
+	if name == "" {
+		return ""
+	}
+	return checkName(name)
+}
+
 // plainName tells whether s is not empty and all letters, digits, '.', '_' and '-'.
 func plainName(s string) bool {
 	const marks = "._-"

@@ -13,6 +13,9 @@ type Config struct {
 	Sink            Sink          `mapstructure:"sink"`
 	Start           Start         `mapstructure:"start"`
 	ShutdownTimeout time.Duration `mapstructure:"shutdown_timeout"`
+	Replicas        Replicas      `mapstructure:"replicas"`
+	Instance        string        `mapstructure:"instance"`
+	SessionTimeout  time.Duration `mapstructure:"session_timeout"`
 
 	MongoDB    MongoDB    `mapstructure:"mongodb"`
 	Kafka      Kafka      `mapstructure:"kafka"`
@@ -185,4 +188,13 @@ func (c *Config) ClientID() string {
 		return c.Kafka.ClientID
 	}
 	return c.Name
+}
+
+// ReplicasByKafka tells whether replicas share the streams through a consumer group.
+func (c *Config) ReplicasByKafka() bool {
+	return c.Replicas == ReplicasKafka || (c.Replicas == ReplicasAuto && c.positionsInKafka())
+}
+
+func (c *Config) positionsInKafka() bool {
+	return c.Sink == SinkKafka && c.Checkpoint.Store == StoreKafka
 }

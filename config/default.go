@@ -12,6 +12,8 @@ func Default() *Config {
 		Sink:            SinkKafka,
 		Start:           StartNow,
 		ShutdownTimeout: 20 * time.Second,
+		Replicas:        ReplicasAuto,
+		SessionTimeout:  10 * time.Second,
 		MongoDB: MongoDB{
 			Port:     27017,
 			Database: "fhir",

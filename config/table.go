@@ -21,6 +21,9 @@ func specs() []spec {
 		oneOf("sink", "Where events go; stdout prints them as JSON lines and needs no Kafka.", SinkKafka, SinkStdout),
 		checked("start", checkStart, "Where to begin if no position is stored: now, oldest, or a time such as 2026-11-23T10:00:00Z."),
 		duration("shutdown_timeout", time.Second, longWait, "Longest time for committing what is in flight when the daemon is told to stop."),
+		oneOf("replicas", "How several processes share the streams: kafka is a consumer group, in which others stand by; auto is kafka where positions are in Kafka, else none.", ReplicasAuto, ReplicasNone, ReplicasKafka),
+		checked("instance", checkInstance, "Name of this process among the replicas, different for each; empty: the pod's or host's name."),
+		duration("session_timeout", 6*time.Second, 5*time.Minute, "Time after which a replica that died loses its streams to another."),
 
 		section("mongodb", "The FHIR server's MongoDB (a replica set or a sharded cluster)."),
 		secret("mongodb.uri", "Connection string of the main cluster; required, unless hostname is set.").from("MONGO_URL"),

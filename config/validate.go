@@ -167,6 +167,9 @@ func (v *validator) topics() {
 
 func (v *validator) checkpoint() {
 	c := v.cfg
+	if c.Replicas == ReplicasKafka && !c.positionsInKafka() {
+		v.fault("replicas", "kafka needs sink: kafka and checkpoint.store: kafka, where the replicas find each other's positions")
+	}
 	if c.Sink == SinkKafka && c.Delivery == ExactlyOnce && c.Checkpoint.Store != StoreKafka {
 		v.fault("checkpoint.store", "must be kafka for delivery: exactly_once, because position and events are one Kafka transaction; or set delivery: at_least_once")
 	}

@@ -26,6 +26,18 @@ const (
 	SinkStdout Sink = "stdout"
 )
 
+// Replicas is how several processes share the streams of one installation.
+type Replicas string
+
+// The ways. ReplicasKafka joins a consumer group: each stream runs on one process,
+// the others stand by. ReplicasAuto is ReplicasKafka where positions are kept in
+// Kafka, else ReplicasNone.
+const (
+	ReplicasAuto  Replicas = "auto"
+	ReplicasNone  Replicas = "none"
+	ReplicasKafka Replicas = "kafka"
+)
+
 // Compression is the codec of record batches.
 type Compression string
 

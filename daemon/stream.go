@@ -99,6 +99,9 @@ func NewStream(opts Options, source, history Source, m *mapper.Mapper, facts Fac
 	}
 }
 
+// Name is the stream's name.
+func (s *Stream) Name() string { return s.opts.Name }
+
 // Run carries changes until ctx ends, then commits what it has read and returns
 // nil. It recovers from everything that a restart would mend, in the same way as a
 // restart: acquire, read the stored position, reopen. It returns an error that an

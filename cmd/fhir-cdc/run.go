@@ -15,6 +15,8 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/daemon"
 	"github.com/fhir-cdc/fhir-cdc/lookup"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/replicas"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 )
 
 func newRunCommand(environ []string, stdout, stderr io.Writer) *cobra.Command {
@@ -84,28 +86,77 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (err
 	if err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	for _, group := range clustersOf(cfg, m.Feeds()) {
-		client, err := clients.client(group.uri)
-		if err != nil {
-			return err
-		}
-		source, history, err := watchers(cfg, client, group, m, log)
-		if err != nil {
-			return err
-		}
-		options, err := streamOptions(cfg, group.stream)
-		if err != nil {
-			return err
-		}
-		stream := daemon.NewStream(options, source, history, m, facts, sink.publisher(group.stream), log)
-		g.Go(func() error { return stream.Run(ctx) })
+	streams, err := newStreams(cfg, clients, m, sink, facts, log)
+	if err != nil {
+		return err
 	}
-	if err := g.Wait(); err != nil {
+	if cfg.ReplicasByKafka() {
+		err = runShared(ctx, cfg, sink, streams, log)
+	} else {
+		err = runAlone(ctx, streams)
+	}
+	if err != nil {
 		return err
 	}
 	log.Info("fhir-cdc stopped; everything read is published")
 	return nil
+}
+
+// runAlone runs all streams in this process.
+func runAlone(ctx context.Context, streams []*daemon.Stream) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, s := range streams {
+		g.Go(func() error { return s.Run(ctx) })
+	}
+	return g.Wait()
+}
+
+// runShared runs the streams that the consumer group assigns to this process. At
+// the end the streams are ended first and the group is left then, so that the next
+// owner finds everything committed.
+func runShared(ctx context.Context, cfg *config.Config, s *sink, streams []*daemon.Stream, log *zap.Logger) error {
+	byPartition := map[int32][]*daemon.Stream{}
+	for _, stream := range streams {
+		p := resumetoken.PartitionOf(cfg.Name+"/"+stream.Name(), s.partitions[cfg.Topics.Positions])
+		byPartition[p] = append(byPartition[p], stream)
+	}
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	replica := daemon.NewReplica(running, byPartition, reclaimAfter*cfg.SessionTimeout, log)
+	member, err := replicas.Join(replicas.Options{
+		Client: s.kafka, Group: cfg.Name, Topic: cfg.Topics.Positions, Instance: replicaName(cfg),
+		SessionTimeout: cfg.SessionTimeout, RebalanceTimeout: cfg.ShutdownTimeout + cfg.SessionTimeout,
+	}, replica, log)
+	if err != nil {
+		return err
+	}
+	log.Info("joined the replicas; streams run where the group assigns them", zap.String("group", cfg.Name), zap.String("instance", replicaName(cfg)))
+	err = replica.Wait(ctx)
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
+	defer cancel()
+	if e := member.Leave(leaving); e != nil {
+		log.Warn("could not leave the group; others take over after session_timeout", zap.Error(e))
+	}
+	return err
+}
+
+// reclaimAfter session timeouts pass before a stream that a process outside the
+// group has taken is taken back.
+const reclaimAfter = 3
+
+// replicaName tells this process from the other replicas.
+func replicaName(cfg *config.Config) string {
+	if cfg.Instance != "" {
+		return cfg.Instance
+	}
+	if pod := os.Getenv("POD_NAME"); pod != "" {
+		return pod
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "" // A dynamic member.
+	}
+	return host
 }
 
 const disconnectTimeout = 5 * time.Second

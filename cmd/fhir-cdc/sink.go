@@ -17,13 +17,15 @@ import (
 
 // sink makes the publishers of all streams.
 type sink struct {
-	cfg      *config.Config
-	clients  *clusters
-	stdout   io.Writer
-	log      *zap.Logger
-	kafka    []kgo.Opt
-	file     *resumetoken.File
-	maxBytes map[string]int
+	cfg     *config.Config
+	clients *clusters
+	stdout  io.Writer
+	log     *zap.Logger
+	kafka   []kgo.Opt
+	file    *resumetoken.File
+	// maxBytes and partitions are what prepare found of the topics.
+	maxBytes   map[string]int
+	partitions map[string]int
 }
 
 func newSink(cfg *config.Config, clients *clusters, stdout io.Writer, log *zap.Logger) (*sink, error) {
@@ -132,7 +134,7 @@ func (s *sink) prepare(ctx context.Context) error {
 			if len(report.Created) > 0 {
 				s.log.Info("topics created", zap.Strings("topics", report.Created))
 			}
-			s.maxBytes = report.MaxMessageBytes
+			s.maxBytes, s.partitions = report.MaxMessageBytes, report.Partitions
 			return nil
 		}
 		if ctx.Err() != nil || errors.As(err, new(*publisher.ConfigurationError)) {

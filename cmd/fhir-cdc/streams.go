@@ -12,6 +12,27 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
+// newStreams makes one stream for each cluster that is watched.
+func newStreams(cfg *config.Config, clients *clusters, m *mapper.Mapper, s *sink, facts daemon.Facts, log *zap.Logger) ([]*daemon.Stream, error) {
+	var streams []*daemon.Stream
+	for _, group := range clustersOf(cfg, m.Feeds()) {
+		client, err := clients.client(group.uri)
+		if err != nil {
+			return nil, err
+		}
+		source, history, err := watchers(cfg, client, group, m, log)
+		if err != nil {
+			return nil, err
+		}
+		options, err := streamOptions(cfg, group.stream)
+		if err != nil {
+			return nil, err
+		}
+		streams = append(streams, daemon.NewStream(options, source, history, m, facts, s.publisher(group.stream), log))
+	}
+	return streams, nil
+}
+
 // cluster is a MongoDB cluster with what is watched on it: one stream, so that one
 // total order covers all of it.
 type cluster struct {

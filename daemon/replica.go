@@ -1,0 +1,128 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+)
+
+// Replica runs those of an installation's streams that are assigned to this
+// process. Without any it is a stand-by.
+type Replica struct {
+	streams map[int32][]*Stream
+	// reclaim is how long a stream that another process has taken is left alone
+	// before it is taken back, if it is still assigned here.
+	reclaim time.Duration
+	log     *zap.Logger
+
+	mu      sync.Mutex
+	running map[int32]*assignment
+	// failed has room for the first error that ends the process.
+	failed chan error
+	base   context.Context //nolint:containedctx // assignments come from the group, not from a caller with a context.
+}
+
+// assignment is one term of ownership of a partition.
+type assignment struct {
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+// NewReplica returns a Replica for streams by the partition that they belong to.
+// ctx ends all of them.
+func NewReplica(ctx context.Context, streams map[int32][]*Stream, reclaim time.Duration, log *zap.Logger) *Replica {
+	return &Replica{
+		streams: streams, reclaim: reclaim, log: log, base: ctx,
+		running: map[int32]*assignment{}, failed: make(chan error, 1),
+	}
+}
+
+// Assigned begins the streams of partitions.
+func (r *Replica) Assigned(partitions []int32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range partitions {
+		if r.running[p] != nil || len(r.streams[p]) == 0 {
+			continue
+		}
+		ctx, stop := context.WithCancel(r.base)
+		a := &assignment{stop: stop}
+		for _, s := range r.streams[p] {
+			a.done.Go(func() { r.run(ctx, s) })
+		}
+		r.running[p] = a
+	}
+}
+
+// run runs a stream for one term. A stream that another process has taken is not
+// taken back at once: the group is about to say who has it, and two processes that
+// take a stream from each other make no progress.
+func (r *Replica) run(ctx context.Context, s *Stream) {
+	for {
+		err := s.Run(ctx)
+		switch {
+		case err == nil:
+			return
+		case !errors.Is(err, resumetoken.ErrFenced):
+			select {
+			case r.failed <- err:
+			default:
+			}
+			return
+		}
+		s.log.Warn("another process has the stream; standing by", zap.Duration("reclaim", r.reclaim), zap.Error(err))
+		timer := time.NewTimer(r.reclaim)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+	}
+}
+
+// Revoked ends the streams of partitions: they stop reading and commit what they
+// have read.
+func (r *Replica) Revoked(partitions []int32) {
+	var ending []*assignment
+	r.mu.Lock()
+	for _, p := range partitions {
+		if a := r.running[p]; a != nil {
+			a.stop()
+			ending = append(ending, a)
+			delete(r.running, p)
+		}
+	}
+	r.mu.Unlock()
+	for _, a := range ending {
+		a.done.Wait()
+	}
+}
+
+// Lost ends the streams of partitions that may have a new owner. Ending them in
+// order does no harm: the new owner has fenced this process, or reads what it still
+// commits.
+func (r *Replica) Lost(partitions []int32) { r.Revoked(partitions) }
+
+// Wait waits until ctx ends, or for an error that an operator must see. Then all
+// streams are ended.
+func (r *Replica) Wait(ctx context.Context) error {
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-r.failed:
+	}
+	r.mu.Lock()
+	all := make([]int32, 0, len(r.running))
+	for p := range r.running {
+		all = append(all, p)
+	}
+	r.mu.Unlock()
+	r.Revoked(all)
+	return err
+}

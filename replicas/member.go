@@ -1,0 +1,110 @@
+package replicas
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+)
+
+// Handler is told what the group assigns. The group waits for Revoked and Lost, so
+// that the next owner begins when this one has ended.
+type Handler interface {
+	// Assigned begins the streams of partitions; it does not wait for them.
+	Assigned(partitions []int32)
+	// Revoked ends the streams of partitions in order: what they have read is
+	// committed.
+	Revoked(partitions []int32)
+	// Lost ends the streams of partitions that may have a new owner already.
+	Lost(partitions []int32)
+}
+
+// Options describe a membership.
+type Options struct {
+	// Client are the options of a Kafka client: brokers, TLS, SASL.
+	Client []kgo.Opt
+	// Group is the consumer group, Topic the position topic.
+	Group, Topic string
+	// Instance is the static member id, such as the pod's name: a process that
+	// comes back under it within SessionTimeout finds its partitions again. Two
+	// processes must not share it. Empty means a dynamic member.
+	Instance string
+	// SessionTimeout is how long after its last heartbeat a dead process keeps its
+	// partitions; it is most of the time of a take-over.
+	SessionTimeout time.Duration
+	// RebalanceTimeout bounds Revoked.
+	RebalanceTimeout time.Duration
+}
+
+// Member is this process's membership.
+type Member struct {
+	client *kgo.Client
+	opts   Options
+	log    *zap.Logger
+}
+
+// Join joins the group in the background. handler is called from one goroutine.
+func Join(opts Options, handler Handler, log *zap.Logger) (*Member, error) {
+	m := &Member{opts: opts, log: log}
+	own := []kgo.Opt{
+		kgo.ConsumerGroup(opts.Group),
+		kgo.ConsumeTopics(opts.Topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()),
+		kgo.DisableAutoCommit(),
+		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.SessionTimeout(opts.SessionTimeout),
+		kgo.HeartbeatInterval(opts.SessionTimeout / 5),
+		kgo.RebalanceTimeout(opts.RebalanceTimeout),
+		kgo.OnPartitionsAssigned(m.callback("streams assigned", handler.Assigned)),
+		kgo.OnPartitionsRevoked(m.callback("streams handed over", handler.Revoked)),
+		kgo.OnPartitionsLost(m.callback("streams lost", handler.Lost)),
+	}
+	if opts.Instance != "" {
+		own = append(own, kgo.InstanceID(opts.Instance))
+	}
+	client, err := kgo.NewClient(append(append([]kgo.Opt{}, opts.Client...), own...)...)
+	if err != nil {
+		return nil, fmt.Errorf("join group %s: %w", opts.Group, err)
+	}
+	// The group is joined for its assignments; the records are read elsewhere.
+	client.PauseFetchTopics(opts.Topic)
+	m.client = client
+	return m, nil
+}
+
+func (m *Member) callback(what string, handle func([]int32)) func(context.Context, *kgo.Client, map[string][]int32) {
+	return func(_ context.Context, _ *kgo.Client, assignment map[string][]int32) {
+		partitions := assignment[m.opts.Topic]
+		if len(partitions) == 0 {
+			return
+		}
+		m.log.Info(what, zap.String("group", m.opts.Group), zap.Int32s("partitions", partitions))
+		handle(partitions)
+	}
+}
+
+// Leave leaves the group, so that other replicas take over at once rather than
+// after the session timeout. A static member has to be signed off by name: closing
+// its client keeps its place, which is right for a crash and wrong for a stop.
+func (m *Member) Leave(ctx context.Context) error {
+	defer m.client.Close()
+	if m.opts.Instance == "" {
+		if err := m.client.LeaveGroupContext(ctx); err != nil {
+			return fmt.Errorf("leave group %s: %w", m.opts.Group, err)
+		}
+		return nil
+	}
+	left, err := kadm.NewClient(m.client).LeaveGroup(ctx, kadm.LeaveGroup(m.opts.Group).InstanceIDs(m.opts.Instance).Reason("fhir-cdc stops"))
+	if err == nil {
+		err = left.Error()
+	}
+	if err != nil && !errors.Is(err, kerr.UnknownMemberID) {
+		return fmt.Errorf("leave group %s: %w", m.opts.Group, err)
+	}
+	return nil
+}
