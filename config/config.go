@@ -95,7 +95,6 @@ type SASL struct {
 	Username  string        `mapstructure:"username"`
 	Password  Secret        `mapstructure:"password"`
 	Token     Secret        `mapstructure:"token"`
-	Region    string        `mapstructure:"region"`
 }
 
 // Events holds one section for each event kind; the section names are the kinds'.

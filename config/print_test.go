@@ -14,7 +14,7 @@ import (
 // TestRedactedYAMLLoads feeds what is printed back in. Without secrets nothing may
 // be lost.
 func TestRedactedYAMLLoads(t *testing.T) {
-	cfg := mustLoad(t, LoadOptions{Environ: server, Set: []string{"name=007", "checkpoint.idle_interval=1h30m", "mongodb.max_await=1m", "kafka.client_id=true", "kafka.sasl.region=~"}})
+	cfg := mustLoad(t, LoadOptions{Environ: server, Set: []string{"name=007", "checkpoint.idle_interval=1h30m", "mongodb.max_await=1m", "kafka.client_id=true", "kafka.sasl.username=~"}})
 	text, err := cfg.RedactedYAML()
 	if err != nil {
 		t.Fatal(err)

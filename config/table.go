@@ -67,11 +67,10 @@ func specs() []spec {
 		text("kafka.tls.server_name", "Name to expect in the brokers' certificates; empty: the host name."),
 		section("kafka.sasl", "Authentication with SASL."),
 		text("kafka.sasl.enabled", "Whether to authenticate.").from("KAFKA_SASL"),
-		oneOf("kafka.sasl.mechanism", "Mechanism; aws is IAM of Amazon MSK, with credentials from the AWS_* variables.", SASLAWS, SASLPlain, SASLScramSHA256, SASLScramSHA512, SASLOAuthBearer).from("KAFKA_SASL_MECHANISM"),
+		oneOf("kafka.sasl.mechanism", "Mechanism; aws is IAM of Amazon MSK, with credentials (and the region, where the broker names do not tell it) from the AWS_* variables.", SASLAWS, SASLPlain, SASLScramSHA256, SASLScramSHA512, SASLOAuthBearer).from("KAFKA_SASL_MECHANISM"),
 		text("kafka.sasl.username", "User name, for plain and scram.").from("KAFKA_SASL_USERNAME").file(),
 		secret("kafka.sasl.password", "Password, for plain and scram.").from("KAFKA_SASL_PASSWORD"),
 		secret("kafka.sasl.token", "Token, for oauthbearer."),
-		text("kafka.sasl.region", "AWS region, for aws; empty: as in the brokers' names."),
 
 		section("events", "The event kinds. Without a file, a kind is on only if its ENABLE_ variable says so."),
 		section("events.change", "Change events: a FHIR AuditEvent for each created or changed resource."),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.uber.org/zap"
@@ -88,6 +89,10 @@ func mapperConfig(c *config.Config) mapper.Config {
 	return m
 }
 
+// historyAwait is short because that watcher only reads what has been: to wait at
+// its end for more, as long as the main stream does, would delay every start.
+const historyAwait = 10 * time.Millisecond
+
 // watchers makes the stream's watcher, and the one that reads back which
 // $everything requests were seen (nil where none are watched).
 func watchers(c *config.Config, client *mongo.Client, group cluster, projection *mapper.Mapper, log *zap.Logger) (main, history daemon.Source, err error) {
@@ -113,6 +118,7 @@ func watchers(c *config.Config, client *mongo.Client, group cluster, projection 
 		return main, nil, err
 	}
 	options.Spec = past
+	options.MaxAwait = historyAwait
 	history, err = watcher.New(client, options, log)
 	return main, history, err
 }
