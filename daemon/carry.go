@@ -95,6 +95,7 @@ func (s *Stream) read(ctx context.Context, position resumetoken.Position, chunks
 		published = position.Token
 	}
 	return s.source.Run(ctx, from, func(ctx context.Context, c watcher.Chunk) error {
+		s.progress.read()
 		if published != nil {
 			c.Changes = after(c.Changes, published)
 			if len(c.Changes) > 0 || watcher.After(c.Token, published) {
@@ -135,12 +136,14 @@ func (s *Stream) commitAll(ctx context.Context, p Publisher, batches <-chan *pub
 		if err := p.Commit(ctx, b); err != nil {
 			return fmt.Errorf("commit: %w", err)
 		}
+		s.progress.committed(b)
 		stored, pending = time.Now(), nil
 	}
 	if pending != nil {
 		if err := p.Commit(ctx, pending); err != nil {
 			return fmt.Errorf("commit position: %w", err)
 		}
+		s.progress.committed(pending)
 	}
 	return nil
 }

@@ -88,6 +88,8 @@ type Stream struct {
 	facts   Facts
 	publish func() (Publisher, error)
 	log     *zap.Logger
+
+	progress *progress
 }
 
 // NewStream returns a stream. publish makes a Publisher for each attempt. history
@@ -95,12 +97,15 @@ type Stream struct {
 func NewStream(opts Options, source, history Source, m *mapper.Mapper, facts Facts, publish func() (Publisher, error), log *zap.Logger) *Stream {
 	return &Stream{
 		opts: opts, source: source, history: history, mapper: m, facts: facts, publish: publish,
-		log: log.With(zap.String("stream", opts.Name)),
+		log: log.With(zap.String("stream", opts.Name)), progress: newProgress(opts.Name),
 	}
 }
 
 // Name is the stream's name.
 func (s *Stream) Name() string { return s.opts.Name }
+
+// Progress tells how the stream is doing, at any time and from any goroutine.
+func (s *Stream) Progress() Progress { return s.progress.snapshot() }
 
 // Run carries changes until ctx ends, then commits what it has read and returns
 // nil. It recovers from everything that a restart would mend, in the same way as a
@@ -108,9 +113,11 @@ func (s *Stream) Name() string { return s.opts.Name }
 // operator must see: *watcher.Error, *PolicyError, resumetoken.ErrFenced,
 // publisher's configuration faults.
 func (s *Stream) Run(ctx context.Context) error {
+	defer s.progress.state(StandingBy)
 	backoff := s.opts.MinBackoff
 	for {
 		began := time.Now()
+		s.progress.state(Acquiring)
 		err := s.attempt(ctx)
 		if err == nil || (ctx.Err() != nil && !final(err)) {
 			if err != nil {
@@ -118,6 +125,7 @@ func (s *Stream) Run(ctx context.Context) error {
 			}
 			return nil
 		}
+		s.progress.interrupted(err)
 		if final(err) {
 			return fmt.Errorf("stream %s: %w", s.opts.Name, err)
 		}
@@ -163,10 +171,12 @@ func (s *Stream) attempt(ctx context.Context) (err error) {
 	default:
 		s.log.Info("stream resumes", zap.Time("changed", position.WallTime), zap.Uint32("clusterTime", position.ClusterTime.T))
 	}
+	s.progress.resumed(position)
 	seen, err := s.remember(ctx, position)
 	if err != nil {
 		return err
 	}
+	s.progress.state(Running)
 	return s.carry(ctx, p, position, seen)
 }
 
