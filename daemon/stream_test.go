@@ -128,13 +128,13 @@ func TestIdlePositionsAreStoredNowAndThenAndAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := &kept{position: resumetoken.Position{Token: token(1), Fingerprint: "f"}}
 		s := &idle{script: script{fingerprint: "f"}}
-		if err := play(t, stream(s, nil, k, nil), 95*time.Second); err != nil {
+		if err := play(t, stream(s, nil, k, nil), 94*time.Second+500*time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
 		if len(k.batches) != 4 {
-			t.Errorf("%d positions stored in 95 s of idling, want one each 30 s and the last", len(k.batches))
+			t.Errorf("%d positions stored in 94 s of idling, want one each 30 s and the last", len(k.batches))
 		}
-		if want := token(100 + 94); !slices.Equal(k.position.Token, want) {
+		if want := token(100 + 93); !slices.Equal(k.position.Token, want) {
 			t.Errorf("last position %s, want %s", k.position.Token, want)
 		}
 	})
