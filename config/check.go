@@ -107,6 +107,18 @@ func checkBroker(address string) string {
 	return ""
 }
 
+func checkHTTPAddress(address string) string {
+	if address == HTTPOff {
+		return ""
+	}
+	_, port, err := net.SplitHostPort(address)
+	n, portErr := strconv.Atoi(port)
+	if err != nil || portErr != nil || n < 0 || n > 65535 {
+		return shown(address) + " is neither host:port nor off"
+	}
+	return ""
+}
+
 func checkResource(name string) string {
 	switch {
 	case strings.EqualFold(name, "AuditEvent"):

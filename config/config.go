@@ -25,6 +25,7 @@ type Config struct {
 	Checkpoint Checkpoint `mapstructure:"checkpoint"`
 	Batch      Batch      `mapstructure:"batch"`
 	Retry      Retry      `mapstructure:"retry"`
+	HTTP       HTTP       `mapstructure:"http"`
 	Log        Log        `mapstructure:"log"`
 
 	// sources says where each key's value comes from (nothing for a default).
@@ -174,6 +175,16 @@ type Retry struct {
 	MinBackoff time.Duration `mapstructure:"min_backoff"`
 	MaxBackoff time.Duration `mapstructure:"max_backoff"`
 }
+
+// HTTP is the port of probes, metrics and status. It shows no contents and changes
+// nothing.
+type HTTP struct {
+	// Address is host:port, or HTTPOff.
+	Address string `mapstructure:"address"`
+}
+
+// HTTPOff is the http.address of a daemon without a port.
+const HTTPOff = "off"
 
 // Log says what is logged, and how.
 type Log struct {

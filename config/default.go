@@ -69,6 +69,7 @@ func Default() *Config {
 		},
 		Batch: Batch{MaxRecords: 10_000, MaxBytes: 8 << 20},
 		Retry: Retry{MinBackoff: 100 * time.Millisecond, MaxBackoff: 30 * time.Second},
+		HTTP:  HTTP{Address: "127.0.0.1:8080"},
 		Log:   Log{Level: LogInfo, Format: LogJSON},
 	}
 }

@@ -122,6 +122,9 @@ func specs() []spec {
 		duration("retry.min_backoff", time.Millisecond, longWait, "First pause."),
 		duration("retry.max_backoff", time.Millisecond, longWait, "Longest pause."),
 
+		section("http", "Port of probes (/livez, /readyz, /startupz), /metrics and /status; it shows no contents and changes nothing."),
+		checked("http.address", checkHTTPAddress, "Address to listen on, host:port; port 0 takes a free one, which the log names; off: none."),
+
 		section("log", "Logs, which go to standard error."),
 		oneOf("log.level", "Lowest level to log.", LogDebug, LogInfo, LogWarn, LogError),
 		oneOf("log.format", "Form of log lines; console is for people.", LogJSON, LogConsole),

@@ -95,7 +95,8 @@ func (s *Stream) read(ctx context.Context, position resumetoken.Position, chunks
 		published = position.Token
 	}
 	return s.source.Run(ctx, from, func(ctx context.Context, c watcher.Chunk) error {
-		s.progress.read()
+		s.progress.read(true)
+		defer s.progress.read(false)
 		if published != nil {
 			c.Changes = after(c.Changes, published)
 			if len(c.Changes) > 0 || watcher.After(c.Token, published) {

@@ -25,6 +25,9 @@ const (
 	Stopped    State = "stopped"
 )
 
+// States lists all states.
+func States() []State { return []State{StandingBy, Acquiring, Running, Waiting, Stopped} }
+
 // Progress is what a stream tells of itself: positions, times and counts, no
 // contents.
 type Progress struct {
@@ -38,10 +41,13 @@ type Progress struct {
 	// Committed is when a batch or a position was committed last, Read when the
 	// server last answered, with changes or without.
 	Committed, Read time.Time
+	// Blocked says that reading waits for Kafka to take what was read.
+	Blocked bool
 	// Events and DeadLetters count what was committed since the process began.
 	Events, DeadLetters map[mapper.Kind]uint64
-	// Commits counts batches, Interruptions the attempts that ended with an error.
-	Commits, Interruptions uint64
+	// Commits counts batches, Interruptions the attempts that ended with an error,
+	// Reopenings how often the change stream broke and was opened again in place.
+	Commits, Interruptions, Reopenings uint64
 	// LastError is the newest interruption's, and when it was; "" if there was none.
 	LastError   string
 	LastErrorAt time.Time
@@ -78,10 +84,19 @@ func (p *progress) interrupted(err error) {
 	p.now.LastError, p.now.LastErrorAt = err.Error(), time.Now()
 }
 
-func (p *progress) read() {
+// read notes that the server has answered, and whether the answer waits to be taken.
+func (p *progress) read(waiting bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Read, p.now.Blocked = time.Now(), waiting
+}
+
+func (p *progress) broke(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now.Read = time.Now()
+	p.now.Reopenings++
+	p.now.LastError, p.now.LastErrorAt = err.Error(), time.Now()
 }
 
 func (p *progress) resumed(at resumetoken.Position) {

@@ -107,6 +107,10 @@ func (s *Stream) Name() string { return s.opts.Name }
 // Progress tells how the stream is doing, at any time and from any goroutine.
 func (s *Stream) Progress() Progress { return s.progress.snapshot() }
 
+// Broke notes that the change stream broke and is being opened again; a watcher
+// reports it.
+func (s *Stream) Broke(err error) { s.progress.broke(err) }
+
 // Run carries changes until ctx ends, then commits what it has read and returns
 // nil. It recovers from everything that a restart would mend, in the same way as a
 // restart: acquire, read the stored position, reopen. It returns an error that an

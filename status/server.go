@@ -59,13 +59,17 @@ const (
 	shutdownTimeout = 2 * time.Second
 )
 
-// Run serves until ctx ends. Listening has begun when it calls listening.
-func (s *Server) Run(ctx context.Context, listening func(net.Addr)) error {
+// Listen takes the address. A port that is taken shows at the start that way.
+func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.opts.Address)
 	if err != nil {
-		return fmt.Errorf("listen on http.address: %w", err)
+		return nil, fmt.Errorf("listen on http.address (set another one with FHIR_CDC_HTTP_ADDRESS, or off): %w", err)
 	}
-	listening(listener.Addr())
+	return listener, nil
+}
+
+// Serve serves until ctx ends and closes the listener.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
 		Handler: s.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
 	}

@@ -29,6 +29,8 @@ type Options struct {
 	// it doubles from one failure to the next and is chosen at random from its
 	// upper half.
 	MinBackoff, MaxBackoff time.Duration
+	// OnBreak, if set, is told each error after which the stream is opened again.
+	OnBreak func(error)
 }
 
 // Watcher reads one change stream. It is used by one goroutine.
@@ -151,6 +153,9 @@ func (w *Watcher) retry(ctx context.Context, attempt func() error) error {
 		}
 		if time.Since(began) > w.opts.MaxBackoff {
 			backoff = w.opts.MinBackoff
+		}
+		if w.opts.OnBreak != nil {
+			w.opts.OnBreak(err)
 		}
 		pause := backoff/2 + rand.N(backoff/2+1) //nolint:gosec // jitter needs no secrecy.
 		w.log.Warn("change stream broke, opening it again",

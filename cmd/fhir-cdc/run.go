@@ -71,6 +71,12 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (err
 		zap.String("delivery", string(cfg.Delivery)), zap.String("sink", string(cfg.Sink)),
 		zap.String("mongodb", config.RedactURI(cfg.MongoDB.Main().URI.Reveal())), zap.Strings("brokers", cfg.Kafka.Brokers))
 
+	shown := &board{}
+	closePort, err := serveStatus(ctx, cfg, shown, log)
+	if err != nil {
+		return err
+	}
+	defer closePort()
 	m := mapper.New(mapperConfig(cfg))
 	sink, err := newSink(cfg, clients, stdout, log)
 	if err != nil {
@@ -90,6 +96,7 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (err
 	if err != nil {
 		return err
 	}
+	shown.show(streams)
 	if cfg.ReplicasByKafka() {
 		err = runShared(ctx, cfg, sink, streams, log)
 	} else {

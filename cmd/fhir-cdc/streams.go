@@ -21,7 +21,8 @@ func newStreams(cfg *config.Config, clients *clusters, m *mapper.Mapper, s *sink
 		if err != nil {
 			return nil, err
 		}
-		source, history, err := watchers(cfg, client, group, m, log)
+		var stream *daemon.Stream
+		source, history, err := watchers(cfg, client, group, m, log, func(err error) { stream.Broke(err) })
 		if err != nil {
 			return nil, err
 		}
@@ -29,7 +30,8 @@ func newStreams(cfg *config.Config, clients *clusters, m *mapper.Mapper, s *sink
 		if err != nil {
 			return nil, err
 		}
-		streams = append(streams, daemon.NewStream(options, source, history, m, facts, s.publisher(group.stream), log))
+		stream = daemon.NewStream(options, source, history, m, facts, s.publisher(group.stream), log)
+		streams = append(streams, stream)
 	}
 	return streams, nil
 }
@@ -95,7 +97,7 @@ const historyAwait = 10 * time.Millisecond
 
 // watchers makes the stream's watcher, and the one that reads back which
 // $everything requests were seen (nil where none are watched).
-func watchers(c *config.Config, client *mongo.Client, group cluster, projection *mapper.Mapper, log *zap.Logger) (main, history daemon.Source, err error) {
+func watchers(c *config.Config, client *mongo.Client, group cluster, projection *mapper.Mapper, log *zap.Logger, broke func(error)) (main, history daemon.Source, err error) {
 	spec := watcher.Spec{Project: projection.Projection(), PreImages: c.Events.Change.Enabled && c.Events.Change.Deletes}
 	past := spec
 	for _, f := range group.feeds {
@@ -113,6 +115,7 @@ func watchers(c *config.Config, client *mongo.Client, group cluster, projection 
 		Limits:     watcher.Limits{Records: c.MongoDB.BatchSize, Bytes: c.Batch.MaxBytes},
 		MinBackoff: c.Retry.MinBackoff,
 		MaxBackoff: c.Retry.MaxBackoff,
+		OnBreak:    broke,
 	}
 	if main, err = watcher.New(client, options, log); err != nil || len(past.Feeds) == 0 {
 		return main, nil, err
