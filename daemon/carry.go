@@ -56,6 +56,9 @@ func (s *Stream) carry(ctx context.Context, p Publisher, position resumetoken.Po
 	})
 	g.Go(func() error { return s.commitAll(working, p, batches) })
 	if err := g.Wait(); err != nil {
+		if errors.Is(context.Cause(draining), errDrainTimeout) {
+			return errDrainTimeout
+		}
 		return fmt.Errorf("carry changes: %w", err)
 	}
 	if stopped != nil {

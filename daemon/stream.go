@@ -108,9 +108,9 @@ func (s *Stream) Run(ctx context.Context) error {
 	backoff := s.opts.MinBackoff
 	for {
 		began := time.Now()
-		err := s.attempt(ctx)
+		committed, err := s.attempt(ctx)
 		if err == nil || (ctx.Err() != nil && !final(err)) {
-			if err != nil {
+			if err != nil && !errors.Is(err, context.Canceled) {
 				s.log.Warn("stopped before everything read was published; it will be read again", zap.Error(err))
 			}
 			return nil
@@ -118,7 +118,8 @@ func (s *Stream) Run(ctx context.Context) error {
 		if final(err) {
 			return fmt.Errorf("stream %s: %w", s.opts.Name, err)
 		}
-		if time.Since(began) > s.opts.MaxBackoff {
+		if committed || time.Since(began) > s.opts.MaxBackoff {
+			// Several short troubles in a row are not one long one.
 			backoff = s.opts.MinBackoff
 		}
 		pause := backoff/2 + rand.N(backoff/2+1) //nolint:gosec // jitter needs no secrecy.
@@ -134,12 +135,14 @@ func (s *Stream) Run(ctx context.Context) error {
 	}
 }
 
-// attempt is one life of the stream: from acquiring it to its end or an error.
-func (s *Stream) attempt(ctx context.Context) (err error) {
-	p, err := s.publish()
+// attempt is one life of the stream: from acquiring it to its end or an error. It
+// also tells whether anything but a position has been committed.
+func (s *Stream) attempt(ctx context.Context) (committed bool, err error) {
+	made, err := s.publish()
 	if err != nil {
-		return err
+		return false, err
 	}
+	p := &witness{Publisher: made}
 	defer func() {
 		// What is in flight is committed by now, or lost with the attempt.
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
@@ -153,18 +156,33 @@ func (s *Stream) attempt(ctx context.Context) (err error) {
 	switch {
 	case errors.Is(err, resumetoken.ErrNone):
 		if position, err = s.first(ctx, p); err != nil {
-			return err
+			return false, err
 		}
 	case err != nil:
-		return fmt.Errorf("acquire: %w", err)
+		return false, fmt.Errorf("acquire: %w", err)
 	default:
 		s.log.Info("stream resumes", zap.Time("changed", position.WallTime), zap.Uint32("clusterTime", position.ClusterTime.T))
 	}
 	seen, err := s.remember(ctx, position)
 	if err != nil {
+		return false, err
+	}
+	err = s.carry(ctx, p, position, seen)
+	return p.committed, err
+}
+
+// witness notes that a Publisher has committed something.
+type witness struct {
+	Publisher
+	committed bool
+}
+
+func (w *witness) Commit(ctx context.Context, b *publisher.Batch) error {
+	if err := w.Publisher.Commit(ctx, b); err != nil {
 		return err
 	}
-	return s.carry(ctx, p, position, seen)
+	w.committed = w.committed || len(b.Events) > 0 || len(b.Failures) > 0
+	return nil
 }
 
 // closeTimeout bounds the closing of a publisher after its last commit.

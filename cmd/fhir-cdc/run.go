@@ -86,7 +86,7 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, group := range clustersOf(cfg, m.Feeds()) {
-		client, err := clients.client(group.uri)
+		client, err := clients.client(group.place.URI)
 		if err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (err
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	log.Info("fhir-cdc stopped; everything read is published")
+	log.Info("fhir-cdc stopped")
 	return nil
 }
 

@@ -93,3 +93,17 @@ func TestEverythingOfPersonThatIsLinkedLater(t *testing.T) {
 		}
 	}
 }
+
+// The connection strings of one cluster may differ in their options. It has one
+// stream all the same, so a request that is told of in both places has one event.
+func TestEverythingOnceThroughTwoConnectionStrings(t *testing.T) {
+	i := install(t, fhirserver.Options{})
+	i.with("ACCESS_LOGS_CLUSTER_MONGO_URL", i.env["MONGO_URL"]+"&appName=access")
+	i.start()
+	client, err := i.fhir.CreatePerson(i.ctx, "per-1")
+	i.check(err)
+	request, err := i.fhir.Everything(i.ctx, client.UUID, 3, true)
+	i.check(err)
+	after := i.consent("after")
+	i.exactly(i.reader(), harness.AccessedEverythingID(request.SystemID), changeID(after))
+}
