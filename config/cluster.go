@@ -2,16 +2,33 @@ package config
 
 import (
 	"net"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // Cluster is a resolved place in MongoDB: inherited values are filled in, and
-// credentials are in the URI. Two places are on the same cluster if and only if
-// their URIs are equal.
+// credentials are in the URI.
 type Cluster struct {
 	URI        Secret
 	Database   string
 	Collection string
+}
+
+// Same tells whether two places are reached on the same hosts as the same user, so
+// that one connection and one change stream serve both. Options such as appName do
+// not part them.
+func (c Cluster) Same(other Cluster) bool {
+	return c.URI == other.URI || c.members() == other.members()
+}
+
+// members is the URI without database and options, its hosts in order.
+func (c Cluster) members() Secret {
+	scheme, rest, _ := splitScheme(c.URI.Reveal())
+	userInfo, hosts, _ := authority(rest)
+	all := strings.Split(strings.ToLower(hosts), ",")
+	slices.Sort(all)
+	return Secret(scheme + userInfo + "@" + strings.Join(all, ","))
 }
 
 // Main is the cluster and database of the resources.

@@ -56,6 +56,9 @@ func (s *Stream) carry(ctx context.Context, p Publisher, position resumetoken.Po
 	})
 	g.Go(func() error { return s.commitAll(working, p, batches) })
 	if err := g.Wait(); err != nil {
+		if errors.Is(context.Cause(draining), errDrainTimeout) {
+			return errDrainTimeout
+		}
 		return fmt.Errorf("carry changes: %w", err)
 	}
 	if stopped != nil {
@@ -137,14 +140,12 @@ func (s *Stream) commitAll(ctx context.Context, p Publisher, batches <-chan *pub
 		if err := p.Commit(ctx, b); err != nil {
 			return fmt.Errorf("commit: %w", err)
 		}
-		s.progress.committed(b)
 		stored, pending = time.Now(), nil
 	}
 	if pending != nil {
 		if err := p.Commit(ctx, pending); err != nil {
 			return fmt.Errorf("commit position: %w", err)
 		}
-		s.progress.committed(pending)
 	}
 	return nil
 }

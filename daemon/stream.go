@@ -122,9 +122,9 @@ func (s *Stream) Run(ctx context.Context) error {
 	for {
 		began := time.Now()
 		s.progress.state(Acquiring)
-		err := s.attempt(ctx)
+		committed, err := s.attempt(ctx)
 		if err == nil || (ctx.Err() != nil && !final(err)) {
-			if err != nil {
+			if err != nil && !errors.Is(err, context.Canceled) {
 				s.log.Warn("stopped before everything read was published; it will be read again", zap.Error(err))
 			}
 			return nil
@@ -133,7 +133,8 @@ func (s *Stream) Run(ctx context.Context) error {
 		if final(err) {
 			return fmt.Errorf("stream %s: %w", s.opts.Name, err)
 		}
-		if time.Since(began) > s.opts.MaxBackoff {
+		if committed || time.Since(began) > s.opts.MaxBackoff {
+			// Several short troubles in a row are not one long one.
 			backoff = s.opts.MinBackoff
 		}
 		pause := backoff/2 + rand.N(backoff/2+1) //nolint:gosec // jitter needs no secrecy.
@@ -149,12 +150,14 @@ func (s *Stream) Run(ctx context.Context) error {
 	}
 }
 
-// attempt is one life of the stream: from acquiring it to its end or an error.
-func (s *Stream) attempt(ctx context.Context) (err error) {
-	p, err := s.publish()
+// attempt is one life of the stream: from acquiring it to its end or an error. It
+// also tells whether anything but a position has been committed.
+func (s *Stream) attempt(ctx context.Context) (committed bool, err error) {
+	made, err := s.publish()
 	if err != nil {
-		return err
+		return false, err
 	}
+	p := &witness{Publisher: made, progress: s.progress}
 	defer func() {
 		// What is in flight is committed by now, or lost with the attempt.
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
@@ -168,20 +171,38 @@ func (s *Stream) attempt(ctx context.Context) (err error) {
 	switch {
 	case errors.Is(err, resumetoken.ErrNone):
 		if position, err = s.first(ctx, p); err != nil {
-			return err
+			return false, err
 		}
 	case err != nil:
-		return fmt.Errorf("acquire: %w", err)
+		return false, fmt.Errorf("acquire: %w", err)
 	default:
 		s.log.Info("stream resumes", zap.Time("changed", position.WallTime), zap.Uint32("clusterTime", position.ClusterTime.T))
 	}
 	s.progress.resumed(position)
 	seen, err := s.remember(ctx, position)
 	if err != nil {
-		return err
+		return false, err
 	}
 	s.progress.state(Running)
-	return s.carry(ctx, p, position, seen)
+	err = s.carry(ctx, p, position, seen)
+	return p.committed, err
+}
+
+// witness notes what a Publisher commits.
+type witness struct {
+	Publisher
+	progress *progress
+	// committed says that it was more than a position.
+	committed bool
+}
+
+func (w *witness) Commit(ctx context.Context, b *publisher.Batch) error {
+	if err := w.Publisher.Commit(ctx, b); err != nil {
+		return err
+	}
+	w.progress.committed(b)
+	w.committed = w.committed || len(b.Events) > 0 || len(b.Failures) > 0
+	return nil
 }
 
 // closeTimeout bounds the closing of a publisher after its last commit.

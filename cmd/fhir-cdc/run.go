@@ -105,7 +105,7 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (err
 	if err != nil {
 		return err
 	}
-	log.Info("fhir-cdc stopped; everything read is published")
+	log.Info("fhir-cdc stopped")
 	return nil
 }
 

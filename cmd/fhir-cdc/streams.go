@@ -17,7 +17,7 @@ import (
 func newStreams(cfg *config.Config, clients *clusters, m *mapper.Mapper, s *sink, facts daemon.Facts, log *zap.Logger) ([]*daemon.Stream, error) {
 	var streams []*daemon.Stream
 	for _, group := range clustersOf(cfg, m.Feeds()) {
-		client, err := clients.client(group.uri)
+		client, err := clients.client(group.place.URI)
 		if err != nil {
 			return nil, err
 		}
@@ -40,30 +40,29 @@ func newStreams(cfg *config.Config, clients *clusters, m *mapper.Mapper, s *sink
 // total order covers all of it.
 type cluster struct {
 	stream string
-	uri    config.Secret
+	place  config.Cluster
 	feeds  []mapper.Feed
 }
 
-// clustersOf groups feeds by the cluster that holds them. Databases that share
-// URI and credentials are on one cluster.
+// clustersOf groups feeds by the cluster that holds them.
 func clustersOf(c *config.Config, feeds []mapper.Feed) []cluster {
 	access, audit := c.MongoDB.AccessLogsCluster(), c.MongoDB.AuditEventsCluster()
 	var out []cluster
 	for _, f := range feeds {
-		stream, uri := "main", c.MongoDB.Main().URI
+		stream, place := "main", c.MongoDB.Main()
 		switch f.Namespace {
 		case mapper.Namespace{Database: audit.Database, Collection: audit.Collection}:
-			stream, uri = "audit-events", audit.URI
+			stream, place = "audit-events", audit
 		case mapper.Namespace{Database: access.Database, Collection: access.Collection}:
-			stream, uri = "access-logs", access.URI
+			stream, place = "access-logs", access
 		}
-		i := slices.IndexFunc(out, func(c cluster) bool { return c.uri == uri })
+		i := slices.IndexFunc(out, func(c cluster) bool { return c.place.Same(place) })
 		if i < 0 {
-			out = append(out, cluster{stream: stream, uri: uri})
+			out = append(out, cluster{stream: stream, place: place})
 			i = len(out) - 1
 		}
 		if stream == "main" {
-			out[i].stream = stream
+			out[i].stream, out[i].place = stream, place
 		}
 		out[i].feeds = append(out[i].feeds, f)
 	}

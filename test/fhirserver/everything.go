@@ -18,6 +18,8 @@ type Request struct {
 	SystemID, UserID string
 	// At is when the server answered.
 	At time.Time
+	// Query is the URL's query, without the question mark; empty means none.
+	Query string
 }
 
 // NewRequest is a request that is answered now; it leaves no trace yet.
@@ -41,7 +43,13 @@ func (s *Server) Everything(ctx context.Context, clientPersonID string, auditEve
 	return r, nil
 }
 
-func (r Request) url() string { return "/4_0_0/Patient/person." + r.ClientPersonID + "/$everything" }
+func (r Request) url() string {
+	url := "/4_0_0/Patient/person." + r.ClientPersonID + "/$everything"
+	if r.Query != "" {
+		url += "?" + r.Query
+	}
+	return url
+}
 
 // WriteAuditEvent writes one AuditEvent of a request.
 func (s *Server) WriteAuditEvent(ctx context.Context, r Request) error {

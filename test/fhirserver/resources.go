@@ -35,7 +35,8 @@ func (s *Server) Consent() bson.D {
 		{Key: "status", Value: "active"},
 		{Key: "text", Value: bson.D{{Key: "status", Value: "generated"}, {Key: "div", Value: "<div>" + marker + "</div>"}}},
 		{Key: "contained", Value: bson.A{bson.D{
-			{Key: "resourceType", Value: "Patient"}, {Key: "id", Value: "p"},
+			{Key: "resourceType", Value: "Patient"},
+			{Key: "id", Value: "p"},
 			{Key: "name", Value: bson.A{bson.D{{Key: "family", Value: marker}, {Key: "given", Value: bson.A{marker}}}}},
 		}}},
 		{Key: "extension", Value: bson.A{bson.D{{Key: "url", Value: "http://acme.test/nickname"}, {Key: "valueString", Value: marker}}}},

@@ -104,6 +104,8 @@ func (s Site) Env() map[string]string {
 		// The default, 6, makes a test read many partitions for few records.
 		"FHIR_CDC_TOPICS_PARTITIONS":          "3",
 		"FHIR_CDC_TOPICS_POSITION_PARTITIONS": "2",
+		// The default port is one; tests run side by side.
+		"FHIR_CDC_HTTP_ADDRESS": "127.0.0.1:0",
 	})
 	return env
 }
