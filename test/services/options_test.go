@@ -17,6 +17,7 @@ import (
 )
 
 func TestMongoDBWithLoginAndFailpoints(t *testing.T) {
+	long(t)
 	m := services.MongoDBForTest(t, services.MongoDBOptions{Auth: true, TestCommands: true, OplogMB: 50, CacheGB: 0.25})
 	ctx := deadline(t)
 	insert := func(uri string) error {
@@ -67,6 +68,7 @@ func TestMongoDBWithLoginAndFailpoints(t *testing.T) {
 }
 
 func TestKafkaWithOlderTransactionsAndLogin(t *testing.T) {
+	long(t)
 	const user, password = "test", "only for this test"
 	k := services.KafkaForTest(t, services.KafkaOptions{
 		TransactionVersion: 1,

@@ -16,6 +16,7 @@ import (
 const serverOfChild = "FHIR_CDC_TEST_START_AND_WAIT"
 
 func TestServerEndsWithItsParent(t *testing.T) {
+	long(t)
 	if os.Getenv(serverOfChild) != "" {
 		m := services.MongoDBForTest(t, services.MongoDBOptions{NeedControl: true})
 		fmt.Printf("pid=%d\n", m.Pid())
