@@ -42,13 +42,13 @@ func plainClient(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 	return client
 }
 
-func newTransactional(t testing.TB, opts []kgo.Opt, instance string, timeout ...time.Duration) *Transactional {
+func newTransactional(t testing.TB, opts []kgo.Opt, instance string, change ...func(*resumetoken.KafkaOptions)) *Transactional {
 	t.Helper()
 	positions := resumetoken.KafkaOptions{
 		ClientOptions: opts, Topic: posTopic, Name: "test", Stream: "main", Instance: instance, TransactionTimeout: 10 * time.Second,
 	}
-	if len(timeout) > 0 {
-		positions.TransactionTimeout = timeout[0]
+	for _, c := range change {
+		c(&positions)
 	}
 	p, err := NewTransactional(positions, Options{Stream: "main", DeadLetters: deadTopic})
 	if err != nil {

@@ -13,9 +13,9 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/test/services"
 )
 
-// A broker is killed and started again while batches are published. Whatever
+// A broker is killed in the middle of a transaction and started again. Whatever
 // each Commit reports, a publisher that goes on from the acquired position has
-// every event committed once, in order.
+// every event committed once.
 func TestTransactionalThroughARestartOfTheBroker(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a broker twice")
@@ -36,69 +36,83 @@ func TestTransactionalThroughARestartOfTheBroker(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	// The timeout is shorter than the outage, so the batch that it meets fails.
-	p := newTransactional(t, opts, "one", time.Second)
-	at, err := p.Acquire(ctx)
+
+	kill := make(map[string]bool) // at which points the broker is still to be killed
+	restarted := make(chan error, 1)
+	p := newTransactional(t, opts, "one", func(o *resumetoken.KafkaOptions) {
+		o.TransactionTimeout = time.Second // shorter than the outage
+		o.Observe = func(point string) {
+			if !kill[point] {
+				return
+			}
+			delete(kill, point)
+			if err := server.Kill(ctx); err != nil {
+				t.Error(err)
+			}
+			go func() { restarted <- server.Start(ctx) }()
+		}
+	})
+	_, err = p.Acquire(ctx)
 	mustBeNew(t, err)
 
-	const before, after, size = 50, 50, 20
-	restarted := make(chan error, 1)
-	begun := false
-	end := uint32(0) // the batch that is the last, once the broker is back
-	for next := at.ClusterTime.T + 1; end == 0 || next <= end; {
-		select {
-		case err := <-restarted:
-			if err != nil {
-				t.Fatal(err)
+	const size = 20
+	next := uint32(1)
+	publish := func(count int) {
+		t.Helper()
+		for end := next + uint32(count); next < end; {
+			names := make([]string, size)
+			for i := range names {
+				names[i] = fmt.Sprintf("%d/%d", next, i)
 			}
-			end = next + after
-		default:
-		}
-		if next == before && !begun {
-			begun = true
-			go func() {
-				if err := server.Kill(ctx); err != nil {
-					restarted <- err
-					return
-				}
-				restarted <- server.Start(ctx)
-			}()
-		}
-		names := make([]string, size)
-		for i := range names {
-			names[i] = fmt.Sprintf("%d/%d", next, i)
-		}
-		err := p.Commit(ctx, batch(t, next, names...))
-		if err == nil {
-			next++
-			continue
-		}
-		t.Logf("batch %d: %v", next, err)
-		if errors.Is(err, resumetoken.ErrFenced) {
-			t.Fatal("fenced without another process")
-		}
-		for {
-			at, err = p.Acquire(ctx)
-			if err == nil || errors.Is(err, resumetoken.ErrNone) {
-				break
+			err := p.Commit(ctx, batch(t, next, names...))
+			if err == nil {
+				next++
+				continue
 			}
-			t.Logf("acquire: %v", err)
-			if ctx.Err() != nil {
-				t.Fatal(ctx.Err())
+			t.Logf("batch %d: %v", next, err)
+			if errors.Is(err, resumetoken.ErrFenced) {
+				t.Fatal("fenced without another process")
 			}
+			at := acquireAgain(ctx, t, p)
+			if at != next && at != next-1 {
+				t.Fatalf("after batch %d the position is %d", next, at)
+			}
+			next = at + 1
 		}
-		if at.ClusterTime.T != next && at.ClusterTime.T != next-1 {
-			t.Fatalf("after batch %d the position is %d", next, at.ClusterTime.T)
+	}
+	publish(10)
+	for _, point := range []string{"before_begin", "after_flush"} {
+		kill[point] = true
+		publish(10)
+		if err := <-restarted; err != nil {
+			t.Fatal(err)
 		}
-		next = at.ClusterTime.T + 1
 	}
 	seen := keys(committed(t, opts, eventTopic))
-	if want := int(end) * size; len(seen) != want {
+	if want := int(next-1) * size; len(seen) != want {
 		t.Errorf("%d events, want %d", len(seen), want)
 	}
 	for key, n := range seen {
 		if n != 1 {
 			t.Errorf("%s was committed %d times", key, n)
+		}
+	}
+}
+
+// acquireAgain tries until the broker is back, as the daemon does.
+func acquireAgain(ctx context.Context, t *testing.T, p *Transactional) uint32 {
+	t.Helper()
+	again := time.NewTicker(200 * time.Millisecond)
+	defer again.Stop()
+	for {
+		at, err := p.Acquire(ctx)
+		if err == nil || errors.Is(err, resumetoken.ErrNone) {
+			return at.ClusterTime.T
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			t.Fatalf("the broker is back and Acquire fails: %v", err)
 		}
 	}
 }

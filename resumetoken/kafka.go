@@ -23,8 +23,9 @@ type KafkaOptions struct {
 	Extra []kgo.Opt
 	// Topic is the position topic. It must exist and be compacted.
 	Topic string
-	// Name is the installation's name. It and Stream make the transactional id
-	// "<Name>/<Stream>", so two installations must not share both.
+	// Name is the installation's name: letters, digits, dots, dashes and
+	// underscores. It and Stream make the transactional id "<Name>/<Stream>", so
+	// two installations must not share both.
 	Name string
 	// Stream is the stream's name: letters, digits, dots, dashes, underscores
 	// and slashes.
@@ -63,6 +64,8 @@ type Kafka struct {
 	live      bool
 	partition int32
 	nonce     string
+	// introduced are the topics whose partitions the client knows.
+	introduced map[string]bool
 	// offset is that of this process's newest committed record in the position
 	// topic. Nobody else can have claimed the stream before it.
 	offset int64
@@ -84,16 +87,20 @@ const (
 	transactionBackoff = 2 * time.Millisecond
 )
 
-// streamName leaves out # and @, which part the stream from the rest of a key.
-var streamName = regexp.MustCompile(`^[a-zA-Z0-9._/-]{1,200}$`)
+// The names leave out the characters that part them from the rest of a key: the
+// slash after the installation, # and @ after the stream.
+var (
+	installationName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,100}$`)
+	streamName       = regexp.MustCompile(`^[a-zA-Z0-9._/-]{1,200}$`)
+)
 
 // NewKafka checks the options; it connects to nothing.
 func NewKafka(opts KafkaOptions) (*Kafka, error) {
 	switch {
 	case opts.Topic == "":
 		return nil, errors.New("kafka position store: no topic given")
-	case opts.Name == "":
-		return nil, errors.New("kafka position store: no installation name given")
+	case !installationName.MatchString(opts.Name):
+		return nil, fmt.Errorf("kafka position store: installation name %q is not made of 1 to 100 of a-z A-Z 0-9 . _ -", opts.Name)
 	case !streamName.MatchString(opts.Stream):
 		return nil, fmt.Errorf("kafka position store: stream name %q is not made of 1 to 200 of a-z A-Z 0-9 . _ / -", opts.Stream)
 	}
@@ -138,7 +145,7 @@ func (k *Kafka) acquire(ctx context.Context) (Position, error) {
 	if err != nil {
 		return Position{}, err
 	}
-	k.client = client
+	k.client, k.introduced = client, make(map[string]bool)
 	id, _, err := client.ProducerID(ctx)
 	if err != nil {
 		return Position{}, fmt.Errorf("take transactional id %q: %w", k.TransactionalID(), err)

@@ -111,6 +111,9 @@ func (k *Kafka) readPosition(ctx context.Context, topic *topicLog) (Position, er
 	if err := topic.waitStable(ctx, k.partition, k.offset+1, k.hangLimit()); err != nil {
 		return Position{}, err
 	}
+	if err := k.checkClaim(ctx, topic); err != nil {
+		return Position{}, err
+	}
 	start, err := topic.start(ctx, k.partition)
 	if err != nil {
 		return Position{}, err
@@ -125,6 +128,26 @@ func (k *Kafka) readPosition(ctx context.Context, topic *topicLog) (Position, er
 		return Position{}, ErrNone // deleted, so that the stream starts anew
 	}
 	return Decode(record.Value)
+}
+
+// checkClaim makes sure that this process's claim has been committed. Everything
+// else rests on it, and it is one small reading.
+func (k *Kafka) checkClaim(ctx context.Context, topic *topicLog) error {
+	record, err := topic.lastBefore(ctx, k.partition, k.offset, k.offset+1, claimKey(k.TransactionalID()))
+	if errors.Is(err, ErrNone) {
+		return errors.New("the claim was not committed although the brokers acknowledged it")
+	}
+	if err != nil {
+		return err
+	}
+	claim, err := decodeClaim(record.Value)
+	if err != nil {
+		return err
+	}
+	if claim.Nonce != k.nonce {
+		return fmt.Errorf("at the claim's offset is another one: %q since %s", claim.Instance, claim.StartedAt.Format(time.RFC3339))
+	}
+	return nil
 }
 
 // readElsewhere looks for the stream's position in the other partitions. It is

@@ -50,12 +50,7 @@ func (k *Kafka) transact(ctx context.Context, records, own []kgo.Record, observe
 		return fmt.Errorf("begin transaction: %w", err)
 	}
 	observe("after_begin")
-	err := deliver(ctx, k.client, func(d *delivery) {
-		d.produce(records)
-		observe("after_produce")
-		d.produce(own)
-		observe("after_position")
-	})
+	err := k.produce(ctx, records, own, observe)
 	if err != nil {
 		if aborted := k.abort(ctx); aborted != nil {
 			return fmt.Errorf("%w (the abort failed too: %v)", err, aborted) //nolint:errorlint // the first error decides; a second cause would only mislead
@@ -73,6 +68,22 @@ func (k *Kafka) transact(ctx context.Context, records, own []kgo.Record, observe
 	}
 	observe("after_commit")
 	return nil
+}
+
+// produce hands over all records and waits until each is acknowledged.
+func (k *Kafka) produce(ctx context.Context, records, own []kgo.Record, observe func(string)) error {
+	if err := k.introduceAll(ctx, records); err != nil {
+		return err
+	}
+	if err := k.introduceAll(ctx, own); err != nil {
+		return err
+	}
+	return deliver(ctx, k.client, func(d *delivery) {
+		d.produce(records)
+		observe("after_produce")
+		d.produce(own)
+		observe("after_position")
+	})
 }
 
 // abort ends the transaction without committing, so that it does not hold up

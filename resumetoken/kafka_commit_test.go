@@ -105,7 +105,9 @@ func TestKafkaSuccessorThatClaimsLate(t *testing.T) {
 	result := make(chan error, 1)
 	looked := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Observe: true, Count: -1})
 	go func() { result <- zombie.Commit(context.WithoutCancel(t.Context()), nil, position(t, "main", 1000)) }()
-	if err := looked.Wait(t.Context(), 2); err != nil {
+	soon, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := looked.Wait(soon, 2); err != nil {
 		t.Fatal(err)
 	}
 	mustBeNew(t, successor)
@@ -205,6 +207,38 @@ func TestKafkaCancelledCommitLeavesNothing(t *testing.T) {
 	mustBeNew(t, k)
 	if got := committed(t, opts); len(got) > 0 {
 		t.Errorf("committed: %q", got)
+	}
+}
+
+// The look-up of a topic sends no record, and happens once.
+func TestKafkaIntroducesTopicsWithoutRecords(t *testing.T) {
+	cluster, opts := fakeKafka(t, 1)
+	k := newKafka(t, opts, "main", "one")
+	mustBeNew(t, k)
+	produced := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: events, Observe: true, Count: -1})
+	if err := k.client.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := k.introduceAll(t.Context(), []kgo.Record{{Topic: events}, {Topic: positions}, {Topic: events}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := k.introduceAll(t.Context(), []kgo.Record{{Topic: "missing"}})
+	if !errors.Is(err, kerr.UnknownTopicOrPartition) || !strings.Contains(err.Error(), "look up topic missing") {
+		t.Errorf("a missing topic: %v", err)
+	}
+	if err := k.client.EndTransaction(t.Context(), kgo.TryAbort); err != nil {
+		t.Fatal(err)
+	}
+	if produced.Hits() > 0 || k.client.BufferedProduceRecords() > 0 {
+		t.Error("the look-up has produced records")
+	}
+	if err := k.Commit(t.Context(), event("first"), position(t, "main", 1000)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"first"}, committed(t, opts)); diff != "" {
+		t.Error(diff)
 	}
 }
 

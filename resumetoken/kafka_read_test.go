@@ -86,7 +86,7 @@ func TestKafkaFindsPositionAfterMorePartitions(t *testing.T) {
 	mustBeNew(t, k)
 	mustSave(t, k, position(t, "main", 1000))
 	const more = 8
-	if PartitionOf("main", more) == 0 {
+	if PartitionOf("test/main", more) == 0 {
 		t.Fatal("choose another stream name: this one stays in its partition")
 	}
 	admin := kadm.NewClient(plainClient(t, opts...))

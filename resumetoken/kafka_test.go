@@ -83,6 +83,23 @@ func TestKafkaContract(t *testing.T) {
 	})
 }
 
+// Two installations may share brokers and position topic.
+func TestKafkaInstallationsAreApart(t *testing.T) {
+	_, opts := fakeKafka(t, 1)
+	one, other := newKafka(t, opts, "main", "one"), newKafka(t, opts, "main", "other")
+	other.opts.Name = "other"
+	mustBeNew(t, one)
+	mustBeNew(t, other)
+	mustSave(t, one, position(t, "main", 1000))
+	mustSave(t, other, position(t, "main", 2000))
+	if got := mustAcquire(t, one); got.ClusterTime.T != 1000 {
+		t.Errorf("the position is %v", got.ClusterTime)
+	}
+	if owner, err := other.Owner(t.Context()); err != nil || owner.Instance != "other" {
+		t.Errorf("Owner: %+v, %v", owner, err)
+	}
+}
+
 func TestKafkaOwnerWithoutAcquire(t *testing.T) {
 	_, opts := fakeKafka(t, 2)
 	watcher := newKafka(t, opts, "main", "watcher")
@@ -106,7 +123,8 @@ func TestKafkaRefuses(t *testing.T) {
 		want string
 	}{
 		{"no topic", KafkaOptions{Name: "n", Stream: "s"}, "no topic"},
-		{"no name", KafkaOptions{Topic: "t", Stream: "s"}, "no installation name"},
+		{"no name", KafkaOptions{Topic: "t", Stream: "s"}, "installation name"},
+		{"a name with a slash, which parts it from the stream's", KafkaOptions{Topic: "t", Name: "a/b", Stream: "s"}, "installation name"},
 		{"a stream name that would look like a claim", KafkaOptions{Topic: "t", Name: "n", Stream: "s#owner"}, "stream name"},
 		{"no stream name", KafkaOptions{Topic: "t", Name: "n"}, "stream name"},
 	} {
@@ -132,7 +150,7 @@ func TestKafkaRefuses(t *testing.T) {
 	})
 	t.Run("a position that a newer program wrote", func(t *testing.T) {
 		client := plainClient(t, opts...)
-		r := &kgo.Record{Topic: positions, Key: []byte("newer"), Value: []byte(`{"v":2}`)}
+		r := &kgo.Record{Topic: positions, Key: []byte("test/newer"), Value: []byte(`{"v":2}`)}
 		if err := client.ProduceSync(t.Context(), r).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
