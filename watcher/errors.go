@@ -3,9 +3,9 @@ package watcher
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/auth"
 )
 
 // Class is why a stream can't simply be opened again.
@@ -58,6 +58,8 @@ func fatalCodes() map[int]*Error {
 		260:   lost, // InvalidResumeToken
 		464:   lost, // a resume token with an unknown version
 		50811: lost, // malformed KeyString in the token
+		9:     lost, // FailedToParse: a token that is no hexadecimal text
+		15:    lost, // Overflow: a token cut short
 		13:    rights,
 		18:    rights,
 		8000:  rights, // Atlas: authentication failed
@@ -66,6 +68,7 @@ func fatalCodes() map[int]*Error {
 		40324: pipeline, // unknown pipeline stage
 		168:   pipeline, // InvalidPipelineOperator
 		31325: pipeline, // unknown expression in a projection
+		40415: pipeline, // unknown option of $changeStream
 	}
 }
 
@@ -74,8 +77,8 @@ func fatalCodes() map[int]*Error {
 func classify(err error) *Error {
 	var server mongo.ServerError
 	if !errors.As(err, &server) {
-		// The driver reports a failed authentication as an error of its own.
-		if auth := authentication(err); auth {
+		// A login can fail in the driver, before a server has answered with a code.
+		if errors.As(err, new(*auth.Error)) {
 			return &Error{Class: Unauthorized, Hint: fatalCodes()[18].Hint, Err: err}
 		}
 		return nil
@@ -89,15 +92,4 @@ func classify(err error) *Error {
 		return &Error{Class: HistoryLost, Hint: fatalCodes()[286].Hint, Err: err}
 	}
 	return nil
-}
-
-// authentication tells whether err is the driver's own authentication error: it
-// comes from a package that can't be imported, wrapped in a connection error.
-func authentication(err error) bool {
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		if t := fmt.Sprintf("%T", e); strings.HasSuffix(t, "auth.Error") {
-			return true
-		}
-	}
-	return false
 }

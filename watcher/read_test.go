@@ -38,9 +38,9 @@ func TestChunks(t *testing.T) {
 			[]seen{idle, {[]string{"1", "2"}, "2"}, {[]string{"3"}, "4"}},
 		},
 		{
-			"exactly the limits", Limits{2, 2 * size},
-			[]step{{changes: []string{"1", "2"}, pad: 100, token: "4"}},
-			[]seen{idle, {[]string{"1", "2"}, "4"}},
+			"exactly the bytes", Limits{10, 2 * size},
+			[]step{{changes: []string{"1", "2", "3"}, pad: 100, token: "4"}},
+			[]seen{idle, {[]string{"1", "2"}, "2"}, {[]string{"3"}, "4"}},
 		},
 		{
 			"a change is taken whatever its size", Limits{10, 1},
@@ -80,7 +80,7 @@ func TestChangesAreCopies(t *testing.T) {
 	var steps []step
 	for i, pad := range []int{0, 1, 300 << 10, 100, 128 << 10, 1 << 20, 0, 5000} {
 		s := step{pad: pad, token: fmt.Sprint("after ", i)}
-		for j := range 40 >> i % 4 {
+		for j := range 40 >> (i % 4) {
 			s.changes = append(s.changes, fmt.Sprintf("%d.%d", i, j))
 		}
 		steps = append(steps, s)

@@ -114,24 +114,26 @@ func TestRunReturnsTheReceiversErrorThoughTheContextHasEnded(t *testing.T) {
 }
 
 func TestRunEndsWithTheContext(t *testing.T) {
-	for name, next := range map[string]func(*script) []any{
-		"while it waits for changes":         func(s *script) []any { return []any{s} },
-		"in the pause before the next try":   func(s *script) []any { return []any{s, errBroken} },
-		"while the stream can't be opened":   func(*script) []any { return slices.Repeat([]any{errBroken}, 100) },
-		"while the server says history lost": func(s *script) []any { return []any{s, mongo.CommandError{Code: 286}} },
+	for name, c := range map[string]struct {
+		first step
+		then  []any
+	}{
+		"while it waits for changes":       {step{wait: true}, nil},
+		"in the pause before the next try": {step{err: errBroken}, nil},
+		"in a pause after many tries":      {step{err: errBroken}, slices.Repeat([]any{errBroken}, 20)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := newScript(t, "start", step{wait: true})
-				w, _ := scripted(t, next(s)...)
-				if name == "in the pause before the next try" {
-					s.steps = []step{{err: errBroken}}
-				}
+				s := newScript(t, "start", c.first)
+				w, _ := scripted(t, append([]any{s}, c.then...)...)
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan error, 1)
 				go func() {
 					ended <- w.Run(ctx, From{}, func(context.Context, Chunk) error { return nil })
 				}()
+				if len(c.then) > 0 {
+					<-time.After(20 * time.Second)
+				}
 				synctest.Wait() // until it waits for the server, or for the pause to be over
 				began := time.Now()
 				cancel()
@@ -141,11 +143,8 @@ func TestRunEndsWithTheContext(t *testing.T) {
 				if took := time.Since(began); took != 0 {
 					t.Errorf("took %v", took)
 				}
-				if s.closedWith != nil {
-					t.Errorf("cursor closed with a context that has the error %v", s.closedWith)
-				}
-				if s.asked && s.closed != 1 {
-					t.Errorf("closed %d times", s.closed)
+				if s.closed != 1 || s.closedWith != nil {
+					t.Errorf("cursor closed %d times, with a context that has the error %v", s.closed, s.closedWith)
 				}
 			})
 		})
@@ -212,6 +211,21 @@ func TestPausesBeginAnewAfterALongSuccess(t *testing.T) {
 		}
 		if pause := o.at[8].Sub(o.at[7]) - 9*time.Second; pause < 100*time.Millisecond || pause > 200*time.Millisecond {
 			t.Errorf("pause %v after a short success, want the second one's length", pause)
+		}
+	})
+}
+
+func TestPausesBeginAnewAfterAChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		idle := newScript(t, "start", step{token: "1"}, step{err: errBroken})
+		advanced := newScript(t, "1", step{changes: []string{"2"}, token: "2"}, step{err: errBroken})
+		w, o := scripted(t, append(slices.Repeat([]any{errBroken}, 4), idle, advanced)...)
+		runUntil(t, w, 5)
+		if pause := o.at[5].Sub(o.at[4]); pause < 800*time.Millisecond {
+			t.Errorf("pause %v after an idle stream broke, want the fifth one's length", pause)
+		}
+		if pause := o.at[6].Sub(o.at[5]); pause > 100*time.Millisecond {
+			t.Errorf("pause %v after a stream broke that had given changes, want the first one's length", pause)
 		}
 	})
 }

@@ -23,10 +23,38 @@ type cursor interface {
 	Close(ctx context.Context) error
 }
 
-// changeStream makes Current, a field there, a method.
-type changeStream struct{ *mongo.ChangeStream }
+// changeStream is a mongo.ChangeStream that leaves no cursor behind.
+type changeStream struct {
+	*mongo.ChangeStream
+	// database is the one that the stream was opened on.
+	database *mongo.Database
+	// abandoned is a cursor that the driver has given up, but the server has not.
+	abandoned int64
+}
 
-func (s changeStream) Current() bson.Raw { return s.ChangeStream.Current }
+// Current makes a field a method.
+func (s *changeStream) Current() bson.Raw { return s.ChangeStream.Current }
+
+// TryNext notes the cursor that the driver gives up when ctx ends: it tells the
+// server so with that same context, which comes to nothing.
+func (s *changeStream) TryNext(ctx context.Context) bool {
+	id := s.ID()
+	ok := s.ChangeStream.TryNext(ctx)
+	if ctx.Err() != nil && s.ID() == 0 {
+		s.abandoned = id
+	}
+	return ok
+}
+
+func (s *changeStream) Close(ctx context.Context) error {
+	err := s.ChangeStream.Close(ctx)
+	if s.abandoned != 0 {
+		err = errors.Join(err, s.database.RunCommand(ctx, bson.D{
+			{Key: "killCursors", Value: "$cmd.aggregate"}, {Key: "cursors", Value: bson.A{s.abandoned}},
+		}).Err())
+	}
+	return err
+}
 
 // Chunk is one batch of changes as the server sent them, or a part of one.
 type Chunk struct {
@@ -66,7 +94,7 @@ func read(ctx context.Context, c cursor, limits Limits) (Chunk, error) {
 		}
 		chunk.Changes = append(chunk.Changes, bson.Raw(block[at:len(block):len(block)]))
 		chunk.Size += len(raw)
-		if left == 0 || len(chunk.Changes) >= limits.Records || chunk.Size >= limits.Bytes {
+		if left == 0 || len(chunk.Changes) >= limits.Records || chunk.Size > limits.Bytes {
 			break
 		}
 	}
@@ -111,8 +139,10 @@ func (w *Watcher) open(ctx context.Context, from From) (cursor, error) {
 	}
 	var cs *mongo.ChangeStream
 	var err error
-	if db := w.opts.Spec.Database(); db != "" {
-		cs, err = w.client.Database(db).Watch(ctx, w.pipeline, o)
+	database := w.client.Database("admin") // where the server keeps a cluster's stream
+	if name := w.opts.Spec.Database(); name != "" {
+		database = w.client.Database(name)
+		cs, err = database.Watch(ctx, w.pipeline, o)
 	} else {
 		cs, err = w.client.Watch(ctx, w.pipeline, o)
 	}
@@ -120,7 +150,7 @@ func (w *Watcher) open(ctx context.Context, from From) (cursor, error) {
 		return nil, fmt.Errorf("open change stream %s: %w", w.opts.Name, err)
 	}
 	cs.SetBatchSize(w.opts.BatchSize)
-	return changeStream{cs}, nil
+	return &changeStream{ChangeStream: cs, database: database}, nil
 }
 
 // closeTimeout bounds killing a cursor on the server.

@@ -73,18 +73,18 @@ func (w *Watcher) Scan(ctx context.Context, from bson.Timestamp, until bson.Raw,
 // read the database local.
 func (w *Watcher) Oldest(ctx context.Context) (bson.Timestamp, error) {
 	var at bson.Timestamp
-	err := w.retry(ctx, func() error {
+	err := w.retry(ctx, func() (advanced bool, err error) {
 		raw, err := w.client.Database("local").Collection("oplog.rs").
 			FindOne(ctx, bson.D{}, options.FindOne().SetSort(bson.D{{Key: "$natural", Value: 1}}).SetProjection(bson.D{{Key: "ts", Value: 1}})).Raw()
 		if err != nil {
-			return fmt.Errorf("find the oldest oplog entry: %w", err)
+			return false, fmt.Errorf("find the oldest oplog entry: %w", err)
 		}
 		t, i, ok := raw.Lookup("ts").TimestampOK()
 		if !ok {
-			return &Error{Class: Unsupported, Hint: "set start to a time", Err: errors.New("the oplog's oldest entry has no time")}
+			return false, &Error{Class: Unsupported, Hint: "set start to a time", Err: errors.New("the oplog's oldest entry has no time")}
 		}
 		at = bson.Timestamp{T: t, I: i}
-		return nil
+		return false, nil
 	})
 	return at, err
 }

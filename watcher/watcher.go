@@ -62,19 +62,19 @@ func (w *Watcher) Fingerprint() string { return w.fingerprint }
 // read. It is stored first, so that a stop right after cannot skip a change.
 func (w *Watcher) Begin(ctx context.Context, from From) (bson.Raw, error) {
 	var token bson.Raw
-	err := w.retry(ctx, func() error {
+	err := w.retry(ctx, func() (advanced bool, err error) {
 		c, err := w.openCursor(ctx, from)
 		if err != nil {
-			return err
+			return false, err
 		}
 		token = bytes.Clone(c.ResumeToken())
 		if err := closeCursor(ctx, c); err != nil {
-			return err
+			return false, err
 		}
 		if len(token) == 0 {
-			return &Error{Class: Unsupported, Hint: "MongoDB 6.0 or newer is needed", Err: errors.New("the server gives no post-batch resume token")}
+			return false, &Error{Class: Unsupported, Hint: "MongoDB 6.0 or newer is needed", Err: errors.New("the server gives no post-batch resume token")}
 		}
-		return nil
+		return false, nil
 	})
 	return token, err
 }
@@ -84,17 +84,20 @@ func (w *Watcher) Begin(ctx context.Context, from From) (bson.Raw, error) {
 // after the last chunk that emit took. Run returns nil when ctx ends, emit's error
 // as it is, or an *Error that opening again cannot mend.
 func (w *Watcher) Run(ctx context.Context, from From, emit func(context.Context, Chunk) error) error {
-	err := w.retry(ctx, func() error {
+	err := w.retry(ctx, func() (advanced bool, err error) {
 		c, err := w.openCursor(ctx, from)
 		if err != nil {
-			return err
+			return false, err
 		}
 		w.log.Debug("change stream open", zap.String("stream", w.opts.Name))
-		err = w.drain(ctx, c, emit, func(token bson.Raw) { from = From{Token: token} })
+		err = w.drain(ctx, c, emit, func(chunk Chunk) {
+			from = From{Token: chunk.Token}
+			advanced = advanced || len(chunk.Changes) > 0
+		})
 		if closing := closeCursor(ctx, c); closing != nil && err == nil {
 			err = closing
 		}
-		return err
+		return advanced, err
 	})
 	if ctx.Err() != nil && !errors.As(err, new(*emitError)) {
 		return nil
@@ -111,7 +114,7 @@ type emitError struct{ err error }
 
 func (e *emitError) Error() string { return e.err.Error() }
 
-func (w *Watcher) drain(ctx context.Context, c cursor, emit func(context.Context, Chunk) error, advance func(bson.Raw)) error {
+func (w *Watcher) drain(ctx context.Context, c cursor, emit func(context.Context, Chunk) error, taken func(Chunk)) error {
 	for {
 		chunk, err := read(ctx, c, w.opts.Limits)
 		ended := errors.Is(err, errEnded)
@@ -121,7 +124,7 @@ func (w *Watcher) drain(ctx context.Context, c cursor, emit func(context.Context
 		if err := emit(ctx, chunk); err != nil {
 			return &emitError{err}
 		}
-		advance(chunk.Token)
+		taken(chunk)
 		if ended {
 			return err
 		}
@@ -129,12 +132,13 @@ func (w *Watcher) drain(ctx context.Context, c cursor, emit func(context.Context
 }
 
 // retry calls attempt until it succeeds or must stop: ctx is done, the error is one
-// of the fatal table, or it is the receiver's. A long success starts the back-off anew.
-func (w *Watcher) retry(ctx context.Context, attempt func() error) error {
+// of the fatal table, or it is the receiver's. An attempt that advanced or lasted
+// starts the back-off anew: several short troubles in a row are not one long one.
+func (w *Watcher) retry(ctx context.Context, attempt func() (advanced bool, err error)) error {
 	backoff := w.opts.MinBackoff
 	for {
 		began := time.Now()
-		err := attempt()
+		advanced, err := attempt()
 		if err == nil {
 			return nil
 		}
@@ -151,7 +155,7 @@ func (w *Watcher) retry(ctx context.Context, attempt func() error) error {
 		if fatal := classify(err); fatal != nil {
 			return fatal
 		}
-		if time.Since(began) > w.opts.MaxBackoff {
+		if advanced || time.Since(began) > w.opts.MaxBackoff {
 			backoff = w.opts.MinBackoff
 		}
 		if w.opts.OnBreak != nil {
