@@ -27,6 +27,9 @@ func Default() *Config {
 			Brokers:            []string{},
 			Compression:        CompressionLZ4,
 			TransactionTimeout: 30 * time.Second,
+			// The end of a batch is sent at once; within it the client should not
+			// send the first record alone.
+			Linger: 5 * time.Millisecond,
 			// What a broker takes unless it is told otherwise (since Kafka 2.5 a
 			// little more: 1048588).
 			MaxRecordBytes: 1000012,

@@ -57,7 +57,7 @@ func specs() []spec {
 		text("kafka.client_id", "Client id; empty: the name.").from("KAFKA_CLIENT_ID"),
 		oneOf("kafka.compression", "Compression of record batches.", CompressionNone, CompressionGzip, CompressionSnappy, CompressionLZ4, CompressionZstd),
 		duration("kafka.transaction_timeout", time.Second, maxTransaction, "Time after which the broker aborts a transaction left open; at most its transaction.max.timeout.ms."),
-		duration("kafka.linger", 0, time.Minute, "Time to wait for more records before sending; batches make it unnecessary."),
+		duration("kafka.linger", 0, time.Minute, "Time to wait for more records while a batch is handed over; its end is sent at once."),
 		number("kafka.max_record_bytes", "bytes", 1024, maxMessage, "Largest record to send; where the topic's max.message.bytes is smaller, that holds."),
 		section("kafka.tls", "Encryption of the connections."),
 		text("kafka.tls.enabled", "Whether to connect with TLS.").from("KAFKA_SSL"),
