@@ -89,7 +89,7 @@ func TestPrecedence(t *testing.T) {
 func TestEveryKeyByOwnVariable(t *testing.T) {
 	values := map[string]string{
 		"http.address": "127.0.0.1:1",
-		"start": "oldest", "mongodb.uri": "mongodb://own:1", "kafka.brokers": "own:1,own:2",
+		"start":        "oldest", "mongodb.uri": "mongodb://own:1", "kafka.brokers": "own:1,own:2",
 		"events.change.resources": "Patient,Person", "delivery": "at_least_once", "sink": "stdout",
 		"kafka.compression": "zstd", "kafka.sasl.mechanism": "plain", "checkpoint.store": "file",
 		"log.level": "debug", "log.format": "console", "checkpoint.mongodb.uri": "mongodb://own:2",

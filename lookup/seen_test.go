@@ -13,11 +13,19 @@ func TestSeen(t *testing.T) {
 		id    string
 		isNew bool
 	}{
-		{"a", true}, {"a", false}, {"b", true}, {"c", true}, {"a", false},
-		{"d", true},               // a is the oldest and goes
-		{"b", false}, {"a", true}, // b goes
-		{"c", false}, {"d", false}, {"b", true}, // c goes
-		{"", true}, {"", true},
+		{"a", true},
+		{"a", false},
+		{"b", true},
+		{"c", true},
+		{"a", false},
+		{"d", true}, // a is the oldest and goes
+		{"b", false},
+		{"a", true}, // b goes
+		{"c", false},
+		{"d", false},
+		{"b", true}, // c goes
+		{"", true},
+		{"", true},
 		{"c", true},
 	}
 	for i, step := range steps {
