@@ -82,7 +82,9 @@ func TestInvalidUTF8(t *testing.T) {
 	raw := consent{collection: "ExportStatus_4_0_0", id: "a\xffb", extra: bson.D{
 		{Key: "sourceType", Value: "\xc3"},
 		{Key: "export", Value: bson.D{
-			{Key: "status", Value: "accepted"}, {Key: "request", Value: "\xe2\x80"}, {Key: "source", Value: "\xff"},
+			{Key: "status", Value: "accepted"},
+			{Key: "request", Value: "\xe2\x80"},
+			{Key: "source", Value: "\xff"},
 			{Key: "transactionTime", Value: "\xed\xa0\x80"},
 		}},
 	}}.raw(t)

@@ -62,10 +62,13 @@ func FuzzAppend(f *testing.F) {
 			{Key: "_id", Value: bson.D{{Key: "_data", Value: "82"}}},
 			{Key: "operationType", Value: operation},
 			{Key: "wallTime", Value: bson.DateTime(at)},
-			{Key: "fullDocument", Value: document}, {Key: "fullDocumentBeforeChange", Value: document},
-			{Key: "updated", Value: version}, {Key: "updateDescription", Value: bson.D{{Key: "name", Value: marker}}},
+			{Key: "fullDocument", Value: document},
+			{Key: "fullDocumentBeforeChange", Value: document},
+			{Key: "updated", Value: version},
+			{Key: "updateDescription", Value: bson.D{{Key: "name", Value: marker}}},
 			{Key: "ns", Value: bson.D{{Key: "db", Value: "fhir"}, {Key: "coll", Value: collection}}},
-			{Key: "sourceType", Value: sourceType}, {Key: "export", Value: export},
+			{Key: "sourceType", Value: sourceType},
+			{Key: "export", Value: export},
 		})
 		if err != nil {
 			t.Skip() // A key with a zero byte, say.

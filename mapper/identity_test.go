@@ -74,7 +74,7 @@ func TestIDOfAChangeWithoutVersionIsOfItsToken(t *testing.T) {
 			out := mapOne(defaults(), changed(t, raw, map[string]any{"_id": map[string]string{"_data": token}}), mapper.Facts{})
 			return out.Events[0].ID
 		}
-		if id("826B01") != id("826B01") || id("826B01") == id("826B02") {
+		if first, again, other := id("826B01"), id("826B01"), id("826B02"); first != again || first == other {
 			t.Errorf("%s: ids are not of the token", name)
 		}
 	}

@@ -257,7 +257,8 @@ func TestLogin(t *testing.T) {
 	const secret = "not-the-password"
 	admin := connect(t, uri.String())
 	if err := admin.client.Database("admin").RunCommand(t.Context(), bson.D{
-		{Key: "createUser", Value: "reader"}, {Key: "pwd", Value: secret},
+		{Key: "createUser", Value: "reader"},
+		{Key: "pwd", Value: secret},
 		{Key: "roles", Value: bson.A{bson.D{{Key: "role", Value: "read"}, {Key: "db", Value: "other"}}}},
 	}).Err(); err != nil {
 		t.Fatal(err)

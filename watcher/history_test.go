@@ -13,6 +13,9 @@ import (
 
 // TestHistoryLost writes until a small oplog has lost a position.
 func TestHistoryLost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes until the oplog is full")
+	}
 	// The oplog is cut behind a checkpoint only: one a second, not one a minute.
 	d := connect(t, services.MongoDBForTest(t, services.MongoDBOptions{OplogMB: 4, Args: []string{"--syncdelay", "1"}}).URI)
 	c := d.database(t, "fhir").Collection("Consent_4_0_0")

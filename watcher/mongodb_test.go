@@ -251,7 +251,8 @@ func (d *deployment) failGetMore(t *testing.T, times int, data ...bson.E) {
 	t.Helper()
 	set := func(mode any) error {
 		return d.client.Database("admin").RunCommand(context.Background(), bson.D{
-			{Key: "configureFailPoint", Value: "failCommand"}, {Key: "mode", Value: mode},
+			{Key: "configureFailPoint", Value: "failCommand"},
+			{Key: "mode", Value: mode},
 			{Key: "data", Value: append(bson.D{
 				{Key: "failCommands", Value: bson.A{"getMore"}}, {Key: "appName", Value: d.name},
 			}, data...)},

@@ -66,7 +66,8 @@ func TestPipeline(t *testing.T) {
 			}},
 			[][]any{
 				{bson.D{{Key: "ns.db", Value: "a"}, {Key: "ns.coll", Value: in("x", "y")}, {Key: "operationType", Value: in(writes...)}}},
-				lifecycle("a", "x", "y"), {invalidate},
+				lifecycle("a", "x", "y"),
+				{invalidate},
 			},
 		},
 		{
@@ -85,7 +86,8 @@ func TestPipeline(t *testing.T) {
 					bson.D{{Key: "ns.db", Value: "b"}, {Key: "ns.coll", Value: in("x")}, {Key: "operationType", Value: in(writes...)}},
 					bson.D{{Key: "ns.db", Value: "a"}, {Key: "ns.coll", Value: in("y")}, {Key: "operationType", Value: in(deletes...)}},
 				},
-				lifecycle("a", "x", "y", "z"), lifecycle("b", "x", "z"), {invalidate},
+				lifecycle("a", "x", "y", "z"), lifecycle("b", "x", "z"),
+				{invalidate},
 			},
 		},
 	} {

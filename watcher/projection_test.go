@@ -107,11 +107,14 @@ func testProjectionOfRecordedChanges(t *testing.T, d *deployment) {
 
 func consent(id string, more ...bson.E) bson.D {
 	return append(bson.D{
-		{Key: "_id", Value: id}, {Key: "id", Value: id}, {Key: "_uuid", Value: "uuid-" + id},
+		{Key: "_id", Value: id},
+		{Key: "id", Value: id},
+		{Key: "_uuid", Value: "uuid-" + id},
 		{Key: "meta", Value: bson.D{
 			{Key: "versionId", Value: "1"}, {Key: "lastUpdated", Value: bson.DateTime(1795395965947)}, {Key: "source", Value: "s"},
 		}},
-		{Key: "status", Value: "active"}, {Key: "secret", Value: "Marvolo"},
+		{Key: "status", Value: "active"},
+		{Key: "secret", Value: "Marvolo"},
 	}, more...)
 }
 
@@ -220,7 +223,12 @@ func testExtensionsOfAnyShape(t *testing.T, d *deployment) {
 		{bson.A{"text", nil, 7, bson.A{sourceType}, bson.D{}, sourceType}, "proa"},
 		{bson.A{bson.A{sourceType}}, ""},
 		{bson.A{bson.D{{Key: "url", Value: bson.D{{Key: "$x", Value: 1}}}}}, ""},
-		{bson.A{}, ""}, {sourceType, ""}, {"text", ""}, {7, ""}, {nil, ""}, {bson.Regex{Pattern: "x"}, ""},
+		{bson.A{}, ""},
+		{sourceType, ""},
+		{"text", ""},
+		{7, ""},
+		{nil, ""},
+		{bson.Regex{Pattern: "x"}, ""},
 	}
 	w := d.watcher(t, specOf(d.mapping()))
 	from := begin(t, w)

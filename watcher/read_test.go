@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -18,65 +19,76 @@ func TestChunks(t *testing.T) {
 		want   []seen
 	}{
 		{
-			"a batch is a chunk, its token the post-batch token", Limits{10, 1 << 20},
+			"a batch is a chunk, its token the post-batch token",
+			Limits{10, 1 << 20},
 			[]step{{changes: []string{"1", "2", "3"}, token: "4"}},
 			[]seen{idle, {[]string{"1", "2", "3"}, "4"}},
 		},
 		{
-			"two batches are two chunks", Limits{10, 1 << 20},
+			"two batches are two chunks",
+			Limits{10, 1 << 20},
 			[]step{{changes: []string{"1"}, token: "2"}, {changes: []string{"3"}, token: "3"}},
 			[]seen{idle, {[]string{"1"}, "2"}, {[]string{"3"}, "3"}},
 		},
 		{
-			"records bound a chunk, its token is the last change's", Limits{2, 1 << 20},
+			"records bound a chunk, its token is the last change's",
+			Limits{2, 1 << 20},
 			[]step{{changes: []string{"1", "2", "3", "4", "5"}, token: "6"}},
 			[]seen{idle, {[]string{"1", "2"}, "2"}, {[]string{"3", "4"}, "4"}, {[]string{"5"}, "6"}},
 		},
 		{
-			"bytes bound a chunk, the change that passes them included", Limits{10, size + 1},
+			"bytes bound a chunk, the change that passes them included",
+			Limits{10, size + 1},
 			[]step{{changes: []string{"1", "2", "3"}, pad: 100, token: "4"}},
 			[]seen{idle, {[]string{"1", "2"}, "2"}, {[]string{"3"}, "4"}},
 		},
 		{
-			"exactly the bytes", Limits{10, 2 * size},
+			"exactly the bytes",
+			Limits{10, 2 * size},
 			[]step{{changes: []string{"1", "2", "3"}, pad: 100, token: "4"}},
 			[]seen{idle, {[]string{"1", "2"}, "2"}, {[]string{"3"}, "4"}},
 		},
 		{
-			"a change is taken whatever its size", Limits{10, 1},
+			"a change is taken whatever its size",
+			Limits{10, 1},
 			[]step{{changes: []string{"1", "2"}, pad: 1 << 20, token: "3"}},
 			[]seen{idle, {[]string{"1"}, "1"}, {[]string{"2"}, "3"}},
 		},
 		{
-			"an idle stream's token moves", Limits{10, 1 << 20},
+			"an idle stream's token moves",
+			Limits{10, 1 << 20},
 			[]step{{token: "1"}, {}, {token: "2"}, {changes: []string{"3"}, token: "4"}, {token: "5"}},
 			[]seen{idle, {nil, "1"}, {nil, "1"}, {nil, "2"}, {[]string{"3"}, "4"}, {nil, "5"}},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w, _ := scripted(t, newScript(t, "0", c.steps...))
-			w.opts.Limits = c.limits
-			var got []seen
-			for _, chunk := range runUntil(t, w, len(c.want)) { // All are over by now: copies have survived.
-				got = append(got, see(chunk))
-				total := 0
-				for _, raw := range chunk.Changes {
-					total += len(raw)
+			synctest.Test(t, func(t *testing.T) {
+				w, _ := scripted(t, newScript(t, "0", c.steps...))
+				w.opts.Limits = c.limits
+				var got []seen
+				for _, chunk := range runUntil(t, w, len(c.want)) { // All are over by now: copies have survived.
+					got = append(got, see(chunk))
+					total := 0
+					for _, raw := range chunk.Changes {
+						total += len(raw)
+					}
+					if chunk.Size != total {
+						t.Errorf("size %d, want %d", chunk.Size, total)
+					}
 				}
-				if chunk.Size != total {
-					t.Errorf("size %d, want %d", chunk.Size, total)
+				if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(seen{})); diff != "" {
+					t.Error(diff)
 				}
-			}
-			if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(seen{})); diff != "" {
-				t.Error(diff)
-			}
+			})
 		})
 	}
 }
 
 // TestChangesAreCopies reads changes of sizes that make the blocks they are copied
 // into begin and end at many places.
-func TestChangesAreCopies(t *testing.T) {
+func TestChangesAreCopies(t *testing.T) { synctest.Test(t, testChangesAreCopies) }
+
+func testChangesAreCopies(t *testing.T) {
 	var steps []step
 	for i, pad := range []int{0, 1, 300 << 10, 100, 128 << 10, 1 << 20, 0, 5000} {
 		s := step{pad: pad, token: fmt.Sprint("after ", i)}

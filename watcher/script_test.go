@@ -199,12 +199,14 @@ func see(c Chunk) seen {
 }
 
 // runUntil runs w from a token until n chunks have been emitted, and returns them as
-// they are at the end.
-func runUntil(t testing.TB, w *Watcher, n int) []Chunk {
+// they are at the end. It fails where the scripts give fewer.
+func runUntil(t *testing.T, w *Watcher, n int) []Chunk {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var chunks []Chunk
+	timer := time.AfterFunc(time.Hour, cancel) // A script that is over waits for the context.
+	defer timer.Stop()
 	if err := w.Run(ctx, From{Token: token("start")}, func(_ context.Context, c Chunk) error {
 		if chunks = append(chunks, c); len(chunks) == n {
 			cancel()
@@ -212,6 +214,9 @@ func runUntil(t testing.TB, w *Watcher, n int) []Chunk {
 		return nil
 	}); err != nil {
 		t.Fatal(err)
+	}
+	if len(chunks) != n {
+		t.Fatalf("%d chunks, want %d", len(chunks), n)
 	}
 	return chunks
 }

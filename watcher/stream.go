@@ -94,7 +94,7 @@ func read(ctx context.Context, c cursor, limits Limits) (Chunk, error) {
 		}
 		chunk.Changes = append(chunk.Changes, bson.Raw(block[at:len(block):len(block)]))
 		chunk.Size += len(raw)
-		if left == 0 || len(chunk.Changes) >= limits.Records || chunk.Size > limits.Bytes {
+		if left == 0 || len(chunk.Changes) >= limits.Records || chunk.Size >= limits.Bytes {
 			break
 		}
 	}
