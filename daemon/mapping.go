@@ -75,7 +75,7 @@ func (m *mapping) batch(ctx context.Context, raw []bson.Raw, token bson.Raw) (*p
 	if err != nil {
 		return nil, fmt.Errorf("look facts up: %w", err)
 	}
-	var out mapper.Output
+	out := mapper.Output{Events: make([]mapper.Event, 0, len(m.changes))}
 	for i := range m.changes {
 		c := &m.changes[i]
 		m.noteLifecycle(c)

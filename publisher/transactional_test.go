@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -122,7 +123,8 @@ func TestTransactionalOversizedRecordAbortsTheBatch(t *testing.T) {
 // batch that is larger than what the client buffers.
 func TestTransactionalTakesTheLargestEvents(t *testing.T) {
 	_, opts := fakeKafka(t)
-	p := newTransactional(t, opts, "one")
+	// A slow machine takes long over 77 MB.
+	p := newTransactional(t, opts, "one", func(o *resumetoken.KafkaOptions) { o.TransactionTimeout = 5 * time.Minute })
 	_, err := p.Acquire(t.Context())
 	mustBeNew(t, err)
 	const n = maxBufferedBytes/defaultMaxRecordBytes + 10
