@@ -32,6 +32,9 @@ func TestRequestIDWait(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			i := install(t, fhirserver.Options{HistoryDelay: test.delay}).with(test.env...)
+			if test.found {
+				i.with("FHIR_CDC_FACTS_WAIT", slowMachine)
+			}
 			i.start()
 			reader := i.reader()
 			began := time.Now()

@@ -20,7 +20,7 @@ import (
 func TestFixture(t *testing.T) {
 	r := readRecording(t)
 	i := defaultInstallation(t)
-	i.env = harness.With(i.site.ServerEnv(), "FHIR_CDC_TOPICS_CREATE", "true")
+	i.env = harness.With(i.site.ServerEnv(), "FHIR_CDC_TOPICS_CREATE", "true", "FHIR_CDC_FACTS_WAIT", slowMachine)
 	daemon := i.start()
 	reader := i.reader()
 

@@ -21,6 +21,10 @@ type installation struct {
 	env map[string]string
 }
 
+// slowMachine is a wait for history that comes, on a machine that is busy with other
+// tests.
+const slowMachine = "1m"
+
 // install prepares an installation that can run beside others.
 func install(t *testing.T, o fhirserver.Options) *installation {
 	t.Helper()
