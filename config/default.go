@@ -17,8 +17,9 @@ func Default() *Config {
 		MongoDB: MongoDB{
 			Port:     27017,
 			Database: "fhir",
-			// As fast as the server's 16 MB batches and a third of the memory.
-			BatchSize:   1000,
+			// Enough for a commit to take no longer than reading the next batch;
+			// docs/benchmarks.md compares sizes.
+			BatchSize:   4000,
 			MaxAwait:    time.Second,
 			AccessLogs:  Collection{Collection: "access-logs"},
 			AuditEvents: Collection{Collection: "AuditEvent_4_0_0"},

@@ -18,7 +18,7 @@ import (
 
 // chunksAhead is how many server batches are read ahead while a batch is mapped
 // and another committed. Together with Limits it bounds the memory of a stream.
-const chunksAhead = 4
+const chunksAhead = 2
 
 // carry is the way of the batches: read → map → commit, a goroutine each, with
 // room for little between them, so that reading waits for Kafka. While a commit is

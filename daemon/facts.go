@@ -162,8 +162,21 @@ func (s *Stream) remember(ctx context.Context, position resumetoken.Position) (*
 // noteLifecycle tells an operator when something that is watched ends.
 func (s *Stream) noteLifecycle(c *mapper.Change) {
 	switch c.Source.Operation {
-	case "drop", "rename", "dropDatabase", "invalidate":
-		s.log.Warn("a watched collection or database was dropped or renamed",
-			zap.String("operation", c.Source.Operation), zap.String("database", c.Source.Database), zap.String("collection", c.Source.Collection))
+	case "drop", "rename":
+		if !c.Routed() {
+			return // Another collection's end is nobody's concern.
+		}
+		s.warnEnded(c)
+	case "dropDatabase":
+		if s.mapper.Reads(c.Source.Database) {
+			s.warnEnded(c)
+		}
+	case "invalidate":
+		s.warnEnded(c)
 	}
+}
+
+func (s *Stream) warnEnded(c *mapper.Change) {
+	s.log.Warn("a watched collection or database was dropped or renamed",
+		zap.String("operation", c.Source.Operation), zap.String("database", c.Source.Database), zap.String("collection", c.Source.Collection))
 }

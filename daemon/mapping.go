@@ -73,7 +73,7 @@ func (m *mapping) batch(ctx context.Context, raw []bson.Raw, token bson.Raw) (*p
 	}
 	facts, err := m.facts.find(ctx, m.changes, m.seen)
 	if err != nil {
-		return nil, fmt.Errorf("look facts up: %w", err)
+		return nil, refused(fmt.Errorf("look facts up: %w", err))
 	}
 	out := mapper.Output{Events: make([]mapper.Event, 0, len(m.changes))}
 	for i := range m.changes {

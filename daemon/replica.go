@@ -22,6 +22,8 @@ type Replica struct {
 
 	mu      sync.Mutex
 	running map[int32]*assignment
+	// closed says that the process ends: what the group still assigns is not begun.
+	closed bool
 	// failed has room for the first error that ends the process.
 	failed chan error
 	base   context.Context //nolint:containedctx // assignments come from the group, not from a caller with a context.
@@ -47,7 +49,7 @@ func (r *Replica) Assigned(partitions []int32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range partitions {
-		if r.running[p] != nil || len(r.streams[p]) == 0 {
+		if r.closed || r.running[p] != nil || len(r.streams[p]) == 0 {
 			continue
 		}
 		ctx, stop := context.WithCancel(r.base)
@@ -118,6 +120,7 @@ func (r *Replica) Wait(ctx context.Context) error {
 	case err = <-r.failed:
 	}
 	r.mu.Lock()
+	r.closed = true
 	all := make([]int32, 0, len(r.running))
 	for p := range r.running {
 		all = append(all, p)

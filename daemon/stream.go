@@ -117,7 +117,6 @@ func (s *Stream) Broke(err error) { s.progress.broke(err) }
 // operator must see: *watcher.Error, *PolicyError, resumetoken.ErrFenced,
 // publisher's configuration faults.
 func (s *Stream) Run(ctx context.Context) error {
-	defer s.progress.state(StandingBy)
 	backoff := s.opts.MinBackoff
 	for {
 		began := time.Now()
@@ -127,10 +126,12 @@ func (s *Stream) Run(ctx context.Context) error {
 			if err != nil && !errors.Is(err, context.Canceled) {
 				s.log.Warn("stopped before everything read was published; it will be read again", zap.Error(err))
 			}
+			s.progress.state(StandingBy)
 			return nil
 		}
 		s.progress.interrupted(err)
 		if final(err) {
+			s.progress.state(Stopped)
 			return fmt.Errorf("stream %s: %w", s.opts.Name, err)
 		}
 		if committed || time.Since(began) > s.opts.MaxBackoff {
@@ -143,6 +144,7 @@ func (s *Stream) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
+			s.progress.state(StandingBy)
 			return nil
 		case <-timer.C:
 		}

@@ -188,13 +188,36 @@ type Access struct {
 }
 
 // Access gives the request behind a change of access logs or AuditEvents, false
-// if it is none that an event is sent for.
+// if it is none that an event is sent for, or no event can be made of this telling
+// of it: another telling of the same request may do.
 func (c *Change) Access() (Access, bool) {
-	id, ok := c.access.requestID.text()
-	if !c.access.qualifies || c.Source.Operation != "insert" || !ok || len(id) == 0 {
+	if !c.access.qualifies || c.Source.Operation != "insert" {
+		return Access{}, false
+	}
+	id, _, reason := c.request()
+	if reason != "" {
 		return Access{}, false
 	}
 	return Access{RequestID: string(id), ClientPersonID: string(c.access.client)}, true
+}
+
+// request is the id and the time of a $everything request, or why there is none.
+func (c *Change) request() (id []byte, at int64, reason string) {
+	id, ok := c.access.requestID.text()
+	if !ok || len(id) == 0 {
+		return nil, 0, "the request's id is missing or not a string"
+	}
+	at, ok = c.access.at.millis()
+	switch {
+	case !ok && !c.access.at.absent():
+		return nil, 0, "the request's time is not a date"
+	case !ok:
+		at = c.WallTime
+	}
+	if !inRange(at) {
+		return nil, 0, "the request's time is outside the years 1 to 9999"
+	}
+	return id, at, ""
 }
 
 // appendAccessedEverything appends the operation usage event (specification
@@ -203,21 +226,9 @@ func (m *Mapper) appendAccessedEverything(c *Change, facts Facts, o *Output) {
 	if c.Source.Operation != "insert" {
 		return
 	}
-	requestID, ok := c.access.requestID.text()
-	if !ok || len(requestID) == 0 {
-		o.fail(KindAccessedEverything, c, "the request's id is missing or not a string")
-		return
-	}
-	at, ok := c.access.at.millis()
-	switch {
-	case !ok && !c.access.at.absent():
-		o.fail(KindAccessedEverything, c, "the request's time is not a date")
-		return
-	case !ok:
-		at = c.WallTime
-	}
-	if !inRange(at) {
-		o.fail(KindAccessedEverything, c, "the request's time is outside the years 1 to 9999")
+	requestID, at, reason := c.request()
+	if reason != "" {
+		o.fail(KindAccessedEverything, c, reason)
 		return
 	}
 

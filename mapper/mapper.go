@@ -119,6 +119,9 @@ func (m *Mapper) sorted() []*route {
 	return all
 }
 
+// Reads tells whether any kind comes from a database.
+func (m *Mapper) Reads(database string) bool { return len(m.routes[database]) > 0 }
+
 // Facts are what an event needs that is not in the change. Empty means unknown.
 type Facts struct {
 	// RequestID is the id of the request that made the version (change events).

@@ -165,6 +165,7 @@ type stream struct {
 	DeadLetters        map[string]uint64 `json:"deadLetters"`
 	Commits            uint64            `json:"commits"`
 	Interruptions      uint64            `json:"interruptions"`
+	Reopenings         uint64            `json:"reopenings"`
 	LastError          string            `json:"lastError,omitempty"`
 	LastErrorAt        string            `json:"lastErrorAt,omitempty"`
 }
@@ -186,7 +187,7 @@ func describe(p daemon.Progress, now time.Time) stream {
 	d := stream{
 		Stream: p.Stream, State: string(p.State), Since: stamp(p.Since), LastCommit: stamp(p.Committed), LastRead: stamp(p.Read),
 		Events: map[string]uint64{}, DeadLetters: map[string]uint64{},
-		Commits: p.Commits, Interruptions: p.Interruptions, LastError: p.LastError, LastErrorAt: stamp(p.LastErrorAt),
+		Commits: p.Commits, Interruptions: p.Interruptions, Reopenings: p.Reopenings, LastError: p.LastError, LastErrorAt: stamp(p.LastErrorAt),
 	}
 	for kind, n := range p.Events {
 		d.Events[string(kind)] = n

@@ -46,8 +46,10 @@ func (s Spec) Database() string {
 // Pipeline is the stream's pipeline: $match on namespaces and operations, as the
 // server can apply to the oplog, then $project.
 //
-// Collections that share operations and have no filter of their own are one $in
-// on ns.coll, which the server tests far faster than a list of namespaces.
+// It is made to be cheap for the server's one thread that a stream has, which is what
+// limits a drain: collections that share operations and have no filter of their own
+// are one $in on ns.coll, a stream on one database does not test the database's name
+// again, and one clause serves all lifecycle events.
 func (s Spec) Pipeline() mongo.Pipeline {
 	var clauses bson.A
 	type group struct {
@@ -58,11 +60,8 @@ func (s Spec) Pipeline() mongo.Pipeline {
 	var groups []*group
 	for _, f := range s.Feeds {
 		if len(f.Filter) > 0 {
-			clause := bson.D{
-				{Key: "ns.db", Value: f.Database},
-				{Key: "ns.coll", Value: f.Collection},
-				{Key: "operationType", Value: among(f.Operations)},
-			}
+			clause := append(bson.D{{Key: "operationType", Value: among(f.Operations)}}, s.in(f.Database)...)
+			clause = append(clause, bson.E{Key: "ns.coll", Value: f.Collection})
 			clauses = append(clauses, append(clause, f.Filter...))
 			continue
 		}
@@ -76,43 +75,25 @@ func (s Spec) Pipeline() mongo.Pipeline {
 		groups[i].names = append(groups[i].names, f.Collection)
 	}
 	for _, g := range groups {
-		clauses = append(clauses, bson.D{
-			{Key: "ns.db", Value: g.database},
-			{Key: "ns.coll", Value: bson.D{{Key: "$in", Value: g.names}}},
-			{Key: "operationType", Value: among(g.operations)},
-		})
+		clause := append(bson.D{{Key: "operationType", Value: among(g.operations)}}, s.in(g.database)...)
+		clauses = append(clauses, append(clause, bson.E{Key: "ns.coll", Value: bson.D{{Key: "$in", Value: g.names}}}))
 	}
-	clauses = append(clauses, s.lifecycle()...)
-	match := bson.D{{Key: "$or", Value: clauses}}
-	p := mongo.Pipeline{bson.D{{Key: "$match", Value: match}}}
+	// What ends or renames a collection comes through, whichever it is: the receiver
+	// tells an operator about those that are watched.
+	clauses = append(clauses, bson.D{{Key: "operationType", Value: among([]string{"drop", "rename", "dropDatabase", "invalidate"})}})
+	p := mongo.Pipeline{bson.D{{Key: "$match", Value: bson.D{{Key: "$or", Value: clauses}}}}}
 	if len(s.Project) > 0 {
 		p = append(p, bson.D{{Key: "$project", Value: s.Project}})
 	}
 	return p
 }
 
-// lifecycle lets the events through that end or rename what is watched, so that
-// an operator can be told.
-func (s Spec) lifecycle() bson.A {
-	var clauses bson.A
-	names := map[string]bson.A{}
-	var databases []string
-	for _, f := range s.Feeds {
-		if names[f.Database] == nil {
-			databases = append(databases, f.Database)
-		}
-		names[f.Database] = append(names[f.Database], f.Collection)
+// in matches a database, where the stream covers more than one.
+func (s Spec) in(database string) bson.D {
+	if s.Database() != "" {
+		return nil
 	}
-	for _, d := range databases {
-		clauses = append(clauses,
-			bson.D{
-				{Key: "ns.db", Value: d},
-				{Key: "ns.coll", Value: bson.D{{Key: "$in", Value: names[d]}}},
-				{Key: "operationType", Value: among([]string{"drop", "rename"})},
-			},
-			bson.D{{Key: "ns.db", Value: d}, {Key: "operationType", Value: "dropDatabase"}})
-	}
-	return append(clauses, bson.D{{Key: "operationType", Value: "invalidate"}})
+	return bson.D{{Key: "ns.db", Value: database}}
 }
 
 func among(names []string) bson.D { return bson.D{{Key: "$in", Value: names}} }
