@@ -62,7 +62,11 @@ func (b *bench) daemonCommand(t task, delivery string) program.Command {
 	if !t.from.IsZero() {
 		start = t.from.Format(time.RFC3339)
 	}
-	return program.Command{Path: b.binary, Args: []string{"run"}, Dir: b.dir, Env: []string{
+	args := []string{"run"}
+	for _, setting := range b.set {
+		args = append(args, "--set", setting)
+	}
+	return program.Command{Path: b.binary, Args: args, Dir: b.dir, Env: []string{
 		"FHIR_CDC_NAME=" + t.topic,
 		"FHIR_CDC_DELIVERY=" + delivery,
 		"FHIR_CDC_START=" + start,

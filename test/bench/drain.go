@@ -14,7 +14,9 @@ import (
 )
 
 const (
-	watchInterval = 10 * time.Millisecond
+	// watchInterval is short beside a run and long beside what a look costs the
+	// broker.
+	watchInterval = 25 * time.Millisecond
 	// settled is how long a topic must stay as it is to be read: more than any
 	// contender pauses.
 	settled = time.Second

@@ -59,6 +59,8 @@ type settings struct {
 	jsonFile, peer, binary   string
 	untuned                  bool
 	only                     string
+	// set are settings of the daemon, key=value.
+	set []string
 }
 
 func parseSettings(args []string, stderr io.Writer) (settings, error) {
@@ -74,6 +76,10 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	flags.StringVar(&s.peer, "peer", "", "also drain with `cdcbench` rawloop of another harness")
 	flags.StringVar(&s.only, "only", "", "drain or latency; empty: both")
 	flags.BoolVar(&s.untuned, "untuned", false, "a broker with its default add.partitions.to.txn.retry.backoff.ms (20)")
+	flags.Func("set", "`key=value` for fhir-cdc's configuration; may be repeated", func(v string) error {
+		s.set = append(s.set, v)
+		return nil
+	})
 	quick := flags.Bool("quick", false, "does it work: 20,000 documents, 1 round, 3 s")
 	if err := flags.Parse(args); err != nil {
 		return s, err

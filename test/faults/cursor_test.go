@@ -11,8 +11,6 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-
-	"github.com/fhir-cdc/fhir-cdc/test/services"
 )
 
 // failures are what a server may answer to a daemon that is in the right: all of
@@ -53,15 +51,14 @@ func failures() []int {
 func TestCursors(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t, 5*time.Minute)
-	server := services.MongoDBForTest(t, services.MongoDBOptions{TestCommands: true})
-	kafka := services.KafkaForTest(t, services.KafkaOptions{})
+	mongoURI, brokers := sharedServers(t)
 	// At least once is only more than exactly once when something is repeated
 	// after a failure; a stream that is reopened in place repeats nothing.
-	p := startPair(ctx, t, server.URI, kafka.Brokers, exactlyOnce().withFacts(), atLeastOnce("mongodb"))
+	p := startPair(ctx, t, mongoURI, brokers, exactlyOnce().withFacts(), atLeastOnce("mongodb"))
 	alive, cancel := whileAlive(ctx, p.daemons()...)
 	defer cancel()
 	p.caughtUp(alive)
-	admin := connect(t, server.URI).Database("admin")
+	admin := connect(t, mongoURI).Database("admin")
 	random := newRandom(p.load.seed)
 	commands := [][]string{{"getMore"}, {"getMore", "aggregate"}, {"find", "update", "findAndModify"}}
 	var killed, refused int

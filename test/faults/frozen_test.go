@@ -33,14 +33,6 @@ func freeze(ctx context.Context, d time.Duration, pids ...int) error {
 	return errors.Join(errs...)
 }
 
-func startBroker(t *testing.T) *services.Kafka {
-	t.Helper()
-	return services.KafkaForTest(t, services.KafkaOptions{Properties: map[string]string{
-		// How often the broker looks for transactions that have been open too long.
-		"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
-	}})
-}
-
 func withTransactionTimeout(m mode) mode {
 	m.env["FHIR_CDC_KAFKA_TRANSACTION_TIMEOUT"] = transactionTimeout.String()
 	return m
@@ -51,9 +43,12 @@ func withTransactionTimeout(m mode) mode {
 func TestFrozen(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t, 6*time.Minute)
-	mongo := services.MongoDBForTest(t, services.MongoDBOptions{})
-	kafka := startBroker(t)
-	p := startPair(ctx, t, mongo.URI, kafka.Brokers, withTransactionTimeout(exactlyOnce()), atLeastOnce("kafka"))
+	mongoURI, _ := sharedServers(t)
+	kafka := services.KafkaForTest(t, services.KafkaOptions{Properties: map[string]string{
+		// How often the broker looks for transactions that have been open too long.
+		"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
+	}})
+	p := startPair(ctx, t, mongoURI, kafka.Brokers, withTransactionTimeout(exactlyOnce()), atLeastOnce("kafka"))
 	alive, cancel := whileAlive(ctx, p.daemons()...)
 	defer cancel()
 	p.caughtUp(alive)
@@ -84,11 +79,10 @@ func TestFrozen(t *testing.T) {
 func TestZombie(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t, 4*time.Minute)
-	mongo := services.MongoDBForTest(t, services.MongoDBOptions{})
-	kafka := startBroker(t)
-	for _, m := range []mode{withTransactionTimeout(exactlyOnce()), atLeastOnce("kafka"), atLeastOnce("mongodb")} {
+	mongoURI, brokers := sharedServers(t)
+	for _, m := range []mode{exactlyOnce(), atLeastOnce("kafka"), atLeastOnce("mongodb")} {
 		t.Run(m.name, func(t *testing.T) {
-			p := startPair(ctx, t, mongo.URI, kafka.Brokers, m)
+			p := startPair(ctx, t, mongoURI, brokers, m)
 			i := p.installations[0]
 			p.caughtUp(ctx)
 			for range scaled(2, soakFactor) {

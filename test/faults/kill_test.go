@@ -8,38 +8,22 @@ import (
 	"time"
 
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
-	"github.com/fhir-cdc/fhir-cdc/test/services"
 )
-
-// servers are the MongoDB and Kafka that the tests of this file share with others.
-type servers struct {
-	mongoURI string
-	brokers  []string
-}
-
-func startServers(t *testing.T) servers {
-	t.Helper()
-	return servers{
-		mongoURI: services.MongoDBForTest(t, services.MongoDBOptions{}).URI,
-		brokers:  services.KafkaForTest(t, services.KafkaOptions{}).Brokers,
-	}
-}
 
 // TestKill kills the daemon again and again while a server writes, and restarts it
 // at once.
 func TestKill(t *testing.T) {
 	ctx := long(t, 8*time.Minute)
-	s := startServers(t)
 	for _, m := range []mode{exactlyOnce(), atLeastOnce("kafka")} {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
-			s.kill(ctx, t, m, scaled(20000, soakFactor), scaled(20, soakKills), 0)
+			kill(ctx, t, m, scaled(20000, soakFactor), scaled(20, soakKills), 0)
 		})
 	}
 	for _, m := range []mode{exactlyOnce().withFacts(), atLeastOnce("mongodb"), atLeastOnce("file")} {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
-			s.kill(ctx, t, m, scaled(4000, soakFactor), scaled(8, soakKills), 0)
+			kill(ctx, t, m, scaled(4000, soakFactor), scaled(8, soakKills), 0)
 		})
 	}
 }
@@ -54,16 +38,15 @@ func TestSoakKill(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%s: %v", envSoakTime, err)
 	}
-	s := startServers(t)
 	for round, begin := 1, time.Now(); time.Since(begin) < limit && !t.Failed(); round++ {
 		for _, m := range []mode{exactlyOnce(), atLeastOnce("kafka"), exactlyOnce().withFacts()} {
-			t.Run(m.name, func(t *testing.T) { s.kill(t.Context(), t, m, 20000*soakFactor, 20*soakKills, round) })
+			t.Run(m.name, func(t *testing.T) { kill(t.Context(), t, m, 20000*soakFactor, 20*soakKills, round) })
 		}
 	}
 }
 
-func (s servers) kill(ctx context.Context, t *testing.T, m mode, changes, kills, round int) {
-	i := install(t, m, harness.NewSite(t, s.mongoURI, s.brokers))
+func kill(ctx context.Context, t *testing.T, m mode, changes, kills, round int) {
+	i := install(t, m, sharedSite(t))
 	l := i.load(t, seed(t, round), changes)
 	lives := i.live(ctx, l, kills, newRandom(l.seed), func(d *harness.Daemon) {
 		if err := d.Kill(); err != nil {
@@ -74,6 +57,13 @@ func (s servers) kill(ctx context.Context, t *testing.T, m mode, changes, kills,
 		}
 	})
 	i.account(ctx, lives, i.verify(ctx, l))
+}
+
+// sharedSite is a site of the test's own on the shared servers.
+func sharedSite(t *testing.T) harness.Site {
+	t.Helper()
+	mongoURI, brokers := sharedServers(t)
+	return harness.NewSite(t, mongoURI, brokers)
 }
 
 // load is one that suits the installation's mode.
@@ -91,12 +81,11 @@ func (i *installation) load(t *testing.T, seed uint64, changes int) *load {
 // published, so that nothing comes twice in either mode.
 func TestSIGTERMRun(t *testing.T) {
 	ctx := long(t, 5*time.Minute)
-	s := startServers(t)
 	for _, m := range []mode{exactlyOnce(), atLeastOnce("kafka")} {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
-			i := install(t, m, harness.NewSite(t, s.mongoURI, s.brokers))
-			l := i.load(t, seed(t, 0), scaled(20000, soakFactor))
+			i := install(t, m, sharedSite(t))
+			l := i.load(t, seed(t, 0), scaled(10000, soakFactor))
 			var slowest time.Duration
 			lives := i.live(ctx, l, scaled(10, soakKills), newRandom(l.seed), func(d *harness.Daemon) {
 				begin := time.Now()

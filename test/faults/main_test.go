@@ -10,6 +10,7 @@ package faults_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
 	"os"
@@ -32,7 +33,13 @@ const (
 	soakFactor, soakKills = 10, 5
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+func TestMain(m *testing.M) {
+	code := harness.Main(m)
+	if err := shared.close(); err != nil {
+		fmt.Fprintln(os.Stderr, "close the servers:", err)
+	}
+	os.Exit(code)
+}
 
 // long leaves a test out of the quick ones and bounds it.
 func long(t *testing.T, limit time.Duration) context.Context {

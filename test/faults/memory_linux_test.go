@@ -91,18 +91,18 @@ func (i *installation) checkMemory() {
 func TestMemory(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t, 5*time.Minute)
-	s := startServers(t)
+	mongoURI, brokers := sharedServers(t)
 	modes := []mode{exactlyOnce(), exactlyOnce().withFacts(), atLeastOnce("kafka")}
-	first := harness.NewSite(t, s.mongoURI, s.brokers)
+	first := harness.NewSite(t, mongoURI, brokers)
 	var installations []*installation
 	for _, m := range modes {
-		site := harness.NewSite(t, s.mongoURI, s.brokers)
+		site := harness.NewSite(t, mongoURI, brokers)
 		site.Databases = first.Databases
 		i := install(t, m, site)
 		delete(i.env, "FHIR_CDC_KAFKA_COMPRESSION") // its memory counts
 		installations = append(installations, i)
 	}
-	l := backlog(ctx, t, connect(t, s.mongoURI), first.Databases, scaled(50000, 4))
+	l := backlog(ctx, t, connect(t, mongoURI), first.Databases, scaled(50000, 4))
 	for _, i := range installations {
 		i.start()
 		i.caughtUp(ctx, l)
@@ -117,13 +117,13 @@ func TestMemory(t *testing.T) {
 func TestMemoryWithoutKafka(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t, 5*time.Minute)
-	mongo := services.MongoDBForTest(t, services.MongoDBOptions{})
+	mongoURI, _ := sharedServers(t)
 	kafka := services.KafkaForTest(t, services.KafkaOptions{NeedControl: true})
-	client := connect(t, mongo.URI)
-	first := harness.NewSite(t, mongo.URI, kafka.Brokers)
+	client := connect(t, mongoURI)
+	first := harness.NewSite(t, mongoURI, kafka.Brokers)
 	var installations []*installation
 	for _, m := range []mode{exactlyOnce(), atLeastOnce("kafka")} {
-		site := harness.NewSite(t, mongo.URI, kafka.Brokers)
+		site := harness.NewSite(t, mongoURI, kafka.Brokers)
 		site.Databases = first.Databases
 		i := install(t, m, site)
 		delete(i.env, "FHIR_CDC_KAFKA_COMPRESSION") // its memory counts
