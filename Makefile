@@ -22,6 +22,9 @@ ARGS ?=
 ifndef SEED
 SEED := $(shell date +%s)
 endif
+# One package at a time: most start servers of their own, and tests that wait for
+# each other's servers on two cores prove nothing.
+PACKAGES_AT_ONCE ?= 1
 FUZZ_TIME ?= 60s
 SOAK_TIME ?= 1h
 
@@ -40,7 +43,7 @@ build: ## Build bin/fhir-cdc
 .PHONY: test
 test: ## Run all tests, with the race detector, against real servers (ARGS=-short: the quick ones)
 	@echo "seed $(SEED) (repeat with: make test SEED=$(SEED))"
-	FHIR_CDC_TEST_SEED=$(SEED) $(GO) test -race -timeout 10m $(ARGS) $(PKG)
+	FHIR_CDC_TEST_SEED=$(SEED) $(GO) test -race -p $(PACKAGES_AT_ONCE) -timeout 20m $(ARGS) $(PKG)
 
 .PHONY: lint
 lint: $(LINT) ## Check format, code rules and go.mod
@@ -65,7 +68,7 @@ bench: ## Measure throughput, latency and memory (docs/benchmarks.md)
 fuzz: ## Run every fuzz test for FUZZ_TIME each (60s)
 	@for dir in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -rn1 dirname | sort -u); do \
 	  for f in $$(grep -rhoE '^func Fuzz[A-Za-z0-9_]*' --include='*_test.go' $$dir | awk '{print $$2}' | sort -u); do \
-	    echo "$$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ_TIME) $$dir; \
+	    echo "$$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x $$dir; \
 	  done; \
 	done
 
