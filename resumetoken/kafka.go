@@ -78,6 +78,9 @@ type Kafka struct {
 
 const (
 	defaultTransactionTimeout = 30 * time.Second
+	// answerMargin is how much later than a transaction's timeout the brokers'
+	// last answer about it is waited for.
+	answerMargin = 10 * time.Second
 	// abortTimeout bounds the clean-up of a failed transaction. What it does not
 	// manage, the next Acquire or the brokers' timeout does.
 	abortTimeout = 10 * time.Second
@@ -111,7 +114,7 @@ func NewKafka(opts KafkaOptions) (*Kafka, error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	return &Kafka{opts: opts, log: log, hangMargin: 10 * time.Second, successorWait: 2 * time.Second}, nil
+	return &Kafka{opts: opts, log: log, hangMargin: answerMargin, successorWait: 2 * time.Second}, nil
 }
 
 // TransactionalID is "<Name>/<Stream>", for permissions and for the tools that show
