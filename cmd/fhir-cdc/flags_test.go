@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
 func TestTimeFlag(t *testing.T) {
@@ -42,6 +45,18 @@ func TestTimeFlag(t *testing.T) {
 	}
 }
 
+// TestTimeFlagUsage: a wrong time is a wrong command line, and says what a time is.
+func TestTimeFlagUsage(t *testing.T) {
+	cmd := &cobra.Command{}
+	since := addTimeFlag(cmd, "since", "begin there")
+	if err := cmd.ParseFlags([]string{"--since", "soon"}); err == nil || !strings.Contains(err.Error(), "--since") || !strings.Contains(err.Error(), "3d") {
+		t.Errorf("got %v", err)
+	}
+	if err := cmd.ParseFlags([]string{"--since", "2h"}); err != nil || time.Since(since.Time) < 2*time.Hour {
+		t.Errorf("got %v, %v", since, err)
+	}
+}
+
 func TestOutputFlag(t *testing.T) {
 	cmd := &cobra.Command{}
 	form := addOutputFlag(cmd)
@@ -51,7 +66,14 @@ func TestOutputFlag(t *testing.T) {
 	if *form != outputTable {
 		t.Errorf("the form is %q", *form)
 	}
-	if err := cmd.ParseFlags([]string{"-o", "json"}); err != nil || *form != outputJSON {
-		t.Errorf("json: %v, %q", err, *form)
+	table := func(s *terminal.Screen) error { return s.Print("a table") }
+	for _, test := range []struct{ form, want string }{{"table", "a table\n"}, {"json", "{\n  \"a\": 1\n}\n"}} {
+		var out bytes.Buffer
+		if err := cmd.ParseFlags([]string{"-o", test.form}); err != nil {
+			t.Fatal(err)
+		}
+		if err := form.write(&out, nil, map[string]int{"a": 1}, table); err != nil || out.String() != test.want {
+			t.Errorf("%s: got %q, %v, want %q", test.form, out.String(), err, test.want)
+		}
 	}
 }

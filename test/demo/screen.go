@@ -35,7 +35,9 @@ func (s *screen) note(format string, args ...any) {
 }
 
 // trouble is a line that the daemon has logged as a warning or an error.
-func (s *screen) trouble(line string) { s.print(s.Paint(terminal.Yellow, "         fhir-cdc: ") + line) }
+func (s *screen) trouble(line string) {
+	s.print(s.Paint(terminal.Yellow, "         fhir-cdc: ") + line)
+}
 
 // step tells what the FHIR server was asked, and what it writes to MongoDB then.
 func (s *screen) step(request, writes string) {
