@@ -162,7 +162,7 @@ func (s *sink) prepare(ctx context.Context) error {
 func (s *sink) requirements() publisher.Requirements {
 	events, topics := s.cfg.Events, s.cfg.Topics
 	r := publisher.Requirements{
-		DeadLetters: topics.DeadLetters, Create: topics.Create, Partitions: topics.Partitions,
+		DeadLetters: topics.DeadLetters, Audit: topics.Audit, Create: topics.Create, Partitions: topics.Partitions,
 		PositionPartitions: topics.PositionPartitions, ReplicationFactor: topics.ReplicationFactor,
 	}
 	if s.cfg.Checkpoint.Store == config.StoreKafka {
