@@ -77,7 +77,6 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (err
 		return err
 	}
 	defer closePort()
-	m := mapper.New(mapperConfig(cfg))
 	sink, err := newSink(cfg, clients, stdout, log)
 	if err != nil {
 		return err
@@ -92,8 +91,15 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (err
 	if err != nil {
 		return err
 	}
-	streams, err := newStreams(cfg, clients, m, sink, facts, log)
+	plan := planStreams(cfg)
+	streams, err := newStreams(cfg, plan, clients, sink, facts, log)
 	if err != nil {
+		return err
+	}
+	if err := probeSlices(ctx, cfg, plan, clients, log); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	shown.show(streams)
