@@ -141,6 +141,7 @@ type Topics struct {
 	Positions          string `mapstructure:"positions"`
 	PositionPartitions int    `mapstructure:"position_partitions"`
 	DeadLetters        string `mapstructure:"dead_letters"`
+	Audit              string `mapstructure:"audit"`
 }
 
 // Checkpoint says where positions are kept, and how often they are saved where

@@ -64,6 +64,7 @@ func Default() *Config {
 			Positions:          "fhir-cdc.positions",
 			PositionPartitions: 8,
 			DeadLetters:        "fhir-cdc.dead-letters",
+			Audit:              "fhir-cdc.audit",
 		},
 		Checkpoint: Checkpoint{
 			Store:        StoreKafka,

@@ -103,6 +103,7 @@ func specs() []spec {
 		checked("topics.positions", checkTopic, "Compacted topic of positions."),
 		number("topics.position_partitions", "partitions", 1, 10_000, "Partitions of the positions topic if it is created."),
 		checked("topics.dead_letters", checkTopic, "Topic for what cannot be produced: position and reason, no contents."),
+		checked("topics.audit", checkTopic, "Topic that records what is done to streams: gaps and repairs, positions set, replays, controls; no contents."),
 
 		section("checkpoint", "Positions: how far each stream has been published."),
 		oneOf("checkpoint.store", "Where positions are kept; exactly_once needs kafka.", StoreKafka, StoreMongoDB, StoreFile),

@@ -158,6 +158,9 @@ func (v *validator) topics() {
 	if slices.Contains(events, c.Topics.DeadLetters) {
 		v.fault("topics.dead_letters", "is the topic of events too; dead letters need their own")
 	}
+	if slices.Contains(append(events, c.Topics.Positions, c.Topics.DeadLetters), c.Topics.Audit) {
+		v.fault("topics.audit", "is the topic of something else too; the audit needs its own")
+	}
 	if c.Topics.Positions == c.Topics.DeadLetters {
 		v.fault("topics.dead_letters", "is the topic of positions too; dead letters need their own")
 	}

@@ -32,6 +32,8 @@ type Requirements struct {
 	Positions string
 	// DeadLetters is the dead-letter topic; empty where there is none.
 	DeadLetters string
+	// Audit is the audit topic; empty where there is none.
+	Audit string
 	// Create has missing topics made. Without it they are an error.
 	Create bool
 	// Partitions are for event and dead-letter topics that are made here,
@@ -106,7 +108,7 @@ func (c *topicCheck) run(ctx context.Context) error {
 // names are all topics once: events of several kinds may share one.
 func (c *topicCheck) names() []string {
 	var names []string
-	for _, name := range append(slices.Clone(c.req.Events), c.req.Positions, c.req.DeadLetters) {
+	for _, name := range append(slices.Clone(c.req.Events), c.req.Positions, c.req.DeadLetters, c.req.Audit) {
 		if name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
