@@ -16,6 +16,8 @@ type Config struct {
 	Replicas        Replicas      `mapstructure:"replicas"`
 	Instance        string        `mapstructure:"instance"`
 	SessionTimeout  time.Duration `mapstructure:"session_timeout"`
+	// Streams are the groups that have streams of their own.
+	Streams []StreamGroup `mapstructure:"streams"`
 
 	MongoDB    MongoDB    `mapstructure:"mongodb"`
 	Kafka      Kafka      `mapstructure:"kafka"`

@@ -14,6 +14,7 @@ func Default() *Config {
 		ShutdownTimeout: 20 * time.Second,
 		Replicas:        ReplicasAuto,
 		SessionTimeout:  10 * time.Second,
+		Streams:         []StreamGroup{},
 		MongoDB: MongoDB{
 			Port:     27017,
 			Database: "fhir",

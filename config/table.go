@@ -24,6 +24,7 @@ func specs() []spec {
 		oneOf("replicas", "How several processes share the streams: kafka is a consumer group, in which others stand by; auto is kafka where positions are in Kafka, else none.", ReplicasAuto, ReplicasNone, ReplicasKafka),
 		checked("instance", checkInstance, "Name of this process among the replicas, different for each; empty: the pod's or host's name."),
 		duration("session_timeout", 6*time.Second, 5*time.Minute, "Time after which a replica that died loses its streams to another."),
+		text("streams", "Parts that get streams of their own (name; resources or databases; slices), such as [{name: hot, resources: [Observation], slices: 2}], in variables too; see docs/streams.md. The rest stays in the stream main."),
 
 		section("mongodb", "The FHIR server's MongoDB (a replica set or a sharded cluster)."),
 		secret("mongodb.uri", "Connection string of the main cluster; required, unless hostname is set.").from("MONGO_URL"),

@@ -22,6 +22,7 @@ func (c *Config) faults() []Fault {
 	}
 	v.kinds()
 	v.mongoDB()
+	v.streams()
 	v.kafka()
 	v.topics()
 	v.checkpoint()

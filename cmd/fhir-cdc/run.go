@@ -90,7 +90,6 @@ func runStreams(ctx context.Context, cfg *config.Config, shown *board, stdout io
 			err = fmt.Errorf("disconnect from MongoDB: %w", e)
 		}
 	}()
-	m := mapper.New(mapperConfig(cfg))
 	sink, err := newSink(cfg, clients, stdout, log)
 	if err != nil {
 		return err
@@ -105,8 +104,15 @@ func runStreams(ctx context.Context, cfg *config.Config, shown *board, stdout io
 	if err != nil {
 		return err
 	}
-	streams, err := newStreams(cfg, clients, m, sink, facts, log)
+	plan := planStreams(cfg)
+	streams, err := newStreams(cfg, plan, clients, sink, facts, log)
 	if err != nil {
+		return err
+	}
+	if err := probeSlices(ctx, cfg, plan, clients, log); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	shown.show(streams)
