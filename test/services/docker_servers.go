@@ -15,8 +15,8 @@ const (
 )
 
 func mongoDBFromDocker(ctx context.Context, opts MongoDBOptions) (*MongoDB, error) {
-	if opts.Auth || opts.Dir != "" {
-		return nil, unavailable("no container with a login or with a folder of the machine")
+	if opts.Auth || opts.Dir != "" || opts.TLS != nil {
+		return nil, unavailable("no container with a login, with certificates or with a folder of the machine")
 	}
 	engine, ports, release, err := prepareDocker(ctx, mongoDBImage, 1, opts.progress)
 	if err != nil {
@@ -34,6 +34,9 @@ func mongoDBFromDocker(ctx context.Context, opts MongoDBOptions) (*MongoDB, erro
 func kafkaFromDocker(ctx context.Context, opts KafkaOptions) (*Kafka, error) {
 	if opts.TransactionVersion != 0 {
 		return nil, unavailable("the image formats with the default features only")
+	}
+	if len(opts.SystemProperties) > 0 {
+		return nil, unavailable("no container with properties of the Java machine")
 	}
 	engine, reserved, release, err := prepareDocker(ctx, kafkaImage, opts.ports(), opts.progress)
 	if err != nil {
