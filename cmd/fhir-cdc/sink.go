@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
@@ -22,14 +23,15 @@ type sink struct {
 	stdout  io.Writer
 	log     *zap.Logger
 	kafka   []kgo.Opt
+	metrics prometheus.Registerer
 	file    *resumetoken.File
 	// maxBytes and partitions are what prepare found of the topics.
 	maxBytes   map[string]int
 	partitions map[string]int
 }
 
-func newSink(cfg *config.Config, clients *clusters, stdout io.Writer, log *zap.Logger) (*sink, error) {
-	s := &sink{cfg: cfg, clients: clients, stdout: stdout, log: log}
+func newSink(cfg *config.Config, clients *clusters, stdout io.Writer, metrics prometheus.Registerer, log *zap.Logger) (*sink, error) {
+	s := &sink{cfg: cfg, clients: clients, stdout: stdout, metrics: metrics, log: log}
 	if cfg.Checkpoint.Store == config.StoreFile {
 		s.file = resumetoken.NewFile(cfg.Checkpoint.File.Path, instance())
 	}
@@ -74,7 +76,7 @@ func (s *sink) publisher(stream string) func() (daemon.Publisher, error) {
 	}
 	if s.cfg.Delivery == config.ExactlyOnce {
 		return func() (daemon.Publisher, error) {
-			return publisher.NewTransactional(s.positions(stream), s.options(stream))
+			return publisher.NewTransactional(s.positions(stream, stream), s.options(stream))
 		}
 	}
 	return func() (daemon.Publisher, error) {
@@ -82,7 +84,7 @@ func (s *sink) publisher(stream string) func() (daemon.Publisher, error) {
 		if err != nil {
 			return nil, err
 		}
-		return publisher.NewIdempotent(store, s.kafka, s.options(stream), s.cfg.Checkpoint.Interval)
+		return publisher.NewIdempotent(store, measured(s.kafka, s.metrics, stream), s.options(stream), s.cfg.Checkpoint.Interval)
 	}
 }
 
@@ -94,9 +96,11 @@ func (s *sink) options(stream string) publisher.Options {
 	}
 }
 
-func (s *sink) positions(stream string) resumetoken.KafkaOptions {
+// positions are the options of a stream's positions, whose client is in /metrics under
+// a name.
+func (s *sink) positions(stream, client string) resumetoken.KafkaOptions {
 	return resumetoken.KafkaOptions{
-		ClientOptions: s.kafka, Topic: s.cfg.Topics.Positions, Name: s.cfg.Name, Stream: stream, Instance: instance(),
+		ClientOptions: measured(s.kafka, s.metrics, client), Topic: s.cfg.Topics.Positions, Name: s.cfg.Name, Stream: stream, Instance: instance(),
 		TransactionTimeout: s.cfg.Kafka.TransactionTimeout, Log: s.log,
 	}
 }
@@ -114,7 +118,7 @@ func (s *sink) store(stream string) (resumetoken.Store, error) {
 		key := s.cfg.Name + "/" + stream
 		return resumetoken.NewMongoDB(client.Database(home.Database).Collection(home.Collection), key, instance()), nil
 	default:
-		return resumetoken.NewKafka(s.positions(stream))
+		return resumetoken.NewKafka(s.positions(stream, stream+"/positions"))
 	}
 }
 
