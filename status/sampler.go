@@ -92,7 +92,8 @@ func (s *Sampler) rate(now time.Time) {
 			total += n
 		}
 		s.mu.Lock()
-		if r := s.rates[p.Stream]; r == nil {
+		// A stream that is made anew counts from 0 again.
+		if r := s.rates[p.Stream]; r == nil || total < r.total {
 			s.rates[p.Stream] = &series{total: total, at: now}
 		} else if elapsed := now.Sub(r.at).Seconds(); elapsed > 0 {
 			r.points = append(r.points, float64(total-r.total)/elapsed)

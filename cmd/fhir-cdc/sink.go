@@ -28,10 +28,16 @@ type sink struct {
 	// maxBytes and partitions are what prepare found of the topics.
 	maxBytes   map[string]int
 	partitions map[string]int
+	// observe is nil, but in builds that tests stop at a point of a batch's way.
+	observe func(point string)
 }
 
 func newSink(cfg *config.Config, clients *clusters, stdout io.Writer, metrics prometheus.Registerer, log *zap.Logger) (*sink, error) {
 	s := &sink{cfg: cfg, clients: clients, stdout: stdout, metrics: metrics, log: log}
+	var err error
+	if s.observe, err = faultPoint(log); err != nil {
+		return nil, err
+	}
 	if cfg.Checkpoint.Store == config.StoreFile {
 		s.file = resumetoken.NewFile(cfg.Checkpoint.File.Path, instance())
 	}
@@ -45,10 +51,7 @@ func newSink(cfg *config.Config, clients *clusters, stdout io.Writer, metrics pr
 		TLS: publisher.TLS{
 			Enabled: k.TLS.Enabled, CAFile: k.TLS.CAFile, CertFile: k.TLS.CertFile, KeyFile: k.TLS.KeyFile, ServerName: k.TLS.ServerName,
 		},
-		SASL: publisher.SASL{
-			Enabled: k.SASL.Enabled, Mechanism: string(k.SASL.Mechanism),
-			Username: k.SASL.Username, Password: k.SASL.Password.Reveal(), Token: k.SASL.Token.Reveal(),
-		},
+		SASL: kafkaLogin(cfg),
 	}, log.Named("kafka"))
 	if err != nil {
 		return nil, &usageError{err.Error()}
@@ -93,6 +96,7 @@ func (s *sink) options(stream string) publisher.Options {
 		Stream: stream, DeadLetters: s.cfg.Topics.DeadLetters,
 		Compression: string(s.cfg.Kafka.Compression), Linger: s.cfg.Kafka.Linger,
 		MaxRecordBytes: s.cfg.Kafka.MaxRecordBytes, TopicMaxBytes: s.maxBytes,
+		Observe: s.observe,
 	}
 }
 
@@ -101,7 +105,7 @@ func (s *sink) options(stream string) publisher.Options {
 func (s *sink) positions(stream, client string) resumetoken.KafkaOptions {
 	return resumetoken.KafkaOptions{
 		ClientOptions: measured(s.kafka, s.metrics, client), Topic: s.cfg.Topics.Positions, Name: s.cfg.Name, Stream: stream, Instance: instance(),
-		TransactionTimeout: s.cfg.Kafka.TransactionTimeout, Log: s.log,
+		TransactionTimeout: s.cfg.Kafka.TransactionTimeout, Log: s.log, Observe: s.observe,
 	}
 }
 
