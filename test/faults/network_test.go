@@ -122,8 +122,15 @@ func (n network) restarts(ctx context.Context, i *installation, await func()) {
 		network   *proxy.Proxy
 		operation string
 	}{
-		{n.kafka, "Metadata"}, {n.kafka, "JoinGroup"}, {n.kafka, "SyncGroup"}, {n.kafka, "FindCoordinator"},
-		{n.kafka, "InitProducerID"}, {n.kafka, "EndTxn"}, {n.kafka, "ListOffsets"}, {n.kafka, "Fetch"}, {n.mongo, "aggregate"},
+		{n.kafka, "Metadata"},
+		{n.kafka, "JoinGroup"},
+		{n.kafka, "SyncGroup"},
+		{n.kafka, "FindCoordinator"},
+		{n.kafka, "InitProducerID"},
+		{n.kafka, "EndTxn"},
+		{n.kafka, "ListOffsets"},
+		{n.kafka, "Fetch"},
+		{n.mongo, "aggregate"},
 	} {
 		for _, answer := range []bool{true, false} {
 			what := "at the start " + lost(at.operation, answer)
