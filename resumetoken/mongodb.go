@@ -171,7 +171,8 @@ func (m *MongoDB) Close(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
 	defer cancel()
-	_, _ = m.coll.UpdateOne(ctx, //nolint:errcheck // a shutdown does not wait for a server that is away, and nothing depends on the note
+	// A shutdown does not wait for a server that is away: nothing depends on the note.
+	_, _ = m.coll.UpdateOne(ctx,
 		bson.D{{Key: "_id", Value: m.stream}, {Key: "epoch", Value: epoch}},
 		bson.D{{Key: "$currentDate", Value: bson.D{{Key: "stopped", Value: true}}}})
 	return nil
