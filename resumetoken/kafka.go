@@ -38,7 +38,8 @@ type KafkaOptions struct {
 	TransactionTimeout time.Duration
 	// Log may be nil.
 	Log *zap.Logger
-	// Observe, if set, is called at the named points of every transaction:
+	// Observe, if set, is called at the named points of Acquire: after_fence (the
+	// predecessor is shut out), after_claim, after_read; and of every transaction:
 	// before_begin, after_begin, after_produce (the records are buffered),
 	// after_position, after_flush, before_commit, after_commit. It is there for
 	// tests that end the process at each of them; it is nil in production.
@@ -111,6 +112,9 @@ func NewKafka(opts KafkaOptions) (*Kafka, error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
+	if opts.Observe == nil {
+		opts.Observe = func(string) {}
+	}
 	return &Kafka{opts: opts, log: log, hangMargin: 10 * time.Second, successorWait: 2 * time.Second}, nil
 }
 
@@ -153,6 +157,7 @@ func (k *Kafka) acquire(ctx context.Context) (Position, error) {
 	if id < 0 {
 		return Position{}, errors.New("the brokers know no transactions; use delivery: at_least_once and another checkpoint.store")
 	}
+	k.opts.Observe("after_fence")
 	topic, err := describeTopic(ctx, client, k.opts.Topic)
 	if err != nil {
 		return Position{}, err
@@ -161,7 +166,9 @@ func (k *Kafka) acquire(ctx context.Context) (Position, error) {
 	if err := k.claim(ctx); err != nil {
 		return Position{}, err
 	}
+	k.opts.Observe("after_claim")
 	p, err := k.readPosition(ctx, topic)
+	k.opts.Observe("after_read")
 	k.last, k.hour = p.ClusterTime, hourOf(p.ClusterTime)
 	return p, err
 }

@@ -28,12 +28,8 @@ func (k *Kafka) Commit(ctx context.Context, records []kgo.Record, p Position) er
 	if err != nil {
 		return fmt.Errorf("commit to stream %q: %w", k.opts.Stream, err)
 	}
-	observe := k.opts.Observe
-	if observe == nil {
-		observe = func(string) {}
-	}
 	k.live = false
-	if err := k.transact(ctx, records, own, observe); err != nil {
+	if err := k.transact(ctx, records, own, k.opts.Observe); err != nil {
 		return fmt.Errorf("commit %d records to stream %q: %w", len(records), k.opts.Stream, k.lost(ctx, err))
 	}
 	k.live = true

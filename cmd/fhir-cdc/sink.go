@@ -26,10 +26,16 @@ type sink struct {
 	// maxBytes and partitions are what prepare found of the topics.
 	maxBytes   map[string]int
 	partitions map[string]int
+	// observe is nil, but in builds that tests stop at a point of a batch's way.
+	observe func(point string)
 }
 
 func newSink(cfg *config.Config, clients *clusters, stdout io.Writer, log *zap.Logger) (*sink, error) {
 	s := &sink{cfg: cfg, clients: clients, stdout: stdout, log: log}
+	var err error
+	if s.observe, err = faultPoint(log); err != nil {
+		return nil, err
+	}
 	if cfg.Checkpoint.Store == config.StoreFile {
 		s.file = resumetoken.NewFile(cfg.Checkpoint.File.Path, instance())
 	}
@@ -91,13 +97,14 @@ func (s *sink) options(stream string) publisher.Options {
 		Stream: stream, DeadLetters: s.cfg.Topics.DeadLetters,
 		Compression: string(s.cfg.Kafka.Compression), Linger: s.cfg.Kafka.Linger,
 		MaxRecordBytes: s.cfg.Kafka.MaxRecordBytes, TopicMaxBytes: s.maxBytes,
+		Observe: s.observe,
 	}
 }
 
 func (s *sink) positions(stream string) resumetoken.KafkaOptions {
 	return resumetoken.KafkaOptions{
 		ClientOptions: s.kafka, Topic: s.cfg.Topics.Positions, Name: s.cfg.Name, Stream: stream, Instance: instance(),
-		TransactionTimeout: s.cfg.Kafka.TransactionTimeout, Log: s.log,
+		TransactionTimeout: s.cfg.Kafka.TransactionTimeout, Log: s.log, Observe: s.observe,
 	}
 }
 
