@@ -79,6 +79,9 @@ type Kafka struct {
 
 const (
 	defaultTransactionTimeout = 30 * time.Second
+	// answerMargin is how much later than a transaction's timeout the brokers'
+	// last answer about it is waited for.
+	answerMargin = 10 * time.Second
 	// abortTimeout bounds the clean-up of a failed transaction. What it does not
 	// manage, the next Acquire or the brokers' timeout does.
 	abortTimeout = 10 * time.Second
@@ -115,7 +118,7 @@ func NewKafka(opts KafkaOptions) (*Kafka, error) {
 	if opts.Observe == nil {
 		opts.Observe = func(string) {}
 	}
-	return &Kafka{opts: opts, log: log, hangMargin: 10 * time.Second, successorWait: 2 * time.Second}, nil
+	return &Kafka{opts: opts, log: log, hangMargin: answerMargin, successorWait: 2 * time.Second}, nil
 }
 
 // TransactionalID is "<Name>/<Stream>", for permissions and for the tools that show

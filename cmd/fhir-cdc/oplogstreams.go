@@ -21,19 +21,20 @@ import (
 // anything that could disturb the live ones. prefix goes before the topics of events.
 func oplogStreams(cfg *config.Config, clients *clusters, prefix string, log *zap.Logger) ([]replay.Stream, error) {
 	var streams []replay.Stream
-	m := mapper.New(prefixed(mapperConfig(cfg), prefix))
-	for _, group := range clustersOf(cfg, m.Feeds()) {
-		client, err := clients.client(group.place.URI)
+	for _, p := range planStreams(cfg) {
+		client, err := clients.client(p.place.URI)
 		if err != nil {
 			return nil, err
 		}
-		main, requests, err := watchers(cfg, client, group, m, log, func(error) {})
+		m := mapper.New(prefixed(p.mapper, prefix))
+		source, requests, err := watchers(cfg, client, p, m, log, nil)
 		if err != nil {
 			return nil, err
 		}
-		stream := replay.Stream{Name: group.stream, Mapper: m}
-		stream.Source, _ = main.(replay.OplogSource) // both are watchers
-		stream.Requests, _ = requests.(replay.OplogSource)
+		stream := replay.Stream{Name: p.name, Mapper: m, Source: source}
+		if requests != nil {
+			stream.Requests = requests
+		}
 		streams = append(streams, stream)
 	}
 	return streams, nil
