@@ -9,8 +9,12 @@ import (
 )
 
 // measured are the options of one client whose traffic is in /metrics under a name.
-// Each client needs its own: the hook keeps the metrics of one.
+// Each client needs its own: the hook keeps the metrics of one. A nil registry measures
+// nothing.
 func measured(options []kgo.Opt, registry prometheus.Registerer, client string) []kgo.Opt {
+	if registry == nil {
+		return options
+	}
 	return append(append([]kgo.Opt{}, options...), kgo.WithHooks(kafkaMetrics(registry, client)))
 }
 

@@ -20,6 +20,15 @@ type logging struct {
 	logged []atomic.Uint64
 }
 
+// newLogger is the logger of a command that ends by itself.
+func newLogger(c config.Log, w io.Writer) (*zap.Logger, error) {
+	l, err := newLogging(c, w)
+	if err != nil {
+		return nil, err
+	}
+	return l.Logger, nil
+}
+
 // newLogging logs to w, one line for each change of state. Nothing is sampled: a
 // burst of errors is what an operator wants to see whole.
 func newLogging(c config.Log, w io.Writer) (*logging, error) {

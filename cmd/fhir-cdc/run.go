@@ -94,10 +94,11 @@ func runStreams(ctx context.Context, cfg *config.Config, shown *board, registry 
 			err = fmt.Errorf("disconnect from MongoDB: %w", e)
 		}
 	}()
-	sink, err := newSink(cfg, clients, stdout, registry, log)
+	sink, err := newSink(cfg, clients, stdout, log)
 	if err != nil {
 		return err
 	}
+	sink.metrics = registry
 	if err := sink.prepare(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // Told to stop while the brokers were out of reach.

@@ -23,6 +23,7 @@ type sink struct {
 	stdout  io.Writer
 	log     *zap.Logger
 	kafka   []kgo.Opt
+	// metrics is where the clients' traffic is counted; nil counts none.
 	metrics prometheus.Registerer
 	file    *resumetoken.File
 	// maxBytes and partitions are what prepare found of the topics.
@@ -32,8 +33,8 @@ type sink struct {
 	observe func(point string)
 }
 
-func newSink(cfg *config.Config, clients *clusters, stdout io.Writer, metrics prometheus.Registerer, log *zap.Logger) (*sink, error) {
-	s := &sink{cfg: cfg, clients: clients, stdout: stdout, metrics: metrics, log: log}
+func newSink(cfg *config.Config, clients *clusters, stdout io.Writer, log *zap.Logger) (*sink, error) {
+	s := &sink{cfg: cfg, clients: clients, stdout: stdout, log: log}
 	var err error
 	if s.observe, err = faultPoint(log); err != nil {
 		return nil, err
