@@ -45,8 +45,6 @@ type exportFields struct {
 	status, request, transactionTime, source value
 }
 
-type personFields struct{ links value }
-
 // Routed tells whether the change's namespace is a source of any enabled kind.
 // Others (a drop of another collection, say) give no events.
 func (c *Change) Routed() bool { return c.route != nil }
@@ -190,22 +188,6 @@ func readVersion(v value) (r version) {
 			r.lastUpdated = v
 		case "status":
 			r.status = v
-		}
-	}
-}
-
-func readPerson(v value) (p personFields) {
-	raw, ok := v.document()
-	if !ok {
-		return p
-	}
-	for e := walk(raw); ; {
-		key, v, ok := e.next()
-		if !ok {
-			return p
-		}
-		if string(key) == "links" {
-			p.links = v
 		}
 	}
 }

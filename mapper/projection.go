@@ -32,7 +32,7 @@ func (m *Mapper) Feeds() []Feed {
 		if r.accessLog || r.auditEvent {
 			f.Operations = []string{"insert"}
 			f.Kinds = append(f.Kinds, KindAccessedEverything)
-			f.Filter = everythingFilter(r)
+			f.Filter = everythingFilter(r, "fullDocument.")
 		}
 		feeds = append(feeds, f)
 	}
@@ -40,18 +40,18 @@ func (m *Mapper) Feeds() []Feed {
 }
 
 // everythingFilter leaves out the requests other than $everything, which are
-// nearly all.
-func everythingFilter(r *route) bson.D {
+// nearly all. prefix leads to the document.
+func everythingFilter(r *route, prefix string) bson.D {
 	url := bson.Regex{Pattern: `/\$everything(\?|$)`}
 	if r.accessLog {
 		return bson.D{
-			{Key: "fullDocument.request.url", Value: url},
-			{Key: "fullDocument.outcomeDesc", Value: "Success"},
+			{Key: prefix + "request.url", Value: url},
+			{Key: prefix + "outcomeDesc", Value: "Success"},
 		}
 	}
 	return bson.D{
-		{Key: "fullDocument.action", Value: "R"},
-		{Key: "fullDocument.entity.detail.valueString", Value: url},
+		{Key: prefix + "action", Value: "R"},
+		{Key: prefix + "entity.detail.valueString", Value: url},
 	}
 }
 
@@ -78,41 +78,53 @@ func (m *Mapper) Projection() bson.D {
 			{Key: "lastUpdated", Value: updatedField("lastUpdated")},
 			{Key: "status", Value: "$updateDescription.updatedFields.status"},
 		})})
+	const document = "$fullDocument"
 	if m.cfg.ChangeTopic != "" {
-		p = append(p, bson.E{Key: "sourceType", Value: sourceTypeExpression()})
+		p = append(p, bson.E{Key: "sourceType", Value: sourceTypeExpression(document)})
 	}
 	for _, r := range m.sorted() {
-		if r.export {
-			p = append(p, bson.E{Key: "export", Value: in(r, bson.D{
-				{Key: "status", Value: "$fullDocument.status"},
-				{Key: "request", Value: "$fullDocument.request"},
-				{Key: "transactionTime", Value: "$fullDocument.transactionTime"},
-				{Key: "source", Value: "$fullDocument.meta.source"},
-			})})
+		for _, part := range r.parts(document) {
+			part.Value = in(r, part.Value.(bson.D))
+			p = append(p, part)
 		}
-		if r.accessLog {
-			p = append(p, bson.E{Key: "accessLog", Value: in(r, bson.D{
-				{Key: "requestId", Value: "$fullDocument.request.systemGeneratedRequestId"},
-				{Key: "url", Value: "$fullDocument.request.url"},
-				{Key: "method", Value: "$fullDocument.request.method"},
-				{Key: "outcome", Value: "$fullDocument.outcomeDesc"},
-				{Key: "scopes", Value: "$fullDocument.agent.scopes"},
-				{Key: "altId", Value: "$fullDocument.agent.altId"},
-				{Key: "timestamp", Value: "$fullDocument.timestamp"},
-			})})
-		}
-		if r.auditEvent {
-			p = append(p, bson.E{Key: "auditEvent", Value: in(r, bson.D{
-				{Key: "action", Value: "$fullDocument.action"},
-				{Key: "outcome", Value: "$fullDocument.outcome"},
-				{Key: "recorded", Value: "$fullDocument.recorded"},
-				{Key: "who", Value: "$fullDocument.agent.who.reference"},
-				{Key: "details", Value: "$fullDocument.entity.detail"},
-			})})
-		}
-		if r.person {
-			p = append(p, bson.E{Key: "person", Value: in(r, bson.D{{Key: "links", Value: "$fullDocument.link.target._uuid"}})})
-		}
+	}
+	return p
+}
+
+// parts are the expressions of what is read of a namespace's documents for one
+// source only. document leads to the document: a field path or a variable.
+func (r *route) parts(document string) bson.D {
+	var p bson.D
+	if r.export {
+		p = append(p, bson.E{Key: "export", Value: bson.D{
+			{Key: "status", Value: document + ".status"},
+			{Key: "request", Value: document + ".request"},
+			{Key: "transactionTime", Value: document + ".transactionTime"},
+			{Key: "source", Value: document + ".meta.source"},
+		}})
+	}
+	if r.accessLog {
+		p = append(p, bson.E{Key: "accessLog", Value: bson.D{
+			{Key: "requestId", Value: document + ".request.systemGeneratedRequestId"},
+			{Key: "url", Value: document + ".request.url"},
+			{Key: "method", Value: document + ".request.method"},
+			{Key: "outcome", Value: document + ".outcomeDesc"},
+			{Key: "scopes", Value: document + ".agent.scopes"},
+			{Key: "altId", Value: document + ".agent.altId"},
+			{Key: "timestamp", Value: document + ".timestamp"},
+		}})
+	}
+	if r.auditEvent {
+		p = append(p, bson.E{Key: "auditEvent", Value: bson.D{
+			{Key: "action", Value: document + ".action"},
+			{Key: "outcome", Value: document + ".outcome"},
+			{Key: "recorded", Value: document + ".recorded"},
+			{Key: "who", Value: document + ".agent.who.reference"},
+			{Key: "details", Value: document + ".entity.detail"},
+		}})
+	}
+	if r.person {
+		p = append(p, bson.E{Key: "person", Value: bson.D{{Key: "links", Value: document + ".link.target._uuid"}}})
 	}
 	return p
 }
@@ -143,12 +155,12 @@ func updatedField(name string) bson.D {
 // sourceTypeExpression is the valueString of the first extension sourceType, as
 // the server finds it. The guard matters: $filter fails on what is no array, and
 // a failing expression ends the stream.
-func sourceTypeExpression() bson.D {
+func sourceTypeExpression(document string) bson.D {
 	return when(
-		bson.D{{Key: "$isArray", Value: "$fullDocument.extension"}},
+		bson.D{{Key: "$isArray", Value: document + ".extension"}},
 		bson.D{{Key: "$first", Value: bson.D{{Key: "$map", Value: bson.D{
 			{Key: "input", Value: bson.D{{Key: "$filter", Value: bson.D{
-				{Key: "input", Value: "$fullDocument.extension"},
+				{Key: "input", Value: document + ".extension"},
 				{Key: "cond", Value: bson.D{{Key: "$eq", Value: bson.A{"$$this.url", "https://www.icanbwell.com/sourceType"}}}},
 			}}}},
 			{Key: "in", Value: "$$this.valueString"},

@@ -81,9 +81,11 @@ func (p *Idempotent) Commit(ctx context.Context, batch *Batch) error {
 	if err != nil {
 		return err
 	}
+	p.opts.observe("before_events")
 	if err := resumetoken.Deliver(ctx, p.producer, records); err != nil {
 		return fmt.Errorf("publish %d records: %w", len(records), p.giveUp(ctx, err))
 	}
+	p.opts.observe("after_events")
 	p.buffer.release()
 	p.pending, p.isSaved = batch.Position, false
 	if p.now().Sub(p.lastSave) < p.interval {
@@ -114,10 +116,12 @@ func (p *Idempotent) Checkpoint(ctx context.Context) error {
 	// Whatever comes of it, the position is not tried again: Acquire tells where
 	// the stream stands.
 	p.isSaved = true
+	p.opts.observe("before_save")
 	if err := p.positions.Save(ctx, p.pending); err != nil {
 		p.live = false
 		return fmt.Errorf("checkpoint: %w", err)
 	}
+	p.opts.observe("after_save")
 	p.lastSave = p.now()
 	return nil
 }

@@ -43,6 +43,17 @@ type Options struct {
 	// TopicMaxBytes are the topics' max.message.bytes, from CheckTopics. A topic
 	// that is not there has the brokers' default or more.
 	TopicMaxBytes map[string]int
+	// Observe, if set, is called at the named points of each batch that Idempotent
+	// publishes: before_events, after_events (all are acknowledged), before_save,
+	// after_save. Transactional has those of resumetoken.KafkaOptions. It is there
+	// for tests that end the process at each of them; it is nil in production.
+	Observe func(point string)
+}
+
+func (o Options) observe(point string) {
+	if o.Observe != nil {
+		o.Observe(point)
+	}
 }
 
 // MaxEventBytes is the largest event, as Event.Size counts it, that the topic

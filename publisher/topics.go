@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/fhir-cdc/fhir-cdc/handshake"
 )
 
 const (
@@ -32,6 +34,8 @@ type Requirements struct {
 	Positions string
 	// DeadLetters is the dead-letter topic; empty where there is none.
 	DeadLetters string
+	// Audit is the audit topic; empty where there is none.
+	Audit string
 	// Create has missing topics made. Without it they are an error.
 	Create bool
 	// Partitions are for event and dead-letter topics that are made here,
@@ -106,7 +110,7 @@ func (c *topicCheck) run(ctx context.Context) error {
 // names are all topics once: events of several kinds may share one.
 func (c *topicCheck) names() []string {
 	var names []string
-	for _, name := range append(slices.Clone(c.req.Events), c.req.Positions, c.req.DeadLetters) {
+	for _, name := range append(slices.Clone(c.req.Events), c.req.Positions, c.req.DeadLetters, c.req.Audit) {
 		if name != "" && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
@@ -160,6 +164,10 @@ func (c *topicCheck) unreachable(ctx context.Context, err error) error {
 		return fmt.Errorf("the brokers at %s refuse the login: %w", at, err)
 	case errors.Is(err, kerr.UnsupportedSaslMechanism):
 		return fmt.Errorf("the brokers at %s do not know the SASL mechanism: %w", at, err)
+	case handshake.Refused(err):
+		return &ConfigurationError{fmt.Errorf("no TLS connection to the brokers at %s (check kafka.tls and the brokers' certificates): %w", at, err)}
+	case errors.As(err, new(*ConfigurationError)):
+		return err
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no broker at %s answers within %s: %w", at, reachTimeout, err)
 	case errors.Is(err, io.EOF):

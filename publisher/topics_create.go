@@ -26,16 +26,20 @@ type topicSettings struct {
 type topicConfig struct{ name, value string }
 
 // settings are what a missing topic is made with. The position topic is cleaned
-// often and in small segments: a start reads back to the last position.
+// often and in small segments: a start reads back to the last position. The audit
+// topic is in one order, and nothing of it is forgotten.
 func (c *topicCheck) settings(topic string) topicSettings {
-	if topic != c.req.Positions {
-		return topicSettings{partitions: c.req.Partitions}
+	switch topic {
+	case c.req.Positions:
+		return topicSettings{partitions: c.req.PositionPartitions, configs: []topicConfig{
+			{"cleanup.policy", "compact"},
+			{"segment.ms", "600000"},
+			{"min.cleanable.dirty.ratio", "0.1"},
+		}}
+	case c.req.Audit:
+		return topicSettings{partitions: 1, configs: []topicConfig{{"retention.ms", "-1"}}}
 	}
-	return topicSettings{partitions: c.req.PositionPartitions, configs: []topicConfig{
-		{"cleanup.policy", "compact"},
-		{"segment.ms", "600000"},
-		{"min.cleanable.dirty.ratio", "0.1"},
-	}}
+	return topicSettings{partitions: c.req.Partitions}
 }
 
 func (c *topicCheck) describeSettings(topic string) string {

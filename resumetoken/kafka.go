@@ -38,7 +38,8 @@ type KafkaOptions struct {
 	TransactionTimeout time.Duration
 	// Log may be nil.
 	Log *zap.Logger
-	// Observe, if set, is called at the named points of every transaction:
+	// Observe, if set, is called at the named points of Acquire: after_fence (the
+	// predecessor is shut out), after_claim, after_read; and of every transaction:
 	// before_begin, after_begin, after_produce (the records are buffered),
 	// after_position, after_flush, before_commit, after_commit. It is there for
 	// tests that end the process at each of them; it is nil in production.
@@ -64,6 +65,7 @@ type Kafka struct {
 	live      bool
 	partition int32
 	nonce     string
+	claimed   time.Time
 	// introduced are the topics whose partitions the client knows.
 	introduced map[string]bool
 	// offset is that of this process's newest committed record in the position
@@ -78,6 +80,9 @@ type Kafka struct {
 
 const (
 	defaultTransactionTimeout = 30 * time.Second
+	// answerMargin is how much later than a transaction's timeout the brokers'
+	// last answer about it is waited for.
+	answerMargin = 10 * time.Second
 	// abortTimeout bounds the clean-up of a failed transaction. What it does not
 	// manage, the next Acquire or the brokers' timeout does.
 	abortTimeout = 10 * time.Second
@@ -111,7 +116,10 @@ func NewKafka(opts KafkaOptions) (*Kafka, error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	return &Kafka{opts: opts, log: log, hangMargin: 10 * time.Second, successorWait: 2 * time.Second}, nil
+	if opts.Observe == nil {
+		opts.Observe = func(string) {}
+	}
+	return &Kafka{opts: opts, log: log, hangMargin: answerMargin, successorWait: 2 * time.Second}, nil
 }
 
 // TransactionalID is "<Name>/<Stream>", for permissions and for the tools that show
@@ -153,6 +161,7 @@ func (k *Kafka) acquire(ctx context.Context) (Position, error) {
 	if id < 0 {
 		return Position{}, errors.New("the brokers know no transactions; use delivery: at_least_once and another checkpoint.store")
 	}
+	k.opts.Observe("after_fence")
 	topic, err := describeTopic(ctx, client, k.opts.Topic)
 	if err != nil {
 		return Position{}, err
@@ -161,7 +170,9 @@ func (k *Kafka) acquire(ctx context.Context) (Position, error) {
 	if err := k.claim(ctx); err != nil {
 		return Position{}, err
 	}
+	k.opts.Observe("after_claim")
 	p, err := k.readPosition(ctx, topic)
+	k.opts.Observe("after_read")
 	k.last, k.hour = p.ClusterTime, hourOf(p.ClusterTime)
 	return p, err
 }
@@ -186,8 +197,8 @@ func (k *Kafka) connect() (*kgo.Client, error) {
 
 // claim writes, in a transaction of its own, who has the stream from now on.
 func (k *Kafka) claim(ctx context.Context) error {
-	k.nonce = rand.Text()
-	value, err := Claim{Instance: k.opts.Instance, Nonce: k.nonce, StartedAt: time.Now().UTC()}.encode()
+	k.nonce, k.claimed = rand.Text(), time.Now().UTC()
+	value, err := Claim{Instance: k.opts.Instance, Nonce: k.nonce, StartedAt: k.claimed}.encode()
 	if err != nil {
 		return err
 	}
@@ -204,9 +215,16 @@ func (k *Kafka) Save(ctx context.Context, p Position) error {
 	return k.Commit(ctx, nil, p)
 }
 
-// Close implements Store. It commits nothing; between two calls of Commit there
-// is nothing to commit.
-func (k *Kafka) Close(context.Context) error {
+// Close implements Store. Between two calls of Commit there is nothing to commit;
+// what is written is only that the stream was given up in order.
+func (k *Kafka) Close(ctx context.Context) error {
+	if k.live {
+		k.live = false
+		if err := k.release(ctx); err != nil {
+			// The successor needs no word of it.
+			k.log.Debug("could not note the stream's end", zap.String("stream", k.opts.Stream), zap.Error(err))
+		}
+	}
 	k.disconnect()
 	return nil
 }

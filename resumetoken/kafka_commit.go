@@ -28,12 +28,8 @@ func (k *Kafka) Commit(ctx context.Context, records []kgo.Record, p Position) er
 	if err != nil {
 		return fmt.Errorf("commit to stream %q: %w", k.opts.Stream, err)
 	}
-	observe := k.opts.Observe
-	if observe == nil {
-		observe = func(string) {}
-	}
 	k.live = false
-	if err := k.transact(ctx, records, own, observe); err != nil {
+	if err := k.transact(ctx, records, own, k.opts.Observe); err != nil {
 		return fmt.Errorf("commit %d records to stream %q: %w", len(records), k.opts.Stream, k.lost(ctx, err))
 	}
 	k.live = true
@@ -61,7 +57,7 @@ func (k *Kafka) transact(ctx context.Context, records, own []kgo.Record, observe
 	observe("before_commit")
 	// A commit that is cut off has an unknown outcome, so a shutdown waits for
 	// its answer; the brokers give none later than the transaction's timeout.
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.opts.TransactionTimeout+k.hangMargin)
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.opts.TransactionTimeout+answerMargin)
 	defer cancel()
 	if err := k.client.EndTransaction(end, kgo.TryCommit); err != nil {
 		return fmt.Errorf("end transaction (whether it was committed is not known): %w", err)
@@ -119,7 +115,7 @@ func (k *Kafka) lost(ctx context.Context, cause error) error {
 	if !isFence(cause) {
 		return cause
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.opts.TransactionTimeout+k.hangMargin)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), k.opts.TransactionTimeout+answerMargin)
 	defer cancel()
 	// A successor claims right after it has fenced; it gets a little time.
 	for deadline := time.Now().Add(k.successorWait); ; {

@@ -251,7 +251,7 @@ func TestKafkaObservesEachPoint(t *testing.T) {
 	if err := k.Commit(t.Context(), event("e"), position(t, "main", 1000)); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"before_begin", "after_begin", "after_produce", "after_position", "after_flush", "before_commit", "after_commit"}
+	want := []string{"after_fence", "after_claim", "after_read", "before_begin", "after_begin", "after_produce", "after_position", "after_flush", "before_commit", "after_commit"}
 	if diff := cmp.Diff(want, seen); diff != "" {
 		t.Error(diff)
 	}

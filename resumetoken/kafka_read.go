@@ -116,9 +116,9 @@ func (t *topicLog) waitStable(ctx context.Context, partition int32, offset int64
 }
 
 // lastBefore finds the newest record of a key in [start, end), or ErrNone. Its
-// value is empty if an operator has deleted the key. It reads from the end backwards in growing steps: between two compactions the
-// partition may hold a hundred thousand records, and the one that counts is
-// almost always among the last.
+// value is empty if an operator has deleted the key. It reads from the end backwards
+// in growing steps: between two compactions the partition may hold a hundred
+// thousand records, and the one that counts is almost always among the last.
 func (t *topicLog) lastBefore(ctx context.Context, partition int32, start, end int64, key string) (*kgo.Record, error) {
 	for step := int64(firstStep); end > start; step *= stepFactor {
 		from := max(start, end-step)

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
 func newConfigCommand(environ []string, stdout io.Writer) *cobra.Command {
@@ -47,9 +46,9 @@ says where each value comes from. Secrets are redacted.`,
 		}
 		switch {
 		case *origins && *output == "json":
-			err = writeJSON(stdout, cfg.Origins())
+			err = terminal.WriteJSON(stdout, cfg.Origins())
 		case *origins:
-			err = writeOrigins(stdout, cfg)
+			err = writeOrigins(terminal.New(stdout, environ), cfg)
 		default:
 			err = writeConfig(stdout, cfg, *output)
 		}
@@ -96,19 +95,10 @@ func writeConfig(w io.Writer, cfg *config.Config, output string) error {
 	return err
 }
 
-func writeOrigins(w io.Writer, cfg *config.Config) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "KEY\tVALUE\tSOURCE")
+func writeOrigins(screen *terminal.Screen, cfg *config.Config) error {
+	table := terminal.NewTable("key", "value", "source")
 	for _, o := range cfg.Origins() {
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", o.Key, o.Value, o.Source)
+		table.Row(terminal.Text(o.Key), terminal.Text(o.Value), terminal.Text(o.Source))
 	}
-	// The table writes nothing before Flush, so Flush has every write error.
-	return table.Flush()
-}
-
-func writeJSON(w io.Writer, value any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false)
-	return e.Encode(value)
+	return table.Print(screen)
 }

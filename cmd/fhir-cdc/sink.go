@@ -26,10 +26,16 @@ type sink struct {
 	// maxBytes and partitions are what prepare found of the topics.
 	maxBytes   map[string]int
 	partitions map[string]int
+	// observe is nil, but in builds that tests stop at a point of a batch's way.
+	observe func(point string)
 }
 
 func newSink(cfg *config.Config, clients *clusters, stdout io.Writer, log *zap.Logger) (*sink, error) {
 	s := &sink{cfg: cfg, clients: clients, stdout: stdout, log: log}
+	var err error
+	if s.observe, err = faultPoint(log); err != nil {
+		return nil, err
+	}
 	if cfg.Checkpoint.Store == config.StoreFile {
 		s.file = resumetoken.NewFile(cfg.Checkpoint.File.Path, instance())
 	}
@@ -43,10 +49,7 @@ func newSink(cfg *config.Config, clients *clusters, stdout io.Writer, log *zap.L
 		TLS: publisher.TLS{
 			Enabled: k.TLS.Enabled, CAFile: k.TLS.CAFile, CertFile: k.TLS.CertFile, KeyFile: k.TLS.KeyFile, ServerName: k.TLS.ServerName,
 		},
-		SASL: publisher.SASL{
-			Enabled: k.SASL.Enabled, Mechanism: string(k.SASL.Mechanism),
-			Username: k.SASL.Username, Password: k.SASL.Password.Reveal(), Token: k.SASL.Token.Reveal(),
-		},
+		SASL: kafkaLogin(cfg),
 	}, log.Named("kafka"))
 	if err != nil {
 		return nil, &usageError{err.Error()}
@@ -91,13 +94,14 @@ func (s *sink) options(stream string) publisher.Options {
 		Stream: stream, DeadLetters: s.cfg.Topics.DeadLetters,
 		Compression: string(s.cfg.Kafka.Compression), Linger: s.cfg.Kafka.Linger,
 		MaxRecordBytes: s.cfg.Kafka.MaxRecordBytes, TopicMaxBytes: s.maxBytes,
+		Observe: s.observe,
 	}
 }
 
 func (s *sink) positions(stream string) resumetoken.KafkaOptions {
 	return resumetoken.KafkaOptions{
 		ClientOptions: s.kafka, Topic: s.cfg.Topics.Positions, Name: s.cfg.Name, Stream: stream, Instance: instance(),
-		TransactionTimeout: s.cfg.Kafka.TransactionTimeout, Log: s.log,
+		TransactionTimeout: s.cfg.Kafka.TransactionTimeout, Log: s.log, Observe: s.observe,
 	}
 }
 
@@ -155,7 +159,7 @@ func (s *sink) prepare(ctx context.Context) error {
 func (s *sink) requirements() publisher.Requirements {
 	events, topics := s.cfg.Events, s.cfg.Topics
 	r := publisher.Requirements{
-		DeadLetters: topics.DeadLetters, Create: topics.Create, Partitions: topics.Partitions,
+		DeadLetters: topics.DeadLetters, Audit: topics.Audit, Create: topics.Create, Partitions: topics.Partitions,
 		PositionPartitions: topics.PositionPartitions, ReplicationFactor: topics.ReplicationFactor,
 	}
 	if s.cfg.Checkpoint.Store == config.StoreKafka {

@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
 // buildInfo says what this binary is.
@@ -76,7 +78,7 @@ func newVersionCommand(stdout io.Writer) *cobra.Command {
 		case "text":
 			_, err = fmt.Fprintln(stdout, versionInfo())
 		case "json":
-			err = writeJSON(stdout, versionInfo())
+			err = terminal.WriteJSON(stdout, versionInfo())
 		default:
 			return &usageError{fmt.Sprintf("--output %q is neither text nor json", *output)}
 		}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"regexp"
 	"strings"
+
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
 const (
@@ -40,7 +42,7 @@ func (s *screen) body(value []byte) string {
 			}
 		}
 	}
-	return member().ReplaceAllString(strings.Join(lines, "\n"), s.paint(cyan, "$1")+": ")
+	return member().ReplaceAllString(strings.Join(lines, "\n"), s.Paint(terminal.Cyan, "$1")+": ")
 }
 
 // join puts an object or an array, a member a line, on one line.

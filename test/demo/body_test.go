@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
 )
@@ -19,7 +20,7 @@ func TestBody(t *testing.T) {
 		"no JSON":        {"tombstone", "tombstone"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := strings.ReplaceAll((&screen{}).body([]byte(c.value)), "\n"+bodyIndent, "\n")
+			got := strings.ReplaceAll(newScreen(io.Discard).body([]byte(c.value)), "\n"+bodyIndent, "\n")
 			if got != c.want {
 				t.Errorf("got\n%s\nwant\n%s", got, c.want)
 			}

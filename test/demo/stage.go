@@ -100,7 +100,7 @@ func ownSite(site harness.Site) harness.Site {
 	for _, name := range []*string{&d.Main, &d.History, &d.AuditEvents, &d.AccessLogs} {
 		*name = prefix + "-" + *name
 	}
-	for _, name := range []*string{&t.Change, &t.Export, &t.AccessedEverything, &t.Positions, &t.DeadLetters} {
+	for _, name := range []*string{&t.Change, &t.Export, &t.AccessedEverything, &t.Positions, &t.DeadLetters, &t.Audit} {
 		*name = prefix + "." + *name
 	}
 	site.Name = prefix

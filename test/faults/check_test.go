@@ -71,6 +71,7 @@ const (
 	faultOrder      = "out of order"
 	faultKey        = "under the wrong key"
 	faultB3         = "with the wrong b3"
+	faultZombie     = "by a producer that has been replaced"
 )
 
 func (f *findings) add(fault, example string) {
@@ -94,7 +95,7 @@ func (f *findings) String() string {
 }
 
 // check compares what was read with what must be there. With once nothing may be
-// there twice. Without, what is there again must be the same to the byte. In both,
+// there twice, and nothing comes from a producer after its successor. Without, what is there again must be the same to the byte. In both,
 // when what repeats is left out, the events of each key are in order.
 func check(records []harness.Record, want []event, once bool) *findings {
 	type expected struct {
@@ -111,9 +112,15 @@ func check(records []harness.Record, want []event, once bool) *findings {
 		places[key]++
 	}
 	newest := map[string]int{} // of each key, how many places have had their event
+	epochs := map[producer]int16{}
 	for i := range records {
 		r := &records[i]
 		at := fmt.Sprintf("%s/%d@%d key %s id %s", r.Topic, r.Partition, r.Offset, r.Key, r.EventID())
+		by := producer{r.Topic, r.Partition, r.ProducerID}
+		if once && r.ProducerEpoch < epochs[by] {
+			f.add(faultZombie, fmt.Sprintf("%s, epoch %d after %d", at, r.ProducerEpoch, epochs[by]))
+		}
+		epochs[by] = r.ProducerEpoch
 		e := byID[r.Topic+"/"+r.EventID()]
 		if e == nil {
 			f.add(faultUnexpected, at)
@@ -157,6 +164,13 @@ func check(records []harness.Record, want []event, once bool) *findings {
 	return &f
 }
 
+// producer is one that writes to a partition, over all of its epochs.
+type producer struct {
+	topic     string
+	partition int32
+	id        int64
+}
+
 // TestCheck makes sure that the judge of all other tests sees faults.
 func TestCheck(t *testing.T) {
 	want := []event{{topic: "t", id: "a1", key: "a"}, {topic: "t", id: "a2", key: "a"}, {topic: "t", id: "a3", key: "a"}, {topic: "u", id: "x", b3: []string{"r", "x"}}}
@@ -171,6 +185,10 @@ func TestCheck(t *testing.T) {
 	other.Value = []byte(`{"id":"a1","more":1}`)
 	moved := a("1")
 	moved.Partition = 1
+	epoch := func(r harness.Record, n int16) harness.Record {
+		r.ProducerEpoch = n
+		return r
+	}
 	for name, test := range map[string]struct {
 		records     []harness.Record
 		once, least []string // the faults in either mode
@@ -184,6 +202,7 @@ func TestCheck(t *testing.T) {
 		"repeated late":              {[]harness.Record{a("1"), a("2"), a("1"), a("3"), a("2"), usage("r")}, []string{faultTwice}, nil},
 		"repeated otherwise":         {[]harness.Record{a("1"), other, a("2"), a("3"), usage("r")}, []string{faultTwice, faultDiffers}, []string{faultDiffers}},
 		"repeated in another place":  {[]harness.Record{a("1"), moved, a("2"), a("3"), usage("r")}, []string{faultTwice, faultDiffers}, []string{faultDiffers}},
+		"a replaced producer's":      {[]harness.Record{epoch(a("1"), 1), epoch(a("2"), 2), epoch(a("3"), 1), usage("r")}, []string{faultZombie}, nil},
 		"unknown":                    {[]harness.Record{a("1"), a("2"), a("3"), a("4"), usage("r")}, []string{faultUnexpected}, []string{faultUnexpected}},
 		"wrong key":                  {[]harness.Record{a("1"), a("2"), record("b", "a3"), usage("r")}, []string{faultKey}, []string{faultKey}},
 		"wrong b3":                   {[]harness.Record{a("1"), a("2"), a("3"), usage("y")}, []string{faultB3}, []string{faultB3}},

@@ -30,6 +30,17 @@ func TestKill(t *testing.T) {
 
 // TestSoakKill goes on killing for the time that `make soak` is given.
 func TestSoakKill(t *testing.T) {
+	limit := soakTime(t)
+	for round, begin := 1, time.Now(); time.Since(begin) < limit && !t.Failed(); round++ {
+		for _, m := range []mode{exactlyOnce(), atLeastOnce("kafka"), exactlyOnce().withFacts()} {
+			t.Run(m.name, func(t *testing.T) { kill(t.Context(), t, m, 20000*soakFactor, 20*soakKills, round) })
+		}
+	}
+}
+
+// soakTime is for how long a soak goes on; without one the test is skipped.
+func soakTime(t *testing.T) time.Duration {
+	t.Helper()
 	text := os.Getenv(envSoakTime)
 	if text == "" {
 		t.Skipf("runs for as long as %s says", envSoakTime)
@@ -38,11 +49,7 @@ func TestSoakKill(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%s: %v", envSoakTime, err)
 	}
-	for round, begin := 1, time.Now(); time.Since(begin) < limit && !t.Failed(); round++ {
-		for _, m := range []mode{exactlyOnce(), atLeastOnce("kafka"), exactlyOnce().withFacts()} {
-			t.Run(m.name, func(t *testing.T) { kill(t.Context(), t, m, 20000*soakFactor, 20*soakKills, round) })
-		}
-	}
+	return limit
 }
 
 func kill(ctx context.Context, t *testing.T, m mode, changes, kills, round int) {
@@ -56,7 +63,8 @@ func kill(ctx context.Context, t *testing.T, m mode, changes, kills, round int) 
 			t.Fatalf("the daemon has ended by itself with exit code %d", code)
 		}
 	})
-	i.account(ctx, lives, i.verify(ctx, l))
+	busy, _ := i.account(ctx, lives, i.verify(ctx, l))
+	i.enough(lives, busy)
 }
 
 // sharedSite is a site of the test's own on the shared servers.
@@ -98,7 +106,8 @@ func TestSIGTERMRun(t *testing.T) {
 				slowest = max(slowest, time.Since(begin))
 			})
 			i.mode.once = true
-			i.account(ctx, lives, i.verify(ctx, l))
+			busy, _ := i.account(ctx, lives, i.verify(ctx, l))
+			i.enough(lives, busy)
 			t.Logf("the slowest stop took %v", slowest.Round(time.Millisecond))
 		})
 	}

@@ -122,8 +122,9 @@ func (i *installation) randomMoment(ctx context.Context, d *harness.Daemon, bega
 }
 
 // account tells what each life has brought about, by the records' times: they are
-// of this machine's clock.
-func (i *installation) account(ctx context.Context, lives []life, committed []harness.Record) {
+// of this machine's clock. It returns how many lives have committed something, and
+// how many left records in an open transaction.
+func (i *installation) account(ctx context.Context, lives []life, committed []harness.Record) (busy, open int) {
 	i.t.Helper()
 	all, err := everyRecord(ctx, i.t, i.site.Brokers, i.topics())
 	if err != nil {
@@ -151,7 +152,7 @@ func (i *installation) account(ctx context.Context, lives []life, committed []ha
 			lives[k].discarded++
 		}
 	}
-	var ready, busy, open, discarded int
+	var ready, discarded int
 	for _, l := range lives {
 		ready += number(l.ready)
 		busy += number(l.committed > 0)
@@ -160,6 +161,12 @@ func (i *installation) account(ctx context.Context, lives []life, committed []ha
 	}
 	i.t.Logf("%s: of %d ended lives %d had got to reading changes, %d had committed something, %d left records in an open transaction (%d records)",
 		i.mode.name, len(lives), ready, busy, open, discarded)
+	return busy, open
+}
+
+// enough makes sure that a quarter of the lives had committed something.
+func (i *installation) enough(lives []life, busy int) {
+	i.t.Helper()
 	if busy*4 < len(lives) {
 		i.t.Errorf("only %d of %d lives had committed something: this run proves too little", busy, len(lives))
 	}

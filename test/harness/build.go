@@ -23,37 +23,48 @@ type build struct {
 	err  error
 }
 
+// FaultPoints is the build tag of a daemon that kills itself where the variable
+// FAULT_POINT says: see cmd/fhir-cdc/faultpoint.go.
+const FaultPoints = "faultpoints"
+
 //nolint:gochecknoglobals // one build serves all tests of a process; Main removes it.
-var built build
+var built, builtFaultPoints build
 
 // Build returns the path of the daemon's binary, built from the sources as a
 // release is: without cgo. It is built once in a test process; packages that use
-// it call Main from TestMain, which removes it.
-func Build(t testing.TB) string {
+// it call Main from TestMain, which removes it. tag is a build tag, or empty.
+func Build(t testing.TB, tag string) string {
 	t.Helper()
-	if path := os.Getenv(EnvBinary); path != "" {
-		return path
+	b := &builtFaultPoints
+	if tag == "" {
+		b = &built
+		if path := os.Getenv(EnvBinary); path != "" {
+			return path
+		}
 	}
-	built.once.Do(func() { built.path, built.err = built.run() })
-	if built.err != nil {
-		t.Fatalf("build the daemon: %v", built.err)
+	b.once.Do(func() { b.path, b.err = b.run(tag) })
+	if b.err != nil {
+		t.Fatalf("build the daemon: %v", b.err)
 	}
-	return built.path
+	return b.path
 }
 
 // Main runs the tests of a package and removes what Build has left. It returns
 // the exit code.
 func Main(m *testing.M) int {
 	code := m.Run()
-	if built.dir != "" {
-		if err := os.RemoveAll(built.dir); err != nil {
+	for _, b := range []*build{&built, &builtFaultPoints} {
+		if b.dir == "" {
+			continue
+		}
+		if err := os.RemoveAll(b.dir); err != nil {
 			fmt.Fprintln(os.Stderr, "remove the built daemon:", err)
 		}
 	}
 	return code
 }
 
-func (b *build) run() (string, error) {
+func (b *build) run(tag string) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
@@ -62,7 +73,7 @@ func (b *build) run() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(b.dir, "fhir-cdc")
-	cmd := exec.Command("go", "build", "-o", path, "./cmd/fhir-cdc")
+	cmd := exec.Command("go", "build", "-tags", tag, "-o", path, "./cmd/fhir-cdc")
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if output, err := cmd.CombinedOutput(); err != nil {

@@ -35,6 +35,8 @@ type Options struct {
 	Command []string
 	// Config is the text of a configuration file; empty means none.
 	Config string
+	// Tag is the build tag of the daemon to run; empty: as it is released.
+	Tag string
 }
 
 // Daemon is one life of the daemon's process.
@@ -48,7 +50,7 @@ type Daemon struct {
 // still there; if the test failed, the end of its log is shown.
 func Start(t testing.TB, o Options) *Daemon {
 	t.Helper()
-	binary, dir := Build(t), t.TempDir()
+	binary, dir := Build(t, o.Tag), t.TempDir()
 	args := slices.Clone(o.Command)
 	if len(args) == 0 {
 		args = []string{"run"}

@@ -19,12 +19,17 @@ type Record struct {
 	Key       string
 	Value     []byte
 	Headers   map[string]string
+	// ProducerID and ProducerEpoch are of the client that wrote it. Of a
+	// transactional id's clients the newest has the highest epoch.
+	ProducerID    int64
+	ProducerEpoch int16
 }
 
 func newRecord(r *kgo.Record) Record {
 	out := Record{
 		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp,
 		Key: string(r.Key), Value: r.Value, Headers: make(map[string]string, len(r.Headers)),
+		ProducerID: r.ProducerID, ProducerEpoch: r.ProducerEpoch,
 	}
 	for _, h := range r.Headers {
 		out.Headers[h.Key] = string(h.Value)

@@ -14,14 +14,14 @@ import (
 // Topics are the topics of one installation.
 type Topics struct {
 	Change, Export, AccessedEverything string
-	Positions, DeadLetters             string
+	Positions, DeadLetters, Audit      string
 }
 
 // Events are the topics that events go to.
 func (t Topics) Events() []string { return []string{t.Change, t.Export, t.AccessedEverything} }
 
 // All are all topics that an installation needs.
-func (t Topics) All() []string { return append(t.Events(), t.Positions, t.DeadLetters) }
+func (t Topics) All() []string { return append(t.Events(), t.Positions, t.DeadLetters, t.Audit) }
 
 // Site names everything that one installation of FHIR server and daemon uses of
 // servers that it shares with others.
@@ -42,7 +42,7 @@ func DefaultSite(mongoURI string, brokers []string) Site {
 		Databases: fhirserver.DefaultDatabases(),
 		Topics: Topics{
 			Change: "business.events", Export: "fhir.bulk_export.events", AccessedEverything: "fhir.operation.usage.events",
-			Positions: "fhir-cdc.positions", DeadLetters: "fhir-cdc.dead-letters",
+			Positions: "fhir-cdc.positions", DeadLetters: "fhir-cdc.dead-letters", Audit: "fhir-cdc.audit",
 		},
 	}
 }
@@ -62,7 +62,7 @@ func NewSite(t testing.TB, mongoURI string, brokers []string) Site {
 		},
 		Topics: Topics{
 			Change: id + ".change", Export: id + ".export", AccessedEverything: id + ".usage",
-			Positions: id + ".positions", DeadLetters: id + ".dead-letters",
+			Positions: id + ".positions", DeadLetters: id + ".dead-letters", Audit: id + ".audit",
 		},
 	}
 }
@@ -100,6 +100,7 @@ func (s Site) Env() map[string]string {
 		"FHIR_CDC_NAME":                s.Name,
 		"FHIR_CDC_TOPICS_POSITIONS":    s.Topics.Positions,
 		"FHIR_CDC_TOPICS_DEAD_LETTERS": s.Topics.DeadLetters,
+		"FHIR_CDC_TOPICS_AUDIT":        s.Topics.Audit,
 		"FHIR_CDC_TOPICS_CREATE":       "true",
 		// The default, 6, makes a test read many partitions for few records.
 		"FHIR_CDC_TOPICS_PARTITIONS":          "3",

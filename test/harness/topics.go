@@ -23,7 +23,7 @@ func Admin(t testing.TB, brokers []string) *kadm.Client {
 // CreateTopics creates the site's topics as an operator would, the position topic
 // compacted.
 func (s Site) CreateTopics(ctx context.Context, admin *kadm.Client, partitions int32) error {
-	responses, err := admin.CreateTopics(ctx, partitions, 1, nil, append(s.Topics.Events(), s.Topics.DeadLetters)...)
+	responses, err := admin.CreateTopics(ctx, partitions, 1, nil, append(s.Topics.Events(), s.Topics.DeadLetters, s.Topics.Audit)...)
 	if err == nil {
 		err = responses.Error()
 	}

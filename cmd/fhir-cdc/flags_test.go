@@ -1,0 +1,79 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fhir-cdc/fhir-cdc/terminal"
+)
+
+func TestTimeFlag(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]string{
+		"2026-11-23T10:00:00Z":      "2026-11-23T10:00:00Z",
+		"2026-11-23T12:00:00+02:00": "2026-11-23T10:00:00Z",
+		"2026-11-23 10:00":          "2026-11-23T10:00:00Z",
+		"2026-11-22":                "2026-11-22T00:00:00Z",
+		"90m":                       "2026-11-23T10:30:00Z",
+		"3d":                        "2026-11-20T12:00:00Z",
+		"":                          "it is no time",
+		"yesterday":                 "it is no time",
+		"-2h":                       "it is no time",
+		"0s":                        "it is no time",
+		"2026-13-01":                "it is no time",
+		"2026-11-23T13:00:00Z":      "in the future",
+		"1969-01-01":                "before all data",
+		"90000d":                    "before all data",
+	} {
+		flag := &pastTime{now: func() time.Time { return now }}
+		got := ""
+		if err := flag.Set(text); err != nil {
+			got = err.Error()
+			if !flag.IsZero() {
+				t.Errorf("%q: refused, but set to %v", text, flag)
+			}
+		} else {
+			got = flag.String()
+		}
+		if !strings.Contains(got, want) {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestTimeFlagUsage: a wrong time is a wrong command line, and says what a time is.
+func TestTimeFlagUsage(t *testing.T) {
+	cmd := &cobra.Command{}
+	since := addTimeFlag(cmd, "since", "begin there")
+	if err := cmd.ParseFlags([]string{"--since", "soon"}); err == nil || !strings.Contains(err.Error(), "--since") || !strings.Contains(err.Error(), "3d") {
+		t.Errorf("got %v", err)
+	}
+	if err := cmd.ParseFlags([]string{"--since", "2h"}); err != nil || time.Since(since.Time) < 2*time.Hour {
+		t.Errorf("got %v, %v", since, err)
+	}
+}
+
+func TestOutputFlag(t *testing.T) {
+	cmd := &cobra.Command{}
+	form := addOutputFlag(cmd)
+	if err := cmd.ParseFlags([]string{"-o", "xml"}); err == nil || !strings.Contains(err.Error(), "neither table nor json") {
+		t.Errorf("xml: %v", err)
+	}
+	if *form != outputTable {
+		t.Errorf("the form is %q", *form)
+	}
+	table := func(s *terminal.Screen) error { return s.Print("a table") }
+	for _, test := range []struct{ form, want string }{{"table", "a table\n"}, {"json", "{\n  \"a\": 1\n}\n"}} {
+		var out bytes.Buffer
+		if err := cmd.ParseFlags([]string{"-o", test.form}); err != nil {
+			t.Fatal(err)
+		}
+		if err := form.write(&out, nil, map[string]int{"a": 1}, table); err != nil || out.String() != test.want {
+			t.Errorf("%s: got %q, %v, want %q", test.form, out.String(), err, test.want)
+		}
+	}
+}

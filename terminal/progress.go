@@ -1,0 +1,163 @@
+package terminal
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// redrawEvery is often enough to look alive.
+	redrawEvery = 200 * time.Millisecond
+	// lineEvery is for logs: a line every few seconds.
+	lineEvery = 5 * time.Second
+	// rateWindow is how far back the present rate looks.
+	rateWindow = 10 * time.Second
+)
+
+// Progress tells how far long work has come: on a terminal in a line that is
+// redrawn, elsewhere in a line every few seconds. It belongs on stderr, so that
+// stdout holds the result only. Several goroutines may use it.
+type Progress struct {
+	screen      *Screen
+	label, unit string
+	began       time.Time
+	stop, done  chan struct{}
+	closing     sync.Once
+
+	mu      sync.Mutex
+	count   int64
+	total   int64 // 0: not known
+	detail  string
+	samples []sample
+}
+
+// sample is what was done at a time.
+type sample struct {
+	at    time.Time
+	count int64
+}
+
+// NewProgress begins to tell of work: label says what is done ("replay"), unit what
+// is counted ("events"). total is how many there will be, 0 if that is not known.
+// Close ends it.
+func NewProgress(s *Screen, label, unit string, total int64) *Progress {
+	every := lineEvery
+	if s.Interactive() {
+		every = redrawEvery
+	}
+	p := newProgress(s, label, unit, total, time.Now())
+	go p.run(every)
+	return p
+}
+
+func newProgress(s *Screen, label, unit string, total int64, now time.Time) *Progress {
+	return &Progress{
+		screen: s, label: label, unit: unit, total: total, began: now,
+		samples: []sample{{at: now}}, stop: make(chan struct{}), done: make(chan struct{}),
+	}
+}
+
+func (p *Progress) run(every time.Duration) {
+	defer close(p.done)
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case now := <-ticker.C:
+			p.show(now)
+		case <-p.stop:
+			return
+		}
+	}
+}
+
+func (p *Progress) show(now time.Time) {
+	line := p.line(now)
+	if p.screen.Interactive() {
+		p.screen.redraw(line)
+		return
+	}
+	_ = p.screen.Print(line) // progress that nobody can read is no reason to stop the work
+}
+
+// Add counts n more.
+func (p *Progress) Add(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count += n
+}
+
+// Set says how many there are in all, for work that counts itself.
+func (p *Progress) Set(count int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count = count
+}
+
+// Total sets how many there will be, when that becomes known.
+func (p *Progress) Total(total int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.total = total
+}
+
+// Detail sets what is said at the end of the line, such as a position.
+func (p *Progress) Detail(detail string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.detail = detail
+}
+
+// Close takes a redrawn line away; elsewhere it leaves a last one. A second call
+// does nothing.
+func (p *Progress) Close() {
+	p.closing.Do(func() {
+		close(p.stop)
+		<-p.done
+		if p.screen.Interactive() {
+			p.screen.redraw("")
+			return
+		}
+		p.show(time.Now())
+	})
+}
+
+// line is the progress in words:
+//
+//	replay: 12,345 of 50,000 events (24 %), 3,210/s, 12 s left
+//	replay: 12,345 events, 3,210/s, for 4.0 s
+func (p *Progress) line(now time.Time) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rate := p.rate(now)
+	parts := []string{p.label + ": " + Count(p.count) + " " + p.unit, fmt.Sprintf("%s/s", Count(int64(rate)))}
+	if p.total > 0 {
+		parts[0] = fmt.Sprintf("%s: %s of %s %s (%d %%)", p.label, Count(p.count), Count(p.total), p.unit, min(100, p.count*100/p.total))
+	}
+	switch left := p.total - p.count; {
+	case left > 0 && rate > 0:
+		parts = append(parts, Duration(time.Duration(float64(left)/rate*float64(time.Second)).Round(time.Second))+" left")
+	default:
+		parts = append(parts, "for "+Duration(now.Sub(p.began)))
+	}
+	if p.detail != "" {
+		parts = append(parts, p.detail)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// rate is how many a second, of late.
+func (p *Progress) rate(now time.Time) float64 {
+	for len(p.samples) > 1 && now.Sub(p.samples[1].at) >= rateWindow {
+		p.samples = p.samples[1:]
+	}
+	oldest := p.samples[0]
+	p.samples = append(p.samples, sample{at: now, count: p.count})
+	passed := now.Sub(oldest.at).Seconds()
+	if passed <= 0 {
+		return 0
+	}
+	return float64(p.count-oldest.count) / passed
+}
