@@ -50,12 +50,13 @@ test: ## Run all tests, with the race detector, against real servers (ARGS=-shor
 	raced=$$(grep -v '/test/faults$$' <<<"$$packages" || true); plain=$$(grep '/test/faults$$' <<<"$$packages" || true); \
 	if [ -n "$$raced" ]; then $(GO) test -race -p $(PACKAGES_AT_ONCE) -timeout 20m $(ARGS) $$raced || status=1; fi; \
 	if [ -n "$$plain" ]; then $(GO) test -parallel 6 -timeout 20m $(ARGS) $$plain || status=1; fi; \
+	if [ '$(PKG)' = ./... ]; then (cd deploy/test && $(GO) test ./...) || status=1; fi; \
 	exit $$status
 
 .PHONY: lint
 lint: $(LINT) ## Check format, code rules and go.mod
-	$(LINT) run
-	$(GO) mod tidy -diff
+	@# The tests of deploy/ are a module of their own, with Helm and the Kubernetes API.
+	@for dir in . deploy/test; do (set -x; cd $$dir; $(LINT) run; $(GO) mod tidy -diff); done
 
 .PHONY: fmt
 fmt: $(LINT) ## Format the code as lint wants it
@@ -78,6 +79,10 @@ fuzz: ## Run every fuzz test for FUZZ_TIME each (60s)
 	    echo "$$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ_TIME) -fuzzminimizetime 10x $$dir; \
 	  done; \
 	done
+
+.PHONY: kubernetes
+kubernetes: ## Render deploy/kubernetes.yaml from the Helm chart
+	cd deploy/test && $(GO) test -count=1 -run TestManifestIsTheChart ./... -args -update
 
 .PHONY: soak
 soak: ## Run the endurance tests for SOAK_TIME (1h)
