@@ -37,7 +37,8 @@ func NewTransactional(positions resumetoken.KafkaOptions, opts Options) (*Transa
 // transaction, and returns the position that was committed last, or
 // resumetoken.ErrNone. It is also the only way on after an error of Commit.
 func (t *Transactional) Acquire(ctx context.Context) (resumetoken.Position, error) {
-	return t.positions.Acquire(ctx)
+	position, err := t.positions.Acquire(ctx)
+	return position, acquiring(t.opts.Stream, err)
 }
 
 // Commit publishes a batch and the position after it. A batch without events
@@ -69,8 +70,8 @@ func (t *Transactional) Owner(ctx context.Context) (resumetoken.Claim, error) {
 	return t.positions.Owner(ctx)
 }
 
-// Close gives up the connection. Nothing is pending between two Commits, so
-// nothing is committed by it.
+// Close gives up the stream and the connection. Nothing is pending between two
+// Commits, so no event is committed by it.
 func (t *Transactional) Close(ctx context.Context) error {
 	if err := t.positions.Close(ctx); err != nil {
 		return fmt.Errorf("close position store: %w", err)
