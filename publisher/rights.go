@@ -38,16 +38,17 @@ func (c *topicCheck) topicRights(topic string, allowed int32) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	return fmt.Errorf("topic %s: the user needs %s on it: %w", topic, rightsText(missing), kerr.TopicAuthorizationFailed)
+	return lacking(topic, missing)
 }
 
-func rightsText(operations []kmsg.ACLOperation) string {
+// lacking is the error of a topic on which operations are not allowed.
+func lacking(topic string, operations []kmsg.ACLOperation) error {
 	names := map[kmsg.ACLOperation]string{kmsg.ACLOperationRead: "Read", kmsg.ACLOperationWrite: "Write"}
 	text := make([]string, len(operations))
 	for i, o := range operations {
 		text[i] = names[o]
 	}
-	return strings.Join(text, " and ")
+	return fmt.Errorf("topic %s: the user needs %s on it: %w", topic, strings.Join(text, " and "), kerr.TopicAuthorizationFailed)
 }
 
 // otherRights checks the rights on the group and the transactional ids, which would

@@ -151,7 +151,7 @@ func (c *topicCheck) list(ctx context.Context, names []string) (missing []string
 		case errors.Is(err, kerr.UnknownTopicOrPartition):
 			missing = append(missing, name)
 		case errors.Is(err, kerr.TopicAuthorizationFailed):
-			faults = append(faults, fmt.Errorf("topic %s: the user may not see it and needs %s on it: %w", name, rightsText(c.neededOn(name)), err))
+			faults = append(faults, lacking(name, c.neededOn(name)))
 		default:
 			faults = append(faults, fmt.Errorf("topic %s: %w", name, err))
 		}

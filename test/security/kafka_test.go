@@ -104,8 +104,9 @@ func (s *servers) setPassword(t *testing.T, name, password string) {
 // resource of topic, group or transactional; a name that ends with * is a prefix.
 func (s *servers) allow(t *testing.T, user string, rights ...string) {
 	t.Helper()
+	admin := harness.Admin(t, s.kafka.Brokers)
 	for _, right := range rights {
-		created, err := harness.Admin(t, s.kafka.Brokers).CreateACLs(t.Context(), acl(t, user, right))
+		created, err := admin.CreateACLs(t.Context(), acl(t, user, right))
 		for _, c := range created {
 			if err == nil {
 				err = c.Err
@@ -113,6 +114,18 @@ func (s *servers) allow(t *testing.T, user string, rights ...string) {
 		}
 		if err != nil {
 			t.Fatalf("allow %s to %s: %v", user, right, err)
+		}
+	}
+	// The broker takes them up a little later.
+	all := kadm.NewACLs().Allow("User:" + user).AllowHosts("*").ResourcePatternType(kadm.ACLPatternAny).AnyResource().Operations(kadm.OpAny)
+	for described := 0; described < len(rights); {
+		results, err := admin.DescribeACLs(t.Context(), all)
+		if err != nil {
+			t.Fatalf("ask for the rights of %s: %v", user, err)
+		}
+		described = 0
+		for _, r := range results {
+			described += len(r.Described)
 		}
 	}
 }
