@@ -56,6 +56,7 @@ func newRootCommand(environ []string, stdout, stderr io.Writer) (root *cobra.Com
 	root.AddCommand(
 		newRunCommand(environ, stdout, stderr),
 		newConfigCommand(environ, stdout),
+		newPositionCommand(environ, stdout, stderr),
 		newHealthcheckCommand(environ, stdout),
 		newVersionCommand(stdout),
 	)

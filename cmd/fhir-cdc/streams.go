@@ -97,14 +97,14 @@ func mapperConfig(c *config.Config) mapper.Config {
 // its end for more, as long as the main stream does, would delay every start.
 const historyAwait = 10 * time.Millisecond
 
-// watchers makes the stream's watcher, and the one that reads back which
-// $everything requests were seen (nil where none are watched).
-func watchers(c *config.Config, client *mongo.Client, p plannedStream, projection *mapper.Mapper, log *zap.Logger, broke func(error)) (main, history daemon.Source, err error) {
-	spec := watcher.Spec{
+// watched is what a stream reads; past is the part of it that tells of $everything
+// requests.
+func watched(c *config.Config, p plannedStream, projection *mapper.Mapper) (spec, past watcher.Spec) {
+	spec = watcher.Spec{
 		Project: projection.Projection(), Slice: p.slice,
 		PreImages: c.Events.Change.Enabled && c.Events.Change.Deletes,
 	}
-	past := spec
+	past = spec
 	for _, f := range p.feeds {
 		feed := watcher.Feed{Database: f.Namespace.Database, Collection: f.Namespace.Collection, Operations: f.Operations, Filter: f.Filter}
 		spec.Feeds = append(spec.Feeds, feed)
@@ -112,7 +112,11 @@ func watchers(c *config.Config, client *mongo.Client, p plannedStream, projectio
 			past.Feeds = append(past.Feeds, feed)
 		}
 	}
-	options := watcher.Options{
+	return spec, past
+}
+
+func watcherOptions(c *config.Config, p plannedStream, spec watcher.Spec) watcher.Options {
+	return watcher.Options{
 		Name:       c.Name + "/" + p.name,
 		Spec:       spec,
 		BatchSize:  int32(c.MongoDB.BatchSize),
@@ -120,8 +124,15 @@ func watchers(c *config.Config, client *mongo.Client, p plannedStream, projectio
 		Limits:     watcher.Limits{Records: c.MongoDB.BatchSize, Bytes: c.Batch.MaxBytes},
 		MinBackoff: c.Retry.MinBackoff,
 		MaxBackoff: c.Retry.MaxBackoff,
-		OnBreak:    broke,
 	}
+}
+
+// watchers makes the stream's watcher, and the one that reads back which
+// $everything requests were seen (nil where none are watched).
+func watchers(c *config.Config, client *mongo.Client, p plannedStream, projection *mapper.Mapper, log *zap.Logger, broke func(error)) (main, history daemon.Source, err error) {
+	spec, past := watched(c, p, projection)
+	options := watcherOptions(c, p, spec)
+	options.OnBreak = broke
 	if main, err = watcher.New(client, options, log); err != nil || len(past.Feeds) == 0 {
 		return main, nil, err
 	}
