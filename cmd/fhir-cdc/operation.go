@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/user"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -46,13 +44,7 @@ func operate(cmd *cobra.Command, flags *configFlags, stderr io.Writer, do func(c
 	}
 	ctx := cmd.Context()
 	clients := newClusters(cfg.Name)
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
-		defer cancel()
-		if e := clients.close(closing); e != nil && err == nil {
-			err = fmt.Errorf("disconnect from MongoDB: %w", e)
-		}
-	}()
+	defer closing(ctx, clients.close, &err)
 	sink, err := newSink(cfg, clients, io.Discard, log)
 	if err != nil {
 		return err
@@ -78,8 +70,8 @@ func (o *operation) watcher(p plannedStream) (*watcher.Watcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec, _ := watched(o.cfg, p, mapper.New(p.mapper))
-	return watcher.New(client, watcherOptions(o.cfg, p, spec), o.log)
+	w, _, err := watchers(o.cfg, client, p, mapper.New(p.mapper), o.log, nil)
+	return w, err
 }
 
 // haveTopics makes sure that the brokers can be reached and have what is required.
@@ -139,17 +131,4 @@ func (e *unreachableError) Unwrap() error { return e.err }
 // than one that refuses.
 func unreachable(err error) bool {
 	return errors.As(err, new(*unreachableError)) || mongo.IsNetworkError(err) || mongo.IsTimeout(err)
-}
-
-// actor names who gives a command, for the audit topic.
-func actor() string {
-	name := "unknown"
-	if u, err := user.Current(); err == nil && u.Username != "" {
-		name = u.Username
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return name + "@" + host
 }

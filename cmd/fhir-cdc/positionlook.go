@@ -137,16 +137,16 @@ func (l *positionLook) stream(ctx context.Context, p plannedStream) (positionVie
 		return positionView{}, err
 	}
 	v.PipelineChanged = w.Fingerprint() != stored.Position.Fingerprint
-	v.AgeSeconds = seconds(time.Since(timeOf(stored.Position.ClusterTime)))
+	v.AgeSeconds = inSeconds(time.Since(timeOf(stored.Position.ClusterTime)))
 	window, err := l.window(ctx, p, w)
 	if err != nil {
 		return positionView{}, err
 	}
 	if window != nil && !window.Newest.IsZero() {
-		v.LagSeconds = seconds(span(stored.Position.ClusterTime, window.Newest))
+		v.LagSeconds = inSeconds(behind(stored.Position.ClusterTime, window.Newest))
 	}
 	if window != nil && !window.Oldest.IsZero() {
-		v.OplogLeftSeconds = seconds(timeOf(stored.Position.ClusterTime).Sub(timeOf(window.Oldest)))
+		v.OplogLeftSeconds = inSeconds(timeOf(stored.Position.ClusterTime).Sub(timeOf(window.Oldest)))
 	}
 	return v, nil
 }
@@ -174,9 +174,9 @@ func (l *positionLook) window(ctx context.Context, p plannedStream, w *watcher.W
 	return l.windows[p.place.URI], nil
 }
 
-// span is the time from a position to the newest operation, never negative: the two
+// behind is the time from a position to the newest operation, never negative: the two
 // are asked for one after the other.
-func span(from, to bson.Timestamp) time.Duration {
+func behind(from, to bson.Timestamp) time.Duration {
 	return max(0, timeOf(to).Sub(timeOf(from)))
 }
 
@@ -187,7 +187,7 @@ func timeOf(t bson.Timestamp) time.Time {
 	return time.Unix(int64(t.T), 0).UTC()
 }
 
-func seconds(d time.Duration) *float64 {
+func inSeconds(d time.Duration) *float64 {
 	s := d.Seconds()
 	return &s
 }

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
@@ -49,13 +47,14 @@ cannot be taken from a process; stop it.`,
 	flags, output := addConfigFlags(cmd, environ), addOutputFlag(cmd)
 	var to positionTarget
 	to.time = addTimeFlag(cmd, "from-time", "go on with the changes of this time")
-	cmd.Flags().StringVar(&to.token, "from-token", "", "go on after the change of this resume `TOKEN`: its text, or the document {\"_data\": …}")
+	to.token = addTokenFlag(cmd, "from-token", "go on after the change of this resume `TOKEN`")
 	cmd.Flags().BoolVar(&to.now, "now", false, "go on with what changes from now on")
 	force := cmd.Flags().Bool("force", false, "take the stream from a process that carries it")
 	dryRun := cmd.Flags().Bool("dry-run", false, "check everything and say what would change, but change nothing")
-	cmd.MarkFlagsOneRequired("from-time", "from-token", "now")
-	cmd.MarkFlagsMutuallyExclusive("from-time", "from-token", "now")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if given(cmd, "from-time", "from-token", "now") != 1 {
+			return &usageError{"say where the stream is to go on, with one of --from-time, --from-token and --now"}
+		}
 		return operate(cmd, flags, stderr, func(ctx context.Context, o *operation) error {
 			result, err := setPosition(ctx, o, args[0], to, *force, *dryRun)
 			if err != nil {
@@ -70,7 +69,7 @@ cannot be taken from a process; stop it.`,
 // positionTarget is where a stream is to go on; one of the three is set.
 type positionTarget struct {
 	time  *pastTime
-	token string
+	token *resumeToken
 	now   bool
 }
 
@@ -78,7 +77,7 @@ func (t positionTarget) String() string {
 	switch {
 	case t.now:
 		return "now"
-	case t.token != "":
+	case t.token.raw != nil:
 		return "token"
 	}
 	return t.time.Time.Format(time.RFC3339)
@@ -102,10 +101,6 @@ func setPosition(ctx context.Context, o *operation, stream string, to positionTa
 	if err != nil {
 		return positionSet{}, err
 	}
-	token, err := parseToken(to.token)
-	if err != nil {
-		return positionSet{}, err
-	}
 	keeper, err := o.keeper(ctx, p, o.cfg.Topics.Audit)
 	if err != nil {
 		return positionSet{}, err
@@ -118,7 +113,7 @@ func setPosition(ctx context.Context, o *operation, stream string, to positionTa
 	if err != nil {
 		return positionSet{}, err
 	}
-	position, err := o.positionAt(ctx, p, to, token)
+	position, err := o.positionAt(ctx, p, to)
 	if err != nil {
 		return positionSet{}, err
 	}
@@ -161,7 +156,7 @@ func mayBeTaken(ctx context.Context, o *operation, stream string, stored resumet
 
 // positionAt asks the server for the position and proves it by opening the stream
 // there, under the present pipeline.
-func (o *operation) positionAt(ctx context.Context, p plannedStream, to positionTarget, token bson.Raw) (resumetoken.Position, error) {
+func (o *operation) positionAt(ctx context.Context, p plannedStream, to positionTarget) (resumetoken.Position, error) {
 	if err := o.reach(ctx, p.place); err != nil {
 		return resumetoken.Position{}, err
 	}
@@ -169,10 +164,11 @@ func (o *operation) positionAt(ctx context.Context, p plannedStream, to position
 	if err != nil {
 		return resumetoken.Position{}, err
 	}
+	token := to.token.raw
 	if token == nil {
 		var from watcher.From
 		if !to.now {
-			from.ClusterTime = bson.Timestamp{T: uint32(to.time.Unix())}
+			from.ClusterTime = at(to.time.Time)
 		}
 		if token, err = w.Begin(ctx, from); err != nil {
 			return resumetoken.Position{}, err
@@ -187,13 +183,11 @@ func (o *operation) positionAt(ctx context.Context, p plannedStream, to position
 		}
 		return resumetoken.Position{}, err
 	}
-	position := resumetoken.Position{Stream: p.name, Token: token, Fingerprint: w.Fingerprint()}
-	at, ok := resumetoken.ClusterTime(token)
+	clusterTime, ok := resumetoken.ClusterTime(token)
 	if !ok {
-		return resumetoken.Position{}, &usageError{"the token's form is not known, so its cluster time cannot be read; use --from-time"}
+		return resumetoken.Position{}, errors.New("the form of the server's resume token is not known, so its time cannot be read")
 	}
-	position.ClusterTime = at
-	return position, nil
+	return resumetoken.Position{Stream: p.name, Token: token, ClusterTime: clusterTime, Fingerprint: w.Fingerprint()}, nil
 }
 
 // whyLost says what the server's refusal of a position means.
@@ -202,7 +196,7 @@ func (o *operation) whyLost(ctx context.Context, w *watcher.Watcher, to position
 	if window, err := w.Window(ctx); err == nil && !window.Oldest.IsZero() {
 		oldest = fmt.Sprintf(" (it begins at %s)", terminal.Time(timeOf(window.Oldest)))
 	}
-	if to.token != "" {
+	if to.token.raw != nil {
 		return "the token cannot be resumed from: the oplog no longer holds it" + oldest + ", or it belongs to another pipeline; use --from-time"
 	}
 	return fmt.Sprintf("the oplog no longer holds %s%s; fhir-cdc backfill publishes what is older", to, oldest)
@@ -228,32 +222,13 @@ func storePosition(ctx context.Context, o *operation, keeper resumetoken.Keeper,
 	}
 	if o.cfg.Sink == config.SinkKafka {
 		err := publisher.NewAudit(o.sink.kafka, o.cfg.Topics.Audit).Record(ctx, publisher.AuditRecord{
-			Name: o.cfg.Name, Stream: position.Stream, Action: publisher.AuditPositionSet, Actor: actor(), Details: details,
+			Name: o.cfg.Name, Stream: position.Stream, Action: publisher.AuditPositionSet, Actor: operator(), Details: details,
 		})
 		if err != nil {
 			return before, fmt.Errorf("the position is unchanged: %w", err)
 		}
 	}
 	return before, keeper.Reset(ctx, position)
-}
-
-// parseToken reads a token as people copy it: the server's text, or the document.
-func parseToken(text string) (bson.Raw, error) {
-	text = strings.TrimSpace(text)
-	if text == "" {
-		return nil, nil
-	}
-	if !strings.HasPrefix(text, "{") {
-		return bson.Marshal(bson.D{{Key: "_data", Value: text}})
-	}
-	var token bson.Raw
-	if err := bson.UnmarshalExtJSON([]byte(text), false, &token); err != nil {
-		return nil, &usageError{fmt.Sprintf("--from-token is no JSON document: %v", err)}
-	}
-	if _, ok := token.Lookup("_data").StringValueOK(); !ok {
-		return nil, &usageError{"--from-token has no _data: it is no resume token"}
-	}
-	return token, nil
 }
 
 func printSet(s *terminal.Screen, r positionSet) error {

@@ -13,7 +13,7 @@ func printPositions(s *terminal.Screen, views []positionView) error {
 	table := terminal.NewTable("stream", "position", ">age", ">lag", ">oplog left", "runs", "owner")
 	for _, v := range views {
 		row := []terminal.Cell{terminal.Text(v.Stream), positionCell(v)}
-		row = append(row, terminal.Text(span64(v.AgeSeconds)), lagCell(v.LagSeconds), leftCell(v), runsCell(v), terminal.Text(ownerText(v)))
+		row = append(row, terminal.Text(spanText(v.AgeSeconds)), lagCell(v.LagSeconds), leftCell(v), runsCell(v), terminal.Text(ownerText(v)))
 		table.Row(row...)
 	}
 	return table.Print(s)
@@ -47,7 +47,7 @@ func printPosition(s *terminal.Screen, v positionView) error {
 			add("last change", p.Changed+" (wall clock)")
 		}
 		add("stored", v.Saved)
-		add("age", span64(v.AgeSeconds))
+		add("age", spanText(v.AgeSeconds))
 		add("lag", paint(lagCell(v.LagSeconds)))
 		add("oplog left", paint(leftCell(v)))
 		pipeline := p.Fingerprint
@@ -80,9 +80,9 @@ const (
 
 func lagCell(s *float64) terminal.Cell {
 	if s != nil && *s > lagWorth.Seconds() {
-		return terminal.Styled(terminal.Yellow, span64(s))
+		return terminal.Styled(terminal.Yellow, spanText(s))
 	}
-	return terminal.Text(span64(s))
+	return terminal.Text(spanText(s))
 }
 
 func leftCell(v positionView) terminal.Cell {
@@ -95,9 +95,9 @@ func leftCell(v positionView) terminal.Cell {
 	case *left < leftWorth.Seconds() && v.LagSeconds != nil && *v.LagSeconds > *left:
 		// A young oplog has little behind any position; it is when the stream is
 		// further from the end than from the beginning that it may be overtaken.
-		return terminal.Styled(terminal.Red, span64(left))
+		return terminal.Styled(terminal.Red, spanText(left))
 	}
-	return terminal.Text(span64(left))
+	return terminal.Text(spanText(left))
 }
 
 func runsCell(v positionView) terminal.Cell {
@@ -119,7 +119,7 @@ func ownerText(v positionView) string {
 	return v.Owner.Instance
 }
 
-func span64(s *float64) string {
+func spanText(s *float64) string {
 	if s == nil {
 		return unknown
 	}

@@ -25,9 +25,13 @@ func newStreams(cfg *config.Config, plan []plannedStream, clients *clusters, s *
 		}
 		var stream *daemon.Stream
 		m := mapper.New(p.mapper)
-		source, history, err := watchers(cfg, client, p, m, log, func(err error) { stream.Broke(err) })
+		source, requests, err := watchers(cfg, client, p, m, log, func(err error) { stream.Broke(err) })
 		if err != nil {
 			return nil, err
+		}
+		var history daemon.Source // nil where there are no requests to remember
+		if requests != nil {
+			history = requests
 		}
 		options, err := streamOptions(cfg, p.name)
 		if err != nil {
@@ -97,14 +101,14 @@ func mapperConfig(c *config.Config) mapper.Config {
 // its end for more, as long as the main stream does, would delay every start.
 const historyAwait = 10 * time.Millisecond
 
-// watched is what a stream reads; past is the part of it that tells of $everything
-// requests.
-func watched(c *config.Config, p plannedStream, projection *mapper.Mapper) (spec, past watcher.Spec) {
-	spec = watcher.Spec{
+// watchers makes the stream's watcher, and the one that reads back which
+// $everything requests were seen (nil where none are watched).
+func watchers(c *config.Config, client *mongo.Client, p plannedStream, projection *mapper.Mapper, log *zap.Logger, broke func(error)) (main, history *watcher.Watcher, err error) {
+	spec := watcher.Spec{
 		Project: projection.Projection(), Slice: p.slice,
 		PreImages: c.Events.Change.Enabled && c.Events.Change.Deletes,
 	}
-	past = spec
+	past := spec
 	for _, f := range p.feeds {
 		feed := watcher.Feed{Database: f.Namespace.Database, Collection: f.Namespace.Collection, Operations: f.Operations, Filter: f.Filter}
 		spec.Feeds = append(spec.Feeds, feed)
@@ -112,11 +116,7 @@ func watched(c *config.Config, p plannedStream, projection *mapper.Mapper) (spec
 			past.Feeds = append(past.Feeds, feed)
 		}
 	}
-	return spec, past
-}
-
-func watcherOptions(c *config.Config, p plannedStream, spec watcher.Spec) watcher.Options {
-	return watcher.Options{
+	options := watcher.Options{
 		Name:       c.Name + "/" + p.name,
 		Spec:       spec,
 		BatchSize:  int32(c.MongoDB.BatchSize),
@@ -124,15 +124,8 @@ func watcherOptions(c *config.Config, p plannedStream, spec watcher.Spec) watche
 		Limits:     watcher.Limits{Records: c.MongoDB.BatchSize, Bytes: c.Batch.MaxBytes},
 		MinBackoff: c.Retry.MinBackoff,
 		MaxBackoff: c.Retry.MaxBackoff,
+		OnBreak:    broke,
 	}
-}
-
-// watchers makes the stream's watcher, and the one that reads back which
-// $everything requests were seen (nil where none are watched).
-func watchers(c *config.Config, client *mongo.Client, p plannedStream, projection *mapper.Mapper, log *zap.Logger, broke func(error)) (main, history daemon.Source, err error) {
-	spec, past := watched(c, p, projection)
-	options := watcherOptions(c, p, spec)
-	options.OnBreak = broke
 	if main, err = watcher.New(client, options, log); err != nil || len(past.Feeds) == 0 {
 		return main, nil, err
 	}
