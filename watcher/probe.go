@@ -16,12 +16,13 @@ func (w *Watcher) Probe(ctx context.Context, from From) error {
 	if err != nil {
 		return w.sorted(err)
 	}
+	w.cursors.Add(1)
 	// The first answer after the empty one is where the server checks the position.
 	_, err = read(ctx, c, Limits{Records: 1, Bytes: 1})
 	if ctx.Err() != nil || errors.Is(err, errEnded) {
 		err = nil
 	}
-	if closing := closeCursor(ctx, c); err == nil {
+	if closing := w.closeCursor(ctx, c); err == nil {
 		return closing
 	}
 	return w.sorted(err)
