@@ -16,17 +16,19 @@ import (
 type State string
 
 // The states. A stream that runs on another replica, or on none yet, is standing
-// by; a waiting one has met an error and tries again.
+// by; a waiting one has met an error and tries again; a repairing one makes up for
+// changes that the oplog no longer holds.
 const (
 	StandingBy State = "standing_by"
 	Acquiring  State = "acquiring"
+	Repairing  State = "repairing"
 	Running    State = "running"
 	Waiting    State = "waiting"
 	Stopped    State = "stopped"
 )
 
 // States lists all states.
-func States() []State { return []State{StandingBy, Acquiring, Running, Waiting, Stopped} }
+func States() []State { return []State{StandingBy, Acquiring, Repairing, Running, Waiting, Stopped} }
 
 // Progress is what a stream tells of itself: positions, times and counts, no
 // contents.
@@ -51,6 +53,8 @@ type Progress struct {
 	// LastError is the newest interruption's, and when it was; "" if there was none.
 	LastError   string
 	LastErrorAt time.Time
+	// Repair is set while lost history is being made up for.
+	Repair *RepairProgress
 }
 
 // progress keeps a stream's Progress.
@@ -82,6 +86,13 @@ func (p *progress) interrupted(err error) {
 	p.now.State, p.now.Since = Waiting, time.Now()
 	p.now.Interruptions++
 	p.now.LastError, p.now.LastErrorAt = err.Error(), time.Now()
+}
+
+// repair notes how far a repair has come; nil says that there is none.
+func (p *progress) repair(r *RepairProgress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Repair, p.now.Read = r, time.Now()
 }
 
 // read notes that the server has answered, and whether the answer waits to be taken.

@@ -46,14 +46,19 @@ func (t *Translation) Append(ctx context.Context, raw []bson.Raw, out *mapper.Ou
 	for i := range raw {
 		t.mapper.Read(raw[i], &t.changes[i])
 	}
-	facts, err := t.facts.find(ctx, t.changes, t.seen)
+	return t.AppendChanges(ctx, t.changes, out)
+}
+
+// AppendChanges is Append for changes that have been read.
+func (t *Translation) AppendChanges(ctx context.Context, changes []mapper.Change, out *mapper.Output) error {
+	facts, err := t.facts.find(ctx, changes, t.seen)
 	if err != nil {
 		return refused(fmt.Errorf("look facts up: %w", err))
 	}
-	for i := range t.changes {
+	for i := range changes {
 		if f := facts.of(i); !f.repeated {
 			from := len(out.Events)
-			t.mapper.Append(&t.changes[i], f.Facts, out)
+			t.mapper.Append(&changes[i], f.Facts, out)
 			tooLarge(t.maxEventBytes, from, out)
 		}
 	}

@@ -128,6 +128,8 @@ func (s *Server) ready() (string, bool) {
 			running++
 		case daemon.Waiting, daemon.Stopped:
 			return fmt.Sprintf("stream %s is %s: %s", p.Stream, p.State, p.LastError), false
+		case daemon.Repairing:
+			return fmt.Sprintf("stream %s makes up for changes that the oplog no longer holds; see /status", p.Stream), false
 		case daemon.Acquiring, daemon.StandingBy:
 		}
 	}
@@ -168,6 +170,7 @@ type stream struct {
 	Reopenings         uint64            `json:"reopenings"`
 	LastError          string            `json:"lastError,omitempty"`
 	LastErrorAt        string            `json:"lastErrorAt,omitempty"`
+	Repair             *repair           `json:"repair,omitempty"`
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
@@ -188,6 +191,9 @@ func describe(p daemon.Progress, now time.Time) stream {
 		Stream: p.Stream, State: string(p.State), Since: stamp(p.Since), LastCommit: stamp(p.Committed), LastRead: stamp(p.Read),
 		Events: map[string]uint64{}, DeadLetters: map[string]uint64{},
 		Commits: p.Commits, Interruptions: p.Interruptions, Reopenings: p.Reopenings, LastError: p.LastError, LastErrorAt: stamp(p.LastErrorAt),
+	}
+	if p.Repair != nil {
+		d.Repair = describeRepair(p.Repair)
 	}
 	for kind, n := range p.Events {
 		d.Events[string(kind)] = n
