@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -110,6 +111,10 @@ func (r *fileReader) value(path string, t reflect.Type, n *yaml.Node) {
 		r.list(path, n)
 		return
 	}
+	if t == reflect.TypeFor[[]StreamGroup]() && n.Kind == yaml.SequenceNode {
+		r.streams(path, n)
+		return
+	}
 	if n.Kind != yaml.ScalarNode {
 		r.fault(path, n, "takes a single value")
 		return
@@ -135,8 +140,32 @@ func (r *fileReader) list(path string, n *yaml.Node) {
 	r.add(path, n, cleanList(items))
 }
 
+// streams reads the groups of streams; a group's keys are checked here, because an
+// unknown one has its line here only.
+func (r *fileReader) streams(path string, n *yaml.Node) {
+	for _, item := range n.Content {
+		item = target(item)
+		if item.Kind != yaml.MappingNode {
+			r.fault(path, item, "takes a list of streams, each with its keys")
+			return
+		}
+		for i := 0; i+1 < len(item.Content); i += 2 {
+			if name := item.Content[i]; !slices.Contains([]string{"name", "resources", "databases", "slices"}, name.Value) {
+				r.fault(path, name, shown(name.Value)+" is unknown: a stream has name, resources, databases and slices")
+				return
+			}
+		}
+	}
+	groups := []StreamGroup{}
+	if err := n.Decode(&groups); err != nil {
+		r.fault(path, n, streamsReason(err))
+		return
+	}
+	r.add(path, n, cleanStreams(groups))
+}
+
 func (r *fileReader) add(path string, n *yaml.Node, value any) {
-	r.settings = append(r.settings, setting{path, value, source{rankFile, r.at(n)}})
+	r.settings = append(r.settings, setting{path, value, source{rank: rankFile, text: r.at(n)}})
 }
 
 // misread finds values that YAML took for its own notation. They are mostly

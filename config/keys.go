@@ -173,6 +173,8 @@ func plain(v reflect.Value) string {
 		return durationText(x)
 	case []string:
 		return strings.Join(x, ",")
+	case []StreamGroup:
+		return streamsText(x)
 	}
 	return scalarText(v)
 }

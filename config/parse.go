@@ -17,6 +17,8 @@ func parse(t reflect.Type, value string) (any, string) {
 		return parseDuration(value)
 	case t == reflect.TypeFor[[]string]():
 		return splitList(value), ""
+	case t == reflect.TypeFor[[]StreamGroup]():
+		return parseStreams(value)
 	case t.Kind() == reflect.Bool:
 		return parseBool(value)
 	case t.Kind() == reflect.Int:

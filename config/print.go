@@ -92,6 +92,9 @@ func valueNode(v reflect.Value) *yaml.Node {
 		}
 		return list
 	}
+	if groups, ok := v.Interface().([]StreamGroup); ok {
+		return streamsNode(groups)
+	}
 	switch v.Kind() {
 	case reflect.Bool:
 		return scalar("!!bool", scalarText(v))

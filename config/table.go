@@ -24,6 +24,7 @@ func specs() []spec {
 		oneOf("replicas", "How several processes share the streams: kafka is a consumer group, in which others stand by; auto is kafka where positions are in Kafka, else none.", ReplicasAuto, ReplicasNone, ReplicasKafka),
 		checked("instance", checkInstance, "Name of this process among the replicas, different for each; empty: the pod's or host's name."),
 		duration("session_timeout", 6*time.Second, 5*time.Minute, "Time after which a replica that died loses its streams to another."),
+		text("streams", "Parts that get streams of their own (name; resources or databases; slices), such as [{name: hot, resources: [Observation], slices: 2}], in variables too; see docs/streams.md. The rest stays in the stream main."),
 
 		section("mongodb", "The FHIR server's MongoDB (a replica set or a sharded cluster)."),
 		secret("mongodb.uri", "Connection string of the main cluster; required, unless hostname is set.").from("MONGO_URL"),
@@ -70,7 +71,14 @@ func specs() []spec {
 		oneOf("kafka.sasl.mechanism", "Mechanism; aws is IAM of Amazon MSK, with credentials (and the region, where the broker names do not tell it) from the AWS_* variables.", SASLAWS, SASLPlain, SASLScramSHA256, SASLScramSHA512, SASLOAuthBearer).from("KAFKA_SASL_MECHANISM"),
 		text("kafka.sasl.username", "User name, for plain and scram.").from("KAFKA_SASL_USERNAME").file(),
 		secret("kafka.sasl.password", "Password, for plain and scram.").from("KAFKA_SASL_PASSWORD"),
-		secret("kafka.sasl.token", "Token, for oauthbearer."),
+		secret("kafka.sasl.token", "Token, for oauthbearer with a token from elsewhere."),
+		section("kafka.sasl.oauth", "For oauthbearer: get tokens by the client credentials grant, and renew them."),
+		checked("kafka.sasl.oauth.token_endpoint", checkTokenEndpoint, "Address that gives tokens, https://…; empty: sasl.token is used."),
+		text("kafka.sasl.oauth.client_id", "Name of this client at the token endpoint.").file(),
+		secret("kafka.sasl.oauth.client_secret", "Password of this client at the token endpoint."),
+		text("kafka.sasl.oauth.scopes", "Scopes to ask for; none leaves them to the token endpoint."),
+		text("kafka.sasl.oauth.extensions", "What the brokers want to be told beside a token, each name=value, such as logicalCluster=lkc-1."),
+		text("kafka.sasl.oauth.ca_file", "PEM file of the authorities to trust for the token endpoint; empty: the system's."),
 
 		section("events", "The event kinds. Without a file, a kind is on only if its ENABLE_ variable says so."),
 		section("events.change", "Change events: a FHIR AuditEvent for each created or changed resource."),

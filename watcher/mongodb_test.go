@@ -42,6 +42,8 @@ func TestOnMongoDB(t *testing.T) {
 		{"errors that stop", testFatalErrors},
 		{"errors to go on after", testErrorsToGoOnAfter},
 		{"cursors do not pile up", testCursorsAreClosed},
+		{"slices", testSlices},
+		{"slices where the server cannot hash", testSlicesUnsupported},
 		{"scan", testScan},
 		{"scan of another pipeline", testScanOfAnotherPipeline},
 		{"oldest", testOldest},
@@ -249,12 +251,18 @@ func (d *deployment) serverStatus(ctx context.Context, path ...string) (int64, e
 // error.
 func (d *deployment) failGetMore(t *testing.T, times int, data ...bson.E) {
 	t.Helper()
+	d.fail(t, "getMore", times, data...)
+}
+
+// fail makes the server answer the next commands of a name with an error.
+func (d *deployment) fail(t *testing.T, command string, times int, data ...bson.E) {
+	t.Helper()
 	set := func(mode any) error {
 		return d.client.Database("admin").RunCommand(context.Background(), bson.D{
 			{Key: "configureFailPoint", Value: "failCommand"},
 			{Key: "mode", Value: mode},
 			{Key: "data", Value: append(bson.D{
-				{Key: "failCommands", Value: bson.A{"getMore"}}, {Key: "appName", Value: d.name},
+				{Key: "failCommands", Value: bson.A{command}}, {Key: "appName", Value: d.name},
 			}, data...)},
 		}).Err()
 	}

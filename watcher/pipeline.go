@@ -28,6 +28,8 @@ type Spec struct {
 	// PreImages asks for documents as they were before the change, where the
 	// collection records them.
 	PreImages bool
+	// Slice is the stream's share of the documents; the zero Slice is all of them.
+	Slice Slice
 }
 
 // Database is the database that all feeds are in, or "" if there are several: then
@@ -77,6 +79,10 @@ func (s Spec) Pipeline() mongo.Pipeline {
 	for _, g := range groups {
 		clause := append(bson.D{{Key: "operationType", Value: among(g.operations)}}, s.in(g.database)...)
 		clauses = append(clauses, append(clause, bson.E{Key: "ns.coll", Value: bson.D{{Key: "$in", Value: g.names}}}))
+	}
+	if s.Slice.Of > 1 {
+		// The hash is asked for last, of what is watched only.
+		clauses = bson.A{bson.D{{Key: "$and", Value: bson.A{bson.D{{Key: "$or", Value: clauses}}, s.Slice.match()}}}}
 	}
 	// What ends or renames a collection comes through, whichever it is: the receiver
 	// tells an operator about those that are watched.

@@ -153,7 +153,7 @@ func (w *Watcher) retry(ctx context.Context, attempt func() (advanced bool, err 
 			return known
 		}
 		if fatal := classify(err); fatal != nil {
-			return fatal
+			return w.opts.Spec.Slice.explain(fatal)
 		}
 		if advanced || time.Since(began) > w.opts.MaxBackoff {
 			backoff = w.opts.MinBackoff

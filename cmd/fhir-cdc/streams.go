@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -13,24 +15,25 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
-// newStreams makes one stream for each cluster that is watched.
-func newStreams(cfg *config.Config, clients *clusters, m *mapper.Mapper, s *sink, facts daemon.Facts, log *zap.Logger) ([]*daemon.Stream, error) {
+// newStreams makes the streams of a plan.
+func newStreams(cfg *config.Config, plan []plannedStream, clients *clusters, s *sink, facts daemon.Facts, log *zap.Logger) ([]*daemon.Stream, error) {
 	var streams []*daemon.Stream
-	for _, group := range clustersOf(cfg, m.Feeds()) {
-		client, err := clients.client(group.place.URI)
+	for _, p := range plan {
+		client, err := clients.client(p.place.URI)
 		if err != nil {
 			return nil, err
 		}
 		var stream *daemon.Stream
-		source, history, err := watchers(cfg, client, group, m, log, func(err error) { stream.Broke(err) })
+		m := mapper.New(p.mapper)
+		source, history, err := watchers(cfg, client, p, m, log, func(err error) { stream.Broke(err) })
 		if err != nil {
 			return nil, err
 		}
-		options, err := streamOptions(cfg, group.stream)
+		options, err := streamOptions(cfg, p.name)
 		if err != nil {
 			return nil, err
 		}
-		stream = daemon.NewStream(options, source, history, m, facts, s.publisher(group.stream), log)
+		stream = daemon.NewStream(options, source, history, m, facts, s.publisher(p.name), log)
 		streams = append(streams, stream)
 	}
 	return streams, nil
@@ -49,19 +52,19 @@ func clustersOf(c *config.Config, feeds []mapper.Feed) []cluster {
 	access, audit := c.MongoDB.AccessLogsCluster(), c.MongoDB.AuditEventsCluster()
 	var out []cluster
 	for _, f := range feeds {
-		stream, place := "main", c.MongoDB.Main()
+		stream, place := config.StreamMain, c.MongoDB.Main()
 		switch f.Namespace {
 		case mapper.Namespace{Database: audit.Database, Collection: audit.Collection}:
-			stream, place = "audit-events", audit
+			stream, place = config.StreamAuditEvents, audit
 		case mapper.Namespace{Database: access.Database, Collection: access.Collection}:
-			stream, place = "access-logs", access
+			stream, place = config.StreamAccessLogs, access
 		}
 		i := slices.IndexFunc(out, func(c cluster) bool { return c.place.Same(place) })
 		if i < 0 {
 			out = append(out, cluster{stream: stream, place: place})
 			i = len(out) - 1
 		}
-		if stream == "main" {
+		if stream == config.StreamMain {
 			out[i].stream, out[i].place = stream, place
 		}
 		out[i].feeds = append(out[i].feeds, f)
@@ -96,10 +99,13 @@ const historyAwait = 10 * time.Millisecond
 
 // watchers makes the stream's watcher, and the one that reads back which
 // $everything requests were seen (nil where none are watched).
-func watchers(c *config.Config, client *mongo.Client, group cluster, projection *mapper.Mapper, log *zap.Logger, broke func(error)) (main, history daemon.Source, err error) {
-	spec := watcher.Spec{Project: projection.Projection(), PreImages: c.Events.Change.Enabled && c.Events.Change.Deletes}
+func watchers(c *config.Config, client *mongo.Client, p plannedStream, projection *mapper.Mapper, log *zap.Logger, broke func(error)) (main, history daemon.Source, err error) {
+	spec := watcher.Spec{
+		Project: projection.Projection(), Slice: p.slice,
+		PreImages: c.Events.Change.Enabled && c.Events.Change.Deletes,
+	}
 	past := spec
-	for _, f := range group.feeds {
+	for _, f := range p.feeds {
 		feed := watcher.Feed{Database: f.Namespace.Database, Collection: f.Namespace.Collection, Operations: f.Operations, Filter: f.Filter}
 		spec.Feeds = append(spec.Feeds, feed)
 		if slices.Contains(f.Kinds, mapper.KindAccessedEverything) {
@@ -107,7 +113,7 @@ func watchers(c *config.Config, client *mongo.Client, group cluster, projection 
 		}
 	}
 	options := watcher.Options{
-		Name:       c.Name + "/" + group.stream,
+		Name:       c.Name + "/" + p.name,
 		Spec:       spec,
 		BatchSize:  int32(c.MongoDB.BatchSize),
 		MaxAwait:   c.MongoDB.MaxAwait,
@@ -123,4 +129,26 @@ func watchers(c *config.Config, client *mongo.Client, group cluster, projection 
 	options.MaxAwait = historyAwait
 	history, err = watcher.New(client, options, log)
 	return main, history, err
+}
+
+// probeSlices opens a stream of each group with slices and closes it, before any
+// stream is taken from another process: a server that cannot hash keys says so now.
+func probeSlices(ctx context.Context, c *config.Config, plan []plannedStream, clients *clusters, log *zap.Logger) error {
+	for _, p := range plan {
+		if p.slice.Of < 2 || p.slice.Index > 0 {
+			continue
+		}
+		client, err := clients.client(p.place.URI)
+		if err != nil {
+			return err
+		}
+		probe, _, err := watchers(c, client, p, mapper.New(p.mapper), log, nil)
+		if err != nil {
+			return err
+		}
+		if _, err := probe.Begin(ctx, watcher.From{}); err != nil {
+			return fmt.Errorf("streams: %s: %w", p.name, err)
+		}
+	}
+	return nil
 }
