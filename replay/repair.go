@@ -43,8 +43,11 @@ type Repairer struct {
 	// Current are the collections of the stream's feeds, History those of the history
 	// that there is of them.
 	Current, History []Source
-	Facts            daemon.Facts
-	SeenRequests     int
+	// Sliced says that other streams share the collections. Each then has the history
+	// of those resources only that are no longer there.
+	Sliced       bool
+	Facts        daemon.Facts
+	SeenRequests int
 	// Published hands over the ids of the events that the topics hold since a time.
 	// Without it (nil), or if it is not allowed, events about the lost position may be
 	// published twice, with the same ids.

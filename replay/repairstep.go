@@ -84,7 +84,13 @@ func (a *repairing) make(ctx context.Context, s step, span Span, b Batch) ([]map
 			return nil, nil, err
 		}
 	}
-	if changes = a.known.missing(a.Mapper, changes); len(changes) == 0 {
+	changes = a.known.missing(a.Mapper, changes)
+	if s.form == mapper.History && a.Sliced && len(changes) > 0 {
+		if changes, err = a.gone(ctx, s.source, changes); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(changes) == 0 {
 		return nil, nil, nil
 	}
 	// Only now: what is read of the change stream has to include all that was seen
@@ -108,6 +114,20 @@ func (a *repairing) make(ctx context.Context, s step, span Span, b Batch) ([]map
 		out.Failures = nil
 	}
 	return a.known.drop(out.Events), out.Failures, nil
+}
+
+// gone keeps the versions of resources that are no longer there. Those of the others
+// are published with the current version, by the stream that it is in the slice of.
+func (a *repairing) gone(ctx context.Context, history Source, changes []mapper.Change) ([]mapper.Change, error) {
+	i := slices.IndexFunc(a.Current, func(s Source) bool { return s.Namespace == history.Namespace })
+	present, err := a.Scanner.present(ctx, a.Current[i], changes)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(changes, func(c mapper.Change) bool {
+		v, ok := c.RequestedVersion()
+		return !ok || present[v.UUID]
+	}), nil
 }
 
 // catchUp reads the change stream up to a time: the events of those changes are the

@@ -92,3 +92,35 @@ func (s *Scanner) history(ctx context.Context, src Source, span Span, uuids []st
 	}
 	return changes, cur.Err()
 }
+
+// present are those of the changes' resources that are in a collection.
+func (s *Scanner) present(ctx context.Context, src Source, changes []mapper.Change) (map[string]bool, error) {
+	uuids := make([]string, 0, len(changes))
+	for i := range changes {
+		if v, ok := changes[i].RequestedVersion(); ok {
+			uuids = append(uuids, v.UUID)
+		}
+	}
+	there := map[string]bool{}
+	for part := range slices.Chunk(uuids, maxIn) {
+		_, err := retry(ctx, func() (struct{}, error) {
+			cur, err := src.Documents.Clone(options.Collection().SetReadPreference(readpref.Primary())).Find(ctx,
+				bson.D{{Key: "_uuid", Value: bson.D{{Key: "$in", Value: part}}}},
+				options.Find().SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "_uuid", Value: 1}}).SetComment(comment))
+			if err != nil {
+				return struct{}{}, err
+			}
+			defer closeCursor(ctx, cur)
+			for cur.Next(ctx) {
+				if uuid, ok := cur.Current.Lookup("_uuid").StringValueOK(); ok {
+					there[uuid] = true
+				}
+			}
+			return struct{}{}, cur.Err()
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", src.Name(), refused(src.Name(), err))
+		}
+	}
+	return there, nil
+}
