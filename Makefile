@@ -25,6 +25,9 @@ GOVULNCHECK := $(CACHE)/bin/govulncheck-$(GOVULNCHECK_VERSION)
 # What `go test` runs; e.g. make test PKG=./mapper/... ARGS='-run Export -v'
 PKG ?= ./...
 ARGS ?=
+# Tests whose libraries (Helm, the Kubernetes API, Prometheus) would burden the daemon's
+# own go.mod are modules of their own.
+NESTED = $(shell git ls-files '*/go.mod' | xargs -rn1 dirname)
 # One seed for all random choices of a run, printed, so that a run can be
 # repeated: make test SEED=...
 ifndef SEED
@@ -58,13 +61,12 @@ test: ## Run all tests, with the race detector, against real servers (ARGS=-shor
 	raced=$$(grep -v '/test/faults$$' <<<"$$packages" || true); plain=$$(grep '/test/faults$$' <<<"$$packages" || true); \
 	if [ -n "$$raced" ]; then $(GO) test -race -p $(PACKAGES_AT_ONCE) -timeout 20m $(ARGS) $$raced || status=1; fi; \
 	if [ -n "$$plain" ]; then $(GO) test -parallel 6 -timeout 20m $(ARGS) $$plain || status=1; fi; \
-	if [ '$(PKG)' = ./... ]; then (cd deploy/test && $(GO) test ./...) || status=1; fi; \
+	if [ '$(PKG)' = ./... ]; then for dir in $(NESTED); do (cd $$dir && $(GO) test -timeout 20m $(ARGS) ./...) || status=1; done; fi; \
 	exit $$status
 
 .PHONY: lint
 lint: $(LINT) ## Check format, code rules and go.mod
-	@# The tests of deploy/ are a module of their own, with Helm and the Kubernetes API.
-	@for dir in . deploy/test; do (set -x; cd $$dir; $(LINT) run; $(GO) mod tidy -diff); done
+	@for dir in . $(NESTED); do (set -x; cd $$dir; $(LINT) run; $(GO) mod tidy -diff); done
 
 .PHONY: fmt
 fmt: $(LINT) ## Format the code as lint wants it
