@@ -65,6 +65,7 @@ type Kafka struct {
 	live      bool
 	partition int32
 	nonce     string
+	claimed   time.Time
 	// introduced are the topics whose partitions the client knows.
 	introduced map[string]bool
 	// offset is that of this process's newest committed record in the position
@@ -115,9 +116,6 @@ func NewKafka(opts KafkaOptions) (*Kafka, error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	if opts.Observe == nil {
-		opts.Observe = func(string) {}
-	}
 	return &Kafka{opts: opts, log: log, hangMargin: answerMargin, successorWait: 2 * time.Second}, nil
 }
 
@@ -160,7 +158,7 @@ func (k *Kafka) acquire(ctx context.Context) (Position, error) {
 	if id < 0 {
 		return Position{}, errors.New("the brokers know no transactions; use delivery: at_least_once and another checkpoint.store")
 	}
-	k.opts.Observe("after_fence")
+	k.observe("after_fence")
 	topic, err := describeTopic(ctx, client, k.opts.Topic)
 	if err != nil {
 		return Position{}, err
@@ -169,9 +167,9 @@ func (k *Kafka) acquire(ctx context.Context) (Position, error) {
 	if err := k.claim(ctx); err != nil {
 		return Position{}, err
 	}
-	k.opts.Observe("after_claim")
+	k.observe("after_claim")
 	p, err := k.readPosition(ctx, topic)
-	k.opts.Observe("after_read")
+	k.observe("after_read")
 	k.last, k.hour = p.ClusterTime, hourOf(p.ClusterTime)
 	return p, err
 }
@@ -196,8 +194,8 @@ func (k *Kafka) connect() (*kgo.Client, error) {
 
 // claim writes, in a transaction of its own, who has the stream from now on.
 func (k *Kafka) claim(ctx context.Context) error {
-	k.nonce = rand.Text()
-	value, err := Claim{Instance: k.opts.Instance, Nonce: k.nonce, StartedAt: time.Now().UTC()}.encode()
+	k.nonce, k.claimed = rand.Text(), time.Now().UTC()
+	value, err := Claim{Instance: k.opts.Instance, Nonce: k.nonce, StartedAt: k.claimed}.encode()
 	if err != nil {
 		return err
 	}
@@ -214,9 +212,16 @@ func (k *Kafka) Save(ctx context.Context, p Position) error {
 	return k.Commit(ctx, nil, p)
 }
 
-// Close implements Store. It commits nothing; between two calls of Commit there
-// is nothing to commit.
-func (k *Kafka) Close(context.Context) error {
+// Close implements Store. Between two calls of Commit there is nothing to commit;
+// what is written is only that the stream was given up in order.
+func (k *Kafka) Close(ctx context.Context) error {
+	if k.live {
+		k.live = false
+		if err := k.release(ctx); err != nil {
+			// The successor needs no word of it.
+			k.log.Debug("could not note the stream's end", zap.String("stream", k.opts.Stream), zap.Error(err))
+		}
+	}
 	k.disconnect()
 	return nil
 }
@@ -226,6 +231,12 @@ func (k *Kafka) disconnect() {
 		k.client.Close()
 	}
 	k.client, k.live = nil, false
+}
+
+func (k *Kafka) observe(point string) {
+	if k.opts.Observe != nil {
+		k.opts.Observe(point)
+	}
 }
 
 // record is one for the stream's partition of the position topic; a nil value

@@ -76,7 +76,7 @@ func newRepairer(cfg *config.Config, p plannedStream, client *mongo.Client, m *m
 // history of them. AuditEvents come before access logs, as the FHIR server writes
 // them: the first telling of a request makes its event.
 func scanSources(cfg *config.Config, p plannedStream, m *mapper.Mapper, clients *clusters, form mapper.Form) ([]replay.Source, error) {
-	place, key := p.place, "$_id"
+	place := p.place
 	if form == mapper.History {
 		place = cfg.MongoDB.HistoryCluster()
 	}
@@ -89,11 +89,10 @@ func scanSources(cfg *config.Config, p plannedStream, m *mapper.Mapper, clients 
 		if !slices.ContainsFunc(p.feeds, func(f mapper.Feed) bool { return f.Namespace == c.Namespace }) {
 			continue
 		}
-		s := replay.Source{Collection: c, Filter: p.slice.Filter(key)}
-		switch {
-		case form == mapper.History:
+		s := replay.Source{Collection: c, Filter: p.slice.Filter("$_id")}
+		if form == mapper.History {
 			s.Documents = client.Database(place.Database).Collection(c.Namespace.Collection + mapper.HistorySuffix)
-		default:
+		} else {
 			s.Documents = client.Database(c.Namespace.Database).Collection(c.Namespace.Collection)
 		}
 		if c.Namespace == p.mapper.AccessLogs {

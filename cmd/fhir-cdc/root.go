@@ -55,6 +55,7 @@ func newRootCommand(environ []string, stdout, stderr io.Writer) (root *cobra.Com
 	group(root)
 	root.AddCommand(
 		newRunCommand(environ, stdout, stderr),
+		newReplayCommand(environ, stdout, stderr),
 		newConfigCommand(environ, stdout),
 		newHealthcheckCommand(environ, stdout),
 		newVersionCommand(stdout),

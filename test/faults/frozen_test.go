@@ -34,9 +34,8 @@ func freeze(ctx context.Context, d time.Duration, pids ...int) error {
 	return errors.Join(errs...)
 }
 
-func withTransactionTimeout(m mode) mode {
-	m.env["FHIR_CDC_KAFKA_TRANSACTION_TIMEOUT"] = transactionTimeout.String()
-	return m
+func withTransactionTimeout(i *installation) {
+	i.env["FHIR_CDC_KAFKA_TRANSACTION_TIMEOUT"] = transactionTimeout.String()
 }
 
 // TestFrozen freezes the broker, and then the daemons, for longer than a
@@ -49,7 +48,9 @@ func TestFrozen(t *testing.T) {
 		// How often the broker looks for transactions that have been open too long.
 		"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
 	}})
-	p := startPair(ctx, t, mongoURI, kafka.Brokers, withTransactionTimeout(exactlyOnce()), atLeastOnce("kafka"))
+	p := newPair(t, mongoURI, kafka.Brokers, exactlyOnce(), atLeastOnce("kafka"))
+	withTransactionTimeout(p.installations[0])
+	p.start(ctx, pairRate)
 	alive, cancel := whileAlive(ctx, p.daemons()...)
 	defer cancel()
 	p.caughtUp(alive)

@@ -132,7 +132,7 @@ func TestRepairKilled(t *testing.T) {
 	if err := (gone{code: 286}).answer(ctx, client.Database("admin"), "fhir-cdc/"+i.site.Name); err != nil {
 		t.Fatal(err)
 	}
-	random := newRandom(gap.load.seed)
+	random := newRandom(gap.seed)
 	reader := harness.NewReader(t, brokers, i.topics()...)
 	finished := 0
 	for n := range 6 {

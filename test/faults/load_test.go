@@ -271,10 +271,11 @@ func (w *writerState) put(ctx context.Context, do func(*fhirserver.Server) (fhir
 	}
 }
 
-// holds asks until MongoDB answers whether it has the version.
+// holds asks until MongoDB answers whether it has the version. A linearizable read
+// is answered when nothing before it can come to light or be rolled back any more.
 func (l *load) holds(ctx context.Context, r fhirserver.Resource) (bool, error) {
 	database, collection, _ := strings.Cut(r.Namespace, ".")
-	coll := l.client.Database(database).Collection(collection, options.Collection().SetReadConcern(readconcern.Majority()))
+	coll := l.client.Database(database).Collection(collection, options.Collection().SetReadConcern(readconcern.Linearizable()))
 	for {
 		var found struct {
 			Meta struct {
