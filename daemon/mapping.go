@@ -31,7 +31,9 @@ type mapping struct {
 func (m *mapping) run(ctx context.Context, chunks <-chan watcher.Chunk, batches chan<- *publisher.Batch) error {
 	for first := range chunks {
 		raw, token := m.gather(first, chunks)
+		m.progress.mapping(time.Now())
 		b, err := m.batch(ctx, raw, token)
+		m.progress.mapping(time.Time{})
 		if b != nil {
 			m.position = b.Position
 			select {

@@ -108,3 +108,35 @@ func (m *Member) Leave(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Owners names the instance that each partition is assigned to now, as the group's
+// coordinator knows it. A member without an instance is named by its member id.
+func (m *Member) Owners(ctx context.Context) (map[int32]string, error) {
+	groups, err := kadm.NewClient(m.client).DescribeGroups(ctx, m.opts.Group)
+	if err == nil {
+		err = groups.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("describe group %s: %w", m.opts.Group, err)
+	}
+	owners := map[int32]string{}
+	for _, member := range groups[m.opts.Group].Members {
+		name := member.MemberID
+		if member.InstanceID != nil {
+			name = *member.InstanceID
+		}
+		assigned, ok := member.Assigned.AsConsumer()
+		if !ok {
+			continue
+		}
+		for _, topic := range assigned.Topics {
+			if topic.Topic != m.opts.Topic {
+				continue
+			}
+			for _, p := range topic.Partitions {
+				owners[p] = name
+			}
+		}
+	}
+	return owners, nil
+}

@@ -2,5 +2,5 @@
 // people and machines. It shows positions, times and counts, no contents, and
 // changes nothing.
 //
-// Imports: daemon (for Progress), prometheus. Only cmd imports it.
+// Imports: daemon (for Progress), watcher (for Window), prometheus. Only cmd imports it.
 package status

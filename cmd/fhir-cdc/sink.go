@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
@@ -22,6 +23,8 @@ type sink struct {
 	stdout  io.Writer
 	log     *zap.Logger
 	kafka   []kgo.Opt
+	// metrics is where the clients' traffic is counted; nil counts none.
+	metrics prometheus.Registerer
 	file    *resumetoken.File
 	// maxBytes and partitions are what prepare found of the topics.
 	maxBytes   map[string]int
@@ -77,7 +80,7 @@ func (s *sink) publisher(stream string) func() (daemon.Publisher, error) {
 	}
 	if s.cfg.Delivery == config.ExactlyOnce {
 		return func() (daemon.Publisher, error) {
-			return publisher.NewTransactional(s.positions(stream), s.options(stream))
+			return publisher.NewTransactional(s.positions(stream, stream), s.options(stream))
 		}
 	}
 	return func() (daemon.Publisher, error) {
@@ -85,7 +88,7 @@ func (s *sink) publisher(stream string) func() (daemon.Publisher, error) {
 		if err != nil {
 			return nil, err
 		}
-		return publisher.NewIdempotent(store, s.kafka, s.options(stream), s.cfg.Checkpoint.Interval)
+		return publisher.NewIdempotent(store, measured(s.kafka, s.metrics, stream), s.options(stream), s.cfg.Checkpoint.Interval)
 	}
 }
 
@@ -98,9 +101,11 @@ func (s *sink) options(stream string) publisher.Options {
 	}
 }
 
-func (s *sink) positions(stream string) resumetoken.KafkaOptions {
+// positions are the options of a stream's positions, whose client is in /metrics under
+// a name.
+func (s *sink) positions(stream, client string) resumetoken.KafkaOptions {
 	return resumetoken.KafkaOptions{
-		ClientOptions: s.kafka, Topic: s.cfg.Topics.Positions, Name: s.cfg.Name, Stream: stream, Instance: instance(),
+		ClientOptions: measured(s.kafka, s.metrics, client), Topic: s.cfg.Topics.Positions, Name: s.cfg.Name, Stream: stream, Instance: instance(),
 		TransactionTimeout: s.cfg.Kafka.TransactionTimeout, Log: s.log, Observe: s.observe,
 	}
 }
@@ -118,7 +123,7 @@ func (s *sink) store(stream string) (resumetoken.Store, error) {
 		key := s.cfg.Name + "/" + stream
 		return resumetoken.NewMongoDB(client.Database(home.Database).Collection(home.Collection), key, instance()), nil
 	default:
-		return resumetoken.NewKafka(s.positions(stream))
+		return resumetoken.NewKafka(s.positions(stream, stream+"/positions"))
 	}
 }
 
