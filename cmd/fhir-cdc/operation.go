@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 	"go.uber.org/zap"
 
@@ -126,9 +125,3 @@ func (e *unreachableError) Error() string {
 
 // Unwrap returns the driver's error.
 func (e *unreachableError) Unwrap() error { return e.err }
-
-// unreachable tells whether an error is about a server that does not answer, rather
-// than one that refuses.
-func unreachable(err error) bool {
-	return errors.As(err, new(*unreachableError)) || mongo.IsNetworkError(err) || mongo.IsTimeout(err)
-}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -80,7 +79,7 @@ func (t positionTarget) String() string {
 	case t.token.raw != nil:
 		return "token"
 	}
-	return t.time.Time.Format(time.RFC3339)
+	return t.time.String()
 }
 
 // positionSet is the result of fhir-cdc position set.
