@@ -29,6 +29,8 @@ type Position struct {
 	// Paused says that an operator holds the stream here: whoever owns it next keeps
 	// it and reads nothing until it is told to go on.
 	Paused bool
+	// Repair is set while what was lost after the position is being made up for.
+	Repair *Repair
 }
 
 // IsZero tells whether there is no position.

@@ -118,6 +118,15 @@ function fillCard(entry, s, now) {
   const causes = Object.entries(s.reopenings).map(([cause, n]) => `${n} ${cause}`);
   set(f.reopened, causes.length ? causes.join(", ") : "never");
   fillKinds(entry, s);
+  f.repair.hidden = !s.repair;
+  if (s.repair) {
+    const r = s.repair;
+    set(f.repairSince, new Date(r.since).toLocaleString());
+    f.repairBar.max = Math.max(1, r.total);
+    f.repairBar.value = r.scanned;
+    set(f.repairText, `${r.collection}: ${number(r.scanned)} of about ${number(r.total)} documents, ${number(r.events)} events, `
+      + `${number(r.deadLetters)} dead letters${r.secondsLeft ? `, ${span(r.secondsLeft)} left` : ""}`);
+  }
   f.error.hidden = !s.lastError;
   if (s.lastError) {
     // An error that has been got over is history, not news.
