@@ -99,7 +99,7 @@ type Stream struct {
 	progress *progress
 	// lost says that the last attempt found the position's history lost.
 	lost bool
-	wish     *wish
+	wish *wish
 }
 
 // NewStream returns a stream. publish makes a Publisher for each attempt. history
