@@ -27,6 +27,7 @@ type Config struct {
 	Checkpoint Checkpoint `mapstructure:"checkpoint"`
 	Batch      Batch      `mapstructure:"batch"`
 	Retry      Retry      `mapstructure:"retry"`
+	Repair     Repair     `mapstructure:"repair"`
 	HTTP       HTTP       `mapstructure:"http"`
 	Log        Log        `mapstructure:"log"`
 
@@ -188,6 +189,12 @@ type Batch struct {
 type Retry struct {
 	MinBackoff time.Duration `mapstructure:"min_backoff"`
 	MaxBackoff time.Duration `mapstructure:"max_backoff"`
+}
+
+// Repair says what happens when the oplog no longer holds a stream's position.
+type Repair struct {
+	OnHistoryLost  OnHistoryLost `mapstructure:"on_history_lost"`
+	ClockTolerance time.Duration `mapstructure:"clock_tolerance"`
 }
 
 // HTTP is the port of probes, metrics and status. It shows no contents and changes

@@ -80,6 +80,9 @@ type Options struct {
 	DrainTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the pause between two attempts.
 	MinBackoff, MaxBackoff time.Duration
+	// Repairer is asked when the oplog no longer holds the stream's position. Without
+	// one the stream ends with the error.
+	Repairer Repairer
 }
 
 // Stream carries changes of one change stream to Kafka.
@@ -94,6 +97,8 @@ type Stream struct {
 	log     *zap.Logger
 
 	progress *progress
+	// lost says that the last attempt found the position's history lost.
+	lost bool
 }
 
 // NewStream returns a stream. publish makes a Publisher for each attempt. history
@@ -144,7 +149,7 @@ func (s *Stream) Run(ctx context.Context) error {
 			return nil
 		}
 		s.progress.interrupted(err)
-		if final(err) {
+		if !s.repairs(err) && final(err) {
 			s.progress.state(Stopped)
 			return fmt.Errorf("stream %s: %w", s.opts.Name, err)
 		}
@@ -195,6 +200,9 @@ func (s *Stream) attempt(ctx context.Context) (committed bool, err error) {
 		s.log.Info("stream resumes", zap.Time("changed", position.WallTime), zap.Uint32("clusterTime", position.ClusterTime.T))
 	}
 	s.progress.resumed(position)
+	if position, err = s.repaired(ctx, p, position); err != nil {
+		return p.committed, err
+	}
 	seen, err := s.remember(ctx, position)
 	if err != nil {
 		return false, err

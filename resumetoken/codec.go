@@ -23,6 +23,7 @@ type document struct {
 	WallTime    *time.Time      `json:"wallTime,omitempty"`
 	Fingerprint string          `json:"fingerprint"`
 	Writer      string          `json:"writer,omitempty"`
+	Repair      *repairDocument `json:"repair,omitempty"`
 }
 
 type jsonTimestamp struct {
@@ -41,7 +42,12 @@ func Encode(p Position, writer string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode position: token: %w", err)
 	}
+	repair, err := p.Repair.encode()
+	if err != nil {
+		return nil, fmt.Errorf("encode position: %w", err)
+	}
 	d := document{
+		Repair:      repair,
 		Version:     codecVersion,
 		Stream:      p.Stream,
 		Token:       token,
@@ -89,6 +95,10 @@ func Decode(data []byte) (Position, error) {
 	}
 	if d.WallTime != nil {
 		p.WallTime = *d.WallTime
+	}
+	var err error
+	if p.Repair, err = d.Repair.decode(); err != nil {
+		return Position{}, fmt.Errorf("decode position of stream %q: %w", d.Stream, err)
 	}
 	return p, nil
 }

@@ -50,6 +50,7 @@ type stream struct {
 	LastError          string            `json:"lastError,omitempty"`
 	LastErrorAt        string            `json:"lastErrorAt,omitempty"`
 	Advice             string            `json:"advice,omitempty"`
+	Repair             *repair           `json:"repair,omitempty"`
 }
 
 type tally struct {
@@ -92,6 +93,9 @@ func describe(v View, now time.Time) stream {
 		Rate:    rate{rateInterval.Seconds(), v.Rates},
 		Commits: v.Commits, Interruptions: v.Interruptions, Fenced: v.Fenced, OpenCursors: v.OpenCursors,
 		LastError: v.LastError, LastErrorAt: stamp(v.LastErrorAt), Advice: v.Advice,
+	}
+	if v.Repair != nil {
+		d.Repair = describeRepair(v.Repair)
 	}
 	if v.Rates == nil {
 		d.Rate.EventsPerSecond = []float64{}

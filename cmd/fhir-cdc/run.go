@@ -207,21 +207,25 @@ func streamOptions(cfg *config.Config, name string) (daemon.Options, error) {
 	if err != nil {
 		return daemon.Options{}, fmt.Errorf("start: %w", err)
 	}
-	stop := map[mapper.Kind]bool{
-		mapper.KindChange:             cfg.Events.Change.OnFailure == config.Stop,
-		mapper.KindExport:             cfg.Events.Export.OnFailure == config.Stop,
-		mapper.KindAccessedEverything: cfg.Events.AccessedEverything.OnFailure == config.Stop,
-	}
 	return daemon.Options{
 		Name:       name,
 		Start:      daemon.Start{Oldest: cfg.Start == config.StartOldest, At: at},
 		MaxRecords: cfg.Batch.MaxRecords, MaxBytes: cfg.Batch.MaxBytes,
-		Stop:         stop,
+		Stop:         stopping(cfg),
 		IdleInterval: cfg.Checkpoint.IdleInterval,
 		SeenWindow:   cfg.Facts.AccessedEverythingWindow, SeenRequests: cfg.Facts.SeenRequests,
 		DrainTimeout: cfg.ShutdownTimeout,
 		MinBackoff:   cfg.Retry.MinBackoff, MaxBackoff: cfg.Retry.MaxBackoff,
 	}, nil
+}
+
+// stopping are the kinds for which a failure stops a stream.
+func stopping(cfg *config.Config) map[mapper.Kind]bool {
+	return map[mapper.Kind]bool{
+		mapper.KindChange:             cfg.Events.Change.OnFailure == config.Stop,
+		mapper.KindExport:             cfg.Events.Export.OnFailure == config.Stop,
+		mapper.KindAccessedEverything: cfg.Events.AccessedEverything.OnFailure == config.Stop,
+	}
 }
 
 // newFacts makes the look-ups that the enabled kinds need.
