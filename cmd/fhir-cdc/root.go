@@ -57,6 +57,7 @@ func newRootCommand(environ []string, stdout, stderr io.Writer) (root *cobra.Com
 		newRunCommand(environ, stdout, stderr),
 		newReplayCommand(environ, stdout, stderr),
 		newConfigCommand(environ, stdout),
+		newPositionCommand(environ, stdout, stderr),
 		newHealthcheckCommand(environ, stdout),
 		newVersionCommand(stdout),
 	)
