@@ -142,14 +142,7 @@ func (a *repairing) begin(ctx context.Context) error {
 		return err
 	}
 	// The last versions before the token may still wait for their history.
-	timer := time.NewTimer(a.Settle)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return wait(ctx, a.Settle)
 }
 
 // gap is what the audit topic says of the gap.
