@@ -197,11 +197,20 @@ type Repair struct {
 	ClockTolerance time.Duration `mapstructure:"clock_tolerance"`
 }
 
-// HTTP is the port of probes, metrics and status. It shows no contents and changes
-// nothing.
+// HTTP is the port of probes, metrics and status. It shows no contents, and without
+// Token it changes nothing.
 type HTTP struct {
 	// Address is host:port, or HTTPOff.
 	Address string `mapstructure:"address"`
+	// Token is what requests that control the daemon must bear.
+	Token Secret  `mapstructure:"token"`
+	TLS   HTTPTLS `mapstructure:"tls"`
+}
+
+// HTTPTLS is the certificate of the port; with none it speaks plain HTTP.
+type HTTPTLS struct {
+	CertFile string `mapstructure:"cert_file"`
+	KeyFile  string `mapstructure:"key_file"`
 }
 
 // HTTPOff is the http.address of a daemon without a port.

@@ -99,6 +99,7 @@ type Stream struct {
 	progress *progress
 	// lost says that the last attempt found the position's history lost.
 	lost bool
+	wish *wish
 }
 
 // NewStream returns a stream. publish makes a Publisher for each attempt. history
@@ -106,7 +107,7 @@ type Stream struct {
 func NewStream(opts Options, source, history Source, m *mapper.Mapper, facts Facts, publish func() (Publisher, error), log *zap.Logger) *Stream {
 	return &Stream{
 		opts: opts, source: source, history: history, mapper: m, facts: facts, publish: publish,
-		log: log.With(zap.String("stream", opts.Name)), progress: newProgress(opts.Name),
+		log: log.With(zap.String("stream", opts.Name)), progress: newProgress(opts.Name), wish: newWish(),
 	}
 }
 
@@ -203,31 +204,8 @@ func (s *Stream) attempt(ctx context.Context) (committed bool, err error) {
 	if position, err = s.repaired(ctx, p, position); err != nil {
 		return p.committed, err
 	}
-	seen, err := s.remember(ctx, position)
-	if err != nil {
-		return false, err
-	}
-	s.progress.state(Running)
-	err = s.carry(ctx, p, position, seen)
+	err = s.live(ctx, p, position)
 	return p.committed, err
-}
-
-// witness notes what a Publisher commits.
-type witness struct {
-	Publisher
-	progress *progress
-	// committed says that it was more than a position.
-	committed bool
-}
-
-func (w *witness) Commit(ctx context.Context, b *publisher.Batch) error {
-	began := time.Now()
-	if err := w.Publisher.Commit(ctx, b); err != nil {
-		return err
-	}
-	w.progress.committed(b, began)
-	w.committed = w.committed || len(b.Events) > 0 || len(b.Failures) > 0
-	return nil
 }
 
 // closeTimeout bounds the closing of a publisher after its last commit.

@@ -183,7 +183,7 @@ func (a *repairing) readBack(ctx context.Context) error {
 func (a *repairing) end(ctx context.Context) (resumetoken.Position, error) {
 	next := resumetoken.Position{
 		Stream: a.position.Stream, Token: a.state.Token, ClusterTime: a.state.ClusterTime, Fingerprint: a.state.Fingerprint,
-		WallTime: time.Unix(int64(a.state.ClusterTime.T), 0).UTC(),
+		WallTime: time.Unix(int64(a.state.ClusterTime.T), 0).UTC(), Paused: a.position.Paused,
 	}
 	details := a.gap()
 	details["events"], details["deadLetters"], details["unproducible"] = a.state.Events, a.state.DeadLetters, a.unproducible

@@ -22,6 +22,7 @@ type document struct {
 	ClusterTime jsonTimestamp   `json:"clusterTime"`
 	WallTime    *time.Time      `json:"wallTime,omitempty"`
 	Fingerprint string          `json:"fingerprint"`
+	Paused      bool            `json:"paused,omitempty"`
 	Writer      string          `json:"writer,omitempty"`
 	Repair      *repairDocument `json:"repair,omitempty"`
 }
@@ -53,6 +54,7 @@ func Encode(p Position, writer string) ([]byte, error) {
 		Token:       token,
 		ClusterTime: jsonTimestamp{T: p.ClusterTime.T, I: p.ClusterTime.I},
 		Fingerprint: p.Fingerprint,
+		Paused:      p.Paused,
 		Writer:      writer,
 	}
 	if !p.WallTime.IsZero() {
@@ -86,6 +88,7 @@ func Decode(data []byte) (Position, error) {
 		Stream:      d.Stream,
 		ClusterTime: bson.Timestamp{T: d.ClusterTime.T, I: d.ClusterTime.I},
 		Fingerprint: d.Fingerprint,
+		Paused:      d.Paused,
 	}
 	if err := bson.UnmarshalExtJSON(d.Token, true, &p.Token); err != nil {
 		return Position{}, fmt.Errorf("decode position of stream %q: token: %w", d.Stream, err)
