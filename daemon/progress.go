@@ -19,10 +19,12 @@ type State string
 
 // The states. A stream that runs on another replica, or on none yet, is standing
 // by; a waiting one has met an error and tries again; a paused one is held by an
-// operator and keeps its owner.
+// operator and keeps its owner; a repairing one makes up for changes that the oplog
+// no longer holds.
 const (
 	StandingBy State = "standing_by"
 	Acquiring  State = "acquiring"
+	Repairing  State = "repairing"
 	Running    State = "running"
 	Paused     State = "paused"
 	Waiting    State = "waiting"
@@ -31,7 +33,7 @@ const (
 
 // States lists all states.
 func States() []State {
-	return []State{StandingBy, Acquiring, Running, Paused, Waiting, Stopped}
+	return []State{StandingBy, Acquiring, Repairing, Running, Paused, Waiting, Stopped}
 }
 
 // Progress is what a stream tells of itself: positions, times and counts, no
@@ -76,6 +78,8 @@ type Progress struct {
 	// was; "" if there was none.
 	LastError, Advice string
 	LastErrorAt       time.Time
+	// Repair is set while lost history is being made up for.
+	Repair *RepairProgress
 }
 
 // progress keeps a stream's Progress.
@@ -119,6 +123,13 @@ func (p *progress) interrupted(err error) {
 		p.now.Fenced++
 	}
 	p.now.LastError, p.now.Advice, p.now.LastErrorAt = err.Error(), advice(err), time.Now()
+}
+
+// repair notes how far a repair has come; nil says that there is none.
+func (p *progress) repair(r *RepairProgress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Repair, p.now.Read = r, time.Now()
 }
 
 // read notes that the server has answered, and whether the answer waits to be taken.

@@ -22,7 +22,9 @@ type document struct {
 	ClusterTime jsonTimestamp   `json:"clusterTime"`
 	WallTime    *time.Time      `json:"wallTime,omitempty"`
 	Fingerprint string          `json:"fingerprint"`
+	Paused      bool            `json:"paused,omitempty"`
 	Writer      string          `json:"writer,omitempty"`
+	Repair      *repairDocument `json:"repair,omitempty"`
 }
 
 type jsonTimestamp struct {
@@ -41,12 +43,18 @@ func Encode(p Position, writer string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode position: token: %w", err)
 	}
+	repair, err := p.Repair.encode()
+	if err != nil {
+		return nil, fmt.Errorf("encode position: %w", err)
+	}
 	d := document{
+		Repair:      repair,
 		Version:     codecVersion,
 		Stream:      p.Stream,
 		Token:       token,
 		ClusterTime: jsonTimestamp{T: p.ClusterTime.T, I: p.ClusterTime.I},
 		Fingerprint: p.Fingerprint,
+		Paused:      p.Paused,
 		Writer:      writer,
 	}
 	if !p.WallTime.IsZero() {
@@ -80,6 +88,7 @@ func Decode(data []byte) (Position, error) {
 		Stream:      d.Stream,
 		ClusterTime: bson.Timestamp{T: d.ClusterTime.T, I: d.ClusterTime.I},
 		Fingerprint: d.Fingerprint,
+		Paused:      d.Paused,
 	}
 	if err := bson.UnmarshalExtJSON(d.Token, true, &p.Token); err != nil {
 		return Position{}, fmt.Errorf("decode position of stream %q: token: %w", d.Stream, err)
@@ -89,6 +98,10 @@ func Decode(data []byte) (Position, error) {
 	}
 	if d.WallTime != nil {
 		p.WallTime = *d.WallTime
+	}
+	var err error
+	if p.Repair, err = d.Repair.decode(); err != nil {
+		return Position{}, fmt.Errorf("decode position of stream %q: %w", d.Stream, err)
 	}
 	return p, nil
 }

@@ -36,6 +36,7 @@ type mongoPosition struct {
 	Version int       `bson:"v"`
 	Saved   time.Time `bson:"saved"`
 	Spot    mongoSpot `bson:",inline"`
+	Paused  bool      `bson:"paused"`
 	// Hours are the first positions of the last hours, oldest first.
 	Hours []mongoSpot `bson:"hours"`
 	// Now is the server's clock, computed when the document is read.
@@ -80,7 +81,9 @@ func (m *MongoDB) Acquire(ctx context.Context) (Position, error) {
 		return Position{}, m.failed("read", err)
 	}
 	m.last = doc.Spot.ClusterTime
-	return doc.Spot.position(m.stream), nil
+	p := doc.Spot.position(m.stream)
+	p.Paused = doc.Paused
+	return p, nil
 }
 
 func (m *MongoDB) claim(ctx context.Context) (mongoPosition, error) {
@@ -124,6 +127,7 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 			{Key: "clusterTime", Value: p.ClusterTime},
 			{Key: "wallTime", Value: p.WallTime},
 			{Key: "fingerprint", Value: p.Fingerprint},
+			{Key: "paused", Value: p.Paused},
 		}},
 		{Key: "$currentDate", Value: bson.D{{Key: "saved", Value: true}}},
 	}

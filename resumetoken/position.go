@@ -26,6 +26,11 @@ type Position struct {
 	// Fingerprint is the hash of the pipeline that the token belongs to. A token
 	// is only valid under the pipeline that it was taken from.
 	Fingerprint string
+	// Paused says that an operator holds the stream here: whoever owns it next keeps
+	// it and reads nothing until it is told to go on.
+	Paused bool
+	// Repair is set while what was lost after the position is being made up for.
+	Repair *Repair
 }
 
 // IsZero tells whether there is no position.

@@ -61,6 +61,8 @@ func (s *Server) ready() (string, bool) {
 			paused = append(paused, p.Stream)
 		case daemon.Waiting, daemon.Stopped:
 			return fmt.Sprintf("stream %s is %s: %s", p.Stream, p.State, p.LastError), false
+		case daemon.Repairing:
+			return fmt.Sprintf("stream %s makes up for changes that the oplog no longer holds; /status tells how far it is", p.Stream), false
 		case daemon.Acquiring:
 			if taken := s.now().Sub(p.Since); s.opts.Acquire > 0 && taken > s.opts.Acquire {
 				return fmt.Sprintf("stream %s has been acquiring for %s", p.Stream, taken.Round(time.Second)), false

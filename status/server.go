@@ -2,6 +2,7 @@ package status
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -26,6 +27,10 @@ type Options struct {
 	// Acquire is how long a stream may be acquired before the process counts as not
 	// ready; 0 is for ever.
 	Acquire time.Duration
+	// CertFile and KeyFile make the port speak TLS; both or none.
+	CertFile, KeyFile string
+	// Controls are what an operator may do through the port.
+	Controls Controls
 }
 
 // Server serves the port.
@@ -35,11 +40,12 @@ type Server struct {
 	registry *prometheus.Registry
 	log      *zap.Logger
 	now      func() time.Time
+	limiter  *limiter
 }
 
 // New returns a Server of the streams' views and the registry's metrics.
 func New(opts Options, views func() []View, registry *prometheus.Registry, log *zap.Logger) *Server {
-	return &Server{opts: opts, views: views, registry: registry, log: log, now: time.Now}
+	return &Server{opts: opts, views: views, registry: registry, log: log, now: time.Now, limiter: newLimiter()}
 }
 
 // Handler is the port's handler.
@@ -50,6 +56,8 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /startupz", s.probe(s.started))
 	mux.HandleFunc("GET /status", s.status)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
+	routePage(mux)
+	s.routeControls(mux)
 	return secure(mux)
 }
 
@@ -62,11 +70,23 @@ const (
 	maxHeaderBytes  = 16 << 10
 )
 
-// Listen takes the address. A port that is taken shows at the start that way.
+// Listen takes the address and reads the certificate: a port that is taken and a file
+// that is missing show at the start that way.
 func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
+	var secured *tls.Config
+	if s.opts.CertFile != "" {
+		certificate, err := newCertificate(s.opts.CertFile, s.opts.KeyFile, s.log)
+		if err != nil {
+			return nil, err
+		}
+		secured = certificate.config()
+	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.opts.Address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on http.address (set another one with FHIR_CDC_HTTP_ADDRESS, or off): %w", err)
+	}
+	if secured != nil {
+		listener = tls.NewListener(listener, secured)
 	}
 	return listener, nil
 }

@@ -41,7 +41,7 @@ type stream struct {
 	Events             map[string]uint64 `json:"events"`
 	Actions            []tally           `json:"actions"`
 	DeadLetters        map[string]uint64 `json:"deadLetters"`
-	Rate               rate              `json:"rate"`
+	Rate               rates             `json:"rate"`
 	Commits            uint64            `json:"commits"`
 	Interruptions      uint64            `json:"interruptions"`
 	Fenced             uint64            `json:"fenced"`
@@ -50,6 +50,7 @@ type stream struct {
 	LastError          string            `json:"lastError,omitempty"`
 	LastErrorAt        string            `json:"lastErrorAt,omitempty"`
 	Advice             string            `json:"advice,omitempty"`
+	Repair             *repair           `json:"repair,omitempty"`
 }
 
 type tally struct {
@@ -58,8 +59,8 @@ type tally struct {
 	Events uint64 `json:"events"`
 }
 
-// rate is the chart: events a second, oldest first.
-type rate struct {
+// rates are the chart: events a second, oldest first.
+type rates struct {
 	IntervalSeconds float64   `json:"intervalSeconds"`
 	EventsPerSecond []float64 `json:"eventsPerSecond"`
 }
@@ -72,7 +73,10 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	}
 	out := summary{
 		Name: s.opts.Name, Instance: s.opts.Instance, Version: s.opts.Version, Time: stamp(now), Ready: ready, Readyz: text,
-		Streams: []stream{},
+		Streams: []stream{}, Controls: s.hasControls(),
+	}
+	if level := s.opts.Controls.Level; level != nil {
+		out.LogLevel = level()
 	}
 	for _, v := range s.views() {
 		out.Streams = append(out.Streams, describe(v, now))
@@ -89,9 +93,12 @@ func describe(v View, now time.Time) stream {
 		LagSeconds: v.lag(), PositionAgeSeconds: v.positionAge(now), OplogLeftSeconds: v.oplogLeft(),
 		LastCommit: stamp(v.Committed), LastRead: stamp(v.Read),
 		Events: map[string]uint64{}, DeadLetters: map[string]uint64{}, Reopenings: map[string]uint64{},
-		Rate:    rate{rateInterval.Seconds(), v.Rates},
+		Rate:    rates{rateInterval.Seconds(), v.Rates},
 		Commits: v.Commits, Interruptions: v.Interruptions, Fenced: v.Fenced, OpenCursors: v.OpenCursors,
 		LastError: v.LastError, LastErrorAt: stamp(v.LastErrorAt), Advice: v.Advice,
+	}
+	if v.Repair != nil {
+		d.Repair = describeRepair(v.Repair)
 	}
 	if v.Rates == nil {
 		d.Rate.EventsPerSecond = []float64{}

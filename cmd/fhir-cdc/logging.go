@@ -3,6 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -15,9 +18,11 @@ import (
 // logging is the logger with what can be asked and changed while it runs.
 type logging struct {
 	*zap.Logger
-	level  zap.AtomicLevel
-	levels []zapcore.Level
-	logged []atomic.Uint64
+	level zap.AtomicLevel
+	// configured is log.level.
+	configured zapcore.Level
+	levels     []zapcore.Level
+	logged     []atomic.Uint64
 }
 
 // newLogger is the logger of a command that ends by itself.
@@ -46,7 +51,7 @@ func newLogging(c config.Log, w io.Writer) (*logging, error) {
 		encoding.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
 		encoder = zapcore.NewConsoleEncoder(encoding)
 	}
-	l := &logging{level: level, levels: []zapcore.Level{zap.DebugLevel, zap.InfoLevel, zap.WarnLevel, zap.ErrorLevel}}
+	l := &logging{level: level, configured: level.Level(), levels: []zapcore.Level{zap.DebugLevel, zap.InfoLevel, zap.WarnLevel, zap.ErrorLevel}}
 	l.logged = make([]atomic.Uint64, len(l.levels))
 	l.Logger = zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level), zap.Hooks(l.count))
 	return l, nil
@@ -68,4 +73,43 @@ func (l *logging) counts() map[string]uint64 {
 		n[level.String()] = l.logged[i].Load()
 	}
 	return n
+}
+
+// current is the level that is logged from now.
+func (l *logging) current() string { return l.level.String() }
+
+// set changes the level.
+func (l *logging) set(name string) error {
+	level, err := zapcore.ParseLevel(name)
+	if err != nil || !slices.Contains(l.levels, level) {
+		return fmt.Errorf("log level %q is not one of debug, info, warn, error", name)
+	}
+	l.level.SetLevel(level)
+	return nil
+}
+
+// toggleDebug changes between debug and the configured level.
+func (l *logging) toggleDebug() {
+	if l.level.Level() == zap.DebugLevel && l.configured != zap.DebugLevel {
+		l.level.SetLevel(l.configured)
+	} else {
+		l.level.SetLevel(zap.DebugLevel)
+	}
+	l.Info("log level changed by a signal", zap.String("to", l.current()))
+}
+
+// follow toggles the level at each signal until the function that it returns is called.
+func (l *logging) follow() (stop func()) {
+	signals := make(chan os.Signal, 1)
+	if !notifyLevel(signals) {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range signals {
+			l.toggleDebug()
+		}
+	}()
+	return func() { signal.Stop(signals); close(signals); <-done }
 }

@@ -58,6 +58,7 @@ func newRootCommand(environ []string, stdout, stderr io.Writer) (root *cobra.Com
 		newReplayCommand(environ, stdout, stderr),
 		newVerifyCommand(environ, stdout, stderr),
 		newConfigCommand(environ, stdout),
+		newPositionCommand(environ, stdout, stderr),
 		newHealthcheckCommand(environ, stdout),
 		newVersionCommand(stdout),
 	)

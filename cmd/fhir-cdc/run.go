@@ -16,6 +16,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/daemon"
 	"github.com/fhir-cdc/fhir-cdc/lookup"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/replicas"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 	"github.com/fhir-cdc/fhir-cdc/status"
@@ -27,7 +28,7 @@ func newRunCommand(environ []string, stdout, stderr io.Writer) *cobra.Command {
 		Short: "Watch MongoDB and write events until told to stop",
 		Long: `Watch MongoDB and write the event of every committed change until SIGTERM or
 SIGINT. The first signal stops reading, commits what is in flight and ends; a
-second one aborts at once.
+second one aborts at once. SIGUSR1 switches debug logging on and off.
 
 Every stream goes on where its stored position says. Without one it begins at
 --start.`,
@@ -62,6 +63,7 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) erro
 	}
 	log := logs.Logger
 	defer func() { _ = log.Sync() }() // A console cannot be synced and says so.
+	defer logs.follow()()
 	log.Info("fhir-cdc starts", zap.String("version", versionInfo().Version), zap.String("name", cfg.Name),
 		zap.String("delivery", string(cfg.Delivery)), zap.String("sink", string(cfg.Sink)),
 		zap.String("mongodb", config.RedactURI(cfg.MongoDB.Main().URI.Reveal())), zap.Strings("brokers", cfg.Kafka.Brokers))
@@ -104,6 +106,9 @@ func runStreams(ctx context.Context, cfg *config.Config, shown *board, registry 
 			return nil // Told to stop while the brokers were out of reach.
 		}
 		return err
+	}
+	if cfg.Sink == config.SinkKafka {
+		shown.audited(publisher.NewAudit(sink.kafka, cfg.Topics.Audit))
 	}
 	facts, err := newFacts(cfg, clients)
 	if err != nil {
@@ -207,21 +212,25 @@ func streamOptions(cfg *config.Config, name string) (daemon.Options, error) {
 	if err != nil {
 		return daemon.Options{}, fmt.Errorf("start: %w", err)
 	}
-	stop := map[mapper.Kind]bool{
-		mapper.KindChange:             cfg.Events.Change.OnFailure == config.Stop,
-		mapper.KindExport:             cfg.Events.Export.OnFailure == config.Stop,
-		mapper.KindAccessedEverything: cfg.Events.AccessedEverything.OnFailure == config.Stop,
-	}
 	return daemon.Options{
 		Name:       name,
 		Start:      daemon.Start{Oldest: cfg.Start == config.StartOldest, At: at},
 		MaxRecords: cfg.Batch.MaxRecords, MaxBytes: cfg.Batch.MaxBytes,
-		Stop:         stop,
+		Stop:         stopping(cfg),
 		IdleInterval: cfg.Checkpoint.IdleInterval,
 		SeenWindow:   cfg.Facts.AccessedEverythingWindow, SeenRequests: cfg.Facts.SeenRequests,
 		DrainTimeout: cfg.ShutdownTimeout,
 		MinBackoff:   cfg.Retry.MinBackoff, MaxBackoff: cfg.Retry.MaxBackoff,
 	}, nil
+}
+
+// stopping are the kinds for which a failure stops a stream.
+func stopping(cfg *config.Config) map[mapper.Kind]bool {
+	return map[mapper.Kind]bool{
+		mapper.KindChange:             cfg.Events.Change.OnFailure == config.Stop,
+		mapper.KindExport:             cfg.Events.Export.OnFailure == config.Stop,
+		mapper.KindAccessedEverything: cfg.Events.AccessedEverything.OnFailure == config.Stop,
+	}
 }
 
 // newFacts makes the look-ups that the enabled kinds need.

@@ -110,7 +110,7 @@ func (s *sink) positions(stream, client string) resumetoken.KafkaOptions {
 	}
 }
 
-func (s *sink) store(stream string) (resumetoken.Store, error) {
+func (s *sink) store(stream string) (resumetoken.Keeper, error) {
 	switch s.cfg.Checkpoint.Store {
 	case config.StoreFile:
 		return s.file.Stream(stream), nil

@@ -11,6 +11,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/config"
 	"github.com/fhir-cdc/fhir-cdc/daemon"
 	"github.com/fhir-cdc/fhir-cdc/lookup"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/status"
 )
 
@@ -28,6 +29,8 @@ type board struct {
 	streams []status.Stream
 	facts   daemon.Facts
 	owners  func(context.Context) (map[string]string, error)
+	// audit is nil until the brokers are known to be there, and where there are none.
+	audit *publisher.Audit
 }
 
 func (b *board) show(streams []*daemon.Stream, facts daemon.Facts) {
@@ -37,6 +40,13 @@ func (b *board) show(streams []*daemon.Stream, facts daemon.Facts) {
 	for i, s := range streams {
 		b.streams[i] = s
 	}
+}
+
+// audited tells the board where controls are put on record.
+func (b *board) audited(audit *publisher.Audit) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.audit = audit
 }
 
 // joined tells the board how to ask for the streams' owners.
@@ -104,12 +114,14 @@ func serveStatus(ctx context.Context, cfg *config.Config, b *board, l *logging, 
 		Address: cfg.HTTP.Address, Version: versionInfo().Version, Name: cfg.Name, Instance: shownInstance(cfg),
 		Stuck:     max(stuckAfter*cfg.MongoDB.MaxAwait, 2*serverSelection+30*time.Second),
 		FactsWait: cfg.Facts.Wait, Acquire: cfg.Kafka.TransactionTimeout + acquireMargin,
+		CertFile: cfg.HTTP.TLS.CertFile, KeyFile: cfg.HTTP.TLS.KeyFile,
+		Controls: controls(cfg, b, l),
 	}, sampler.Views, registry, log)
 	listener, err := server.Listen(ctx)
 	if err != nil {
 		return nil, err
 	}
-	log.Info("status port open", zap.Stringer("address", listener.Addr()))
+	log.Info("status port open", zap.Stringer("address", listener.Addr()), zap.Bool("tls", cfg.HTTP.TLS.CertFile != ""), zap.Bool("controls", cfg.HTTP.Token != ""))
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var done sync.WaitGroup
 	done.Go(func() { sampler.Run(serving) })

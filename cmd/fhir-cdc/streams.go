@@ -37,6 +37,9 @@ func newStreams(cfg *config.Config, plan []plannedStream, clients *clusters, s *
 		if err != nil {
 			return nil, err
 		}
+		if options.Repairer, err = newRepairer(cfg, p, client, m, clients, s, facts, log); err != nil {
+			return nil, err
+		}
 		stream = daemon.NewStream(options, source, history, m, facts, s.publisher(p.name), log)
 		streams = append(streams, stream)
 	}

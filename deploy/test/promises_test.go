@@ -54,7 +54,7 @@ func TestKinds(t *testing.T) {
 		"kubernetes":       "ConfigMap Deployment NetworkPolicy PodDisruptionBudget Service ServiceAccount",
 		"affinity":         "ConfigMap Deployment NetworkPolicy PodDisruptionBudget Service ServiceAccount",
 		"server-variables": "Deployment Service",
-		"everything":       "Deployment NetworkPolicy PodDisruptionBudget PrometheusRule Service ServiceAccount ServiceMonitor",
+		"everything":       "ConfigMap Deployment NetworkPolicy PodDisruptionBudget PrometheusRule Service ServiceAccount ServiceMonitor",
 	}
 	for name, list := range rendered(t) {
 		var kinds []string

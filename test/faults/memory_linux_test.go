@@ -139,7 +139,7 @@ func TestMemoryWithoutKafka(t *testing.T) {
 	}
 	l := backlog(ctx, t, client, first.Databases, scaled(50000, 4))
 	for _, i := range installations {
-		read, err := heldBack(ctx, client.Database("admin"), "fhir-cdc/"+i.site.Name+"/main")
+		read, err := heldBack(ctx, client.Database("admin"), i.comment())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,21 +167,9 @@ func TestMemoryWithoutKafka(t *testing.T) {
 func heldBack(ctx context.Context, admin *mongo.Database, comment string) (int, error) {
 	most, given, since := 0, -1, time.Now()
 	for {
-		cursor, err := admin.Aggregate(ctx, mongo.Pipeline{
-			{{Key: "$currentOp", Value: bson.D{{Key: "idleCursors", Value: true}, {Key: "allUsers", Value: true}}}},
-			{{Key: "$match", Value: bson.D{{Key: "cursor.originatingCommand.comment", Value: comment}}}},
-		})
+		found, err := listCursors(ctx, admin, comment)
 		if err != nil {
-			return 0, fmt.Errorf("list cursors: %w", err)
-		}
-		var found []struct {
-			Type   string `bson:"type"`
-			Cursor struct {
-				Given int `bson:"nDocsReturned"`
-			} `bson:"cursor"`
-		}
-		if err := cursor.All(ctx, &found); err != nil {
-			return 0, fmt.Errorf("list cursors: %w", err)
+			return 0, err
 		}
 		now, reading := 0, false // no cursor: the stream waits for Kafka to begin anew
 		for _, f := range found {

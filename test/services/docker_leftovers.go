@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
 	"github.com/testcontainers/testcontainers-go"
+	"github.com/testcontainers/testcontainers-go/log"
 )
 
 const (
@@ -37,6 +38,7 @@ const (
 //
 //nolint:gochecknoglobals // The setting is the process's.
 var chooseReaper = sync.OnceFunc(func() {
+	log.SetDefault(log.NewNoopLogger()) // it describes the engine at the first connection
 	if os.Getenv(envNoReaper) != "" {
 		return
 	}
