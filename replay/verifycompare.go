@@ -87,7 +87,7 @@ type group struct {
 
 // compare sorts all entries and finds what is wrong of them.
 func (c *comparison) compare(report *reporter) error {
-	c.steps = newSorter(c.dir, stepSize, stepMemory)
+	c.steps = newSorter(c.dir, keyedSize, stepMemory)
 	var g group
 	var e entry
 	begun := false
@@ -167,7 +167,7 @@ func (c *comparison) judge(g *group, report *reporter) error {
 	if g.found == 0 || g.first.class == scanned || g.expected+g.known > 1 || g.repaired || g.first.place == 0 {
 		return nil
 	}
-	s := step{topic: g.first.topic, key: g.first.key, place: g.first.place, partition: g.record.partition, offset: g.record.place, id: g.first.id}
+	s := keyed{topic: g.first.topic, key: g.first.key, place: g.first.place, partition: g.record.partition, offset: g.record.place, id: g.first.id}
 	return c.steps.add(s.append(c.buffer[:0]))
 }
 
@@ -188,7 +188,7 @@ func (c *comparison) stray(g *group) error {
 
 // order checks that the events of each key came in the order of the oplog.
 func (c *comparison) order(report *reporter) error {
-	var s, last step
+	var s, last keyed
 	begun := false
 	err := c.steps.each(func(record []byte) error {
 		s.read(record)

@@ -135,14 +135,14 @@ func TestEntriesKeepWhatTheyHold(t *testing.T) {
 	if len(b) != entrySize || back != e {
 		t.Errorf("%d bytes, %+v", len(b), back)
 	}
-	s := step{topic: 1, key: 1 << 63, place: 4, partition: 5, offset: 1 << 40, id: idOf('b')}
+	s := keyed{topic: 1, key: 1 << 63, place: 4, partition: 5, offset: 1 << 40, id: idOf('b')}
 	b = s.append(nil)
-	var again step
+	var again keyed
 	again.read(b)
-	if len(b) != stepSize || again != s {
+	if len(b) != keyedSize || again != s {
 		t.Errorf("%d bytes, %+v", len(b), again)
 	}
-	earlier := step{topic: 1, key: 1 << 63, place: 3, partition: 9, offset: 1 << 50}
+	earlier := keyed{topic: 1, key: 1 << 63, place: 3, partition: 9, offset: 1 << 50}
 	if bytes.Compare(earlier.append(nil), s.append(nil)) >= 0 {
 		t.Error("steps are not sorted by the order of the oplog")
 	}

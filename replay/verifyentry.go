@@ -69,8 +69,8 @@ func (e *entry) read(b []byte) {
 	e.origin = binary.BigEndian.Uint16(b[46:])
 }
 
-// step is one event in the order of its key.
-type step struct {
+// keyed is one event in the order of its key.
+type keyed struct {
 	topic     uint8
 	key       uint64
 	place     uint64 // the oplog's order
@@ -79,10 +79,10 @@ type step struct {
 	id        uuid.UUID
 }
 
-const stepSize = 1 + 8 + 8 + 4 + 8 + 16
+const keyedSize = 1 + 8 + 8 + 4 + 8 + 16
 
 // append writes s so that the bytes sort by topic, key and the oplog's order.
-func (s *step) append(b []byte) []byte {
+func (s *keyed) append(b []byte) []byte {
 	b = append(b, s.topic)
 	b = binary.BigEndian.AppendUint64(b, s.key)
 	b = binary.BigEndian.AppendUint64(b, s.place)
@@ -91,7 +91,7 @@ func (s *step) append(b []byte) []byte {
 	return append(b, s.id[:]...)
 }
 
-func (s *step) read(b []byte) {
+func (s *keyed) read(b []byte) {
 	s.topic = b[0]
 	s.key = binary.BigEndian.Uint64(b[1:])
 	s.place = binary.BigEndian.Uint64(b[9:])
