@@ -57,6 +57,9 @@ type Progress struct {
 	// Mapping is since when a batch has been made, look-ups included; zero between
 	// batches.
 	Mapping time.Time
+	// Committing is since when Kafka has been asked to take a batch; zero between
+	// commits.
+	Committing time.Time
 	// Events and DeadLetters count what was committed since the process began.
 	Events      map[Tally]uint64
 	DeadLetters map[mapper.Kind]uint64
@@ -165,6 +168,14 @@ func (p *progress) mapping(since time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now.Mapping = since
+}
+
+// committing notes since when a commit is under way; the zero time says that it has
+// ended.
+func (p *progress) committing(since time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Committing = since
 }
 
 // committed notes a batch whose commit began at a time and has just succeeded.

@@ -20,6 +20,8 @@ type witness struct {
 
 func (w *witness) Commit(ctx context.Context, b *publisher.Batch) error {
 	began := time.Now()
+	w.progress.committing(began)
+	defer w.progress.committing(time.Time{})
 	if err := w.Publisher.Commit(ctx, b); err != nil {
 		return err
 	}

@@ -49,6 +49,7 @@ func definitions() []definition {
 		stream("position_age_seconds", gauge, "Age of the oplog time of the stored position, by this process's clock. An idle stream's grows to checkpoint.idle_interval and falls back; not there on a stand-by."),
 		stream("oplog_left_seconds", gauge, "Time from the oldest entry of the oplog to the stored position: when it reaches 0, changes are lost. Not there on a stand-by, without find on local.oplog.rs, and on a sharded cluster."),
 		stream("read_age_seconds", gauge, "Time since MongoDB last answered the stream, with changes or without; not there on a stand-by."),
+		stream("commit_pending_seconds", gauge, "Time that the commit under way has been waiting for Kafka; 0 between commits. It does not give up: nothing is lost, and nothing goes on."),
 		stream("commit_seconds", histogram, "Time that a commit of a batch with events took."),
 		stream("end_to_end_seconds", histogram, "Time from a change in MongoDB, by its clock, until its event was committed, by this process's clock."),
 		stream("batch_events", histogram, "Events of a batch that had any."),

@@ -57,6 +57,9 @@ func (s *Server) ready() (string, bool) {
 		switch p.State {
 		case daemon.Running:
 			running++
+			if pending := p.commitPending(s.now()); pending > stalled {
+				return fmt.Sprintf("stream %s has been waiting for Kafka for %s", p.Stream, pending.Round(time.Second)), false
+			}
 		case daemon.Paused:
 			paused = append(paused, p.Stream)
 		case daemon.Waiting, daemon.Stopped:

@@ -55,6 +55,8 @@ func TestProbes(t *testing.T) {
 	paused := daemon.Progress{Stream: "main", State: daemon.Paused}
 	looking := running
 	looking.Mapping = ago(2 * time.Minute)
+	away := running
+	away.Committing = ago(16 * time.Second)
 	acquiring := daemon.Progress{Stream: "main", State: daemon.Acquiring, Since: ago(time.Second)}
 	slow := acquiring
 	slow.Since = ago(2 * time.Minute)
@@ -75,6 +77,8 @@ func TestProbes(t *testing.T) {
 		"waiting is not ready":           {[]daemon.Progress{running, waiting}, "/readyz", 503, "stream main is waiting: no broker"},
 		"a look-up hangs":                {[]daemon.Progress{looking}, "/livez", 503, "stream main has been looking facts up for 2m0s"},
 		"a paused one is ready":          {[]daemon.Progress{paused}, "/readyz", 200, "ok, paused: main"},
+		"Kafka is away":                  {[]daemon.Progress{away}, "/readyz", 503, "stream main has been waiting for Kafka for 16s"},
+		"but a restart is no help":       {[]daemon.Progress{away}, "/livez", 200, "ok"},
 		"acquiring is ready":             {[]daemon.Progress{acquiring}, "/readyz", 200, "ok, standing by"},
 		"but not for ever":               {[]daemon.Progress{slow}, "/readyz", 503, "stream main has been acquiring for 2m0s"},
 		"starting":                       {nil, "/startupz", 503, "starting: topics are being checked"},

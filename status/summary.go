@@ -41,16 +41,19 @@ type stream struct {
 	Events             map[string]uint64 `json:"events"`
 	Actions            []tally           `json:"actions"`
 	DeadLetters        map[string]uint64 `json:"deadLetters"`
-	Rate               rates             `json:"rate"`
-	Commits            uint64            `json:"commits"`
-	Interruptions      uint64            `json:"interruptions"`
-	Fenced             uint64            `json:"fenced"`
-	Reopenings         map[string]uint64 `json:"reopenings"`
-	OpenCursors        int64             `json:"openCursors"`
-	LastError          string            `json:"lastError,omitempty"`
-	LastErrorAt        string            `json:"lastErrorAt,omitempty"`
-	Advice             string            `json:"advice,omitempty"`
-	Repair             *repair           `json:"repair,omitempty"`
+	// CommitPendingSeconds is there while Kafka does not take a batch.
+	CommitPendingSeconds float64 `json:"commitPendingSeconds,omitempty"`
+
+	Rate          rates             `json:"rate"`
+	Commits       uint64            `json:"commits"`
+	Interruptions uint64            `json:"interruptions"`
+	Fenced        uint64            `json:"fenced"`
+	Reopenings    map[string]uint64 `json:"reopenings"`
+	OpenCursors   int64             `json:"openCursors"`
+	LastError     string            `json:"lastError,omitempty"`
+	LastErrorAt   string            `json:"lastErrorAt,omitempty"`
+	Advice        string            `json:"advice,omitempty"`
+	Repair        *repair           `json:"repair,omitempty"`
 }
 
 type tally struct {
@@ -96,6 +99,9 @@ func describe(v View, now time.Time) stream {
 		Rate:    rates{rateInterval.Seconds(), v.Rates},
 		Commits: v.Commits, Interruptions: v.Interruptions, Fenced: v.Fenced, OpenCursors: v.OpenCursors,
 		LastError: v.LastError, LastErrorAt: stamp(v.LastErrorAt), Advice: v.Advice,
+	}
+	if pending := v.commitPending(now); pending > stalled {
+		d.CommitPendingSeconds = pending.Seconds()
 	}
 	if v.Repair != nil {
 		d.Repair = describeRepair(v.Repair)

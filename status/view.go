@@ -56,6 +56,18 @@ func (v View) readAge(now time.Time) *float64 {
 	return since(v.Read, now)
 }
 
+// stalled is how long a commit may be under way before Kafka counts as away. Elections
+// and a rolling restart of the brokers take less.
+const stalled = 15 * time.Second
+
+// commitPending is how long the commit under way has taken so far.
+func (v View) commitPending(now time.Time) time.Duration {
+	if v.Committing.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(v.Committing))
+}
+
 // since is never negative: clocks differ.
 func since(from, to time.Time) *float64 {
 	seconds := max(0, to.Sub(from).Seconds())

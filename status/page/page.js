@@ -101,7 +101,7 @@ function fillKinds(entry, s) {
 
 function fillCard(entry, s, now) {
   const f = entry.fields;
-  const [label, tone] = states[s.state] ?? [s.state, "idle"];
+  const [label, tone] = s.commitPendingSeconds ? ["Waiting for Kafka", "bad"] : states[s.state] ?? [s.state, "idle"];
   set(f.state, label, tone);
   set(f.owner, s.here ? `carried here by ${s.owner ?? "this process"}` : s.owner ? `carried by ${s.owner}` : "owner not known");
   const rate = rateOf(s);
@@ -127,8 +127,15 @@ function fillCard(entry, s, now) {
     set(f.repairText, `${r.collection}: ${number(r.scanned)} of about ${number(r.total)} documents, ${number(r.events)} events, `
       + `${number(r.deadLetters)} dead letters${r.secondsLeft ? `, ${span(r.secondsLeft)} left` : ""}`);
   }
-  f.error.hidden = !s.lastError;
-  if (s.lastError) {
+  f.error.hidden = !s.lastError && !s.commitPendingSeconds;
+  if (s.commitPendingSeconds) {
+    f.error.dataset.tone = "bad";
+    set(f.errorTitle, "Kafka does not answer");
+    set(f.errorAt, `for ${span(s.commitPendingSeconds)}`);
+    set(f.errorText, "The brokers have not taken the last batch.");
+    set(f.advice, "See that Kafka is up and that kafka.brokers can be reached from here. The stream goes on by itself, and nothing is lost while the oplog holds its position.");
+  } else if (s.lastError) {
+    set(f.errorTitle, "Last error");
     // An error that has been got over is history, not news.
     const now = s.state === "waiting" || s.state === "stopped";
     f.error.dataset.tone = now ? "bad" : "idle";
