@@ -17,7 +17,6 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/replay"
-	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
@@ -186,7 +185,7 @@ func positioned(ctx context.Context, s *sink, streams []replay.Stream, f *verify
 		if err != nil {
 			return nil, err
 		}
-		stored, err := store.(resumetoken.Keeper).Inspect(ctx)
+		stored, err := store.Inspect(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("stream %s: read its position: %w", stream.Name, err)
 		}
