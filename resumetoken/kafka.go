@@ -172,7 +172,7 @@ func (k *Kafka) acquire(ctx context.Context) (Position, error) {
 	k.opts.Observe("after_claim")
 	p, err := k.readPosition(ctx, topic)
 	k.opts.Observe("after_read")
-	k.last, k.hour = p.ClusterTime, hourOf(p.ClusterTime)
+	k.last, k.hour = forwardFrom(p), hourOf(p.ClusterTime)
 	return p, err
 }
 
