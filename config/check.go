@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
@@ -103,6 +104,30 @@ func checkBroker(address string) string {
 	n, portErr := strconv.Atoi(port)
 	if err != nil || portErr != nil || host == "" || n < 1 || n > 65535 || strings.ContainsAny(host, "/@ ") {
 		return shown(address) + " is not host:port"
+	}
+	return ""
+}
+
+// checkTokenEndpoint never shows the address: it could hold a secret.
+func checkTokenEndpoint(address string) string {
+	if address == "" {
+		return ""
+	}
+	u, err := url.Parse(address)
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil {
+		return "is not an address such as https://login.example.com/oauth2/token (the client id and secret have keys of their own)"
+	}
+	return ""
+}
+
+func checkExtension(extension string) string {
+	name, value, found := strings.Cut(extension, "=")
+	control := func(r rune) bool { return r < ' ' || r > '~' }
+	if !found || name == "" || strings.ContainsFunc(name, func(r rune) bool { return !letter(r) }) || strings.ContainsFunc(value, control) {
+		return shown(extension) + " is not name=value, the name in letters"
+	}
+	if name == "auth" {
+		return "auth is the name of the token itself; an extension needs another"
 	}
 	return ""
 }

@@ -98,6 +98,17 @@ type SASL struct {
 	Username  string        `mapstructure:"username"`
 	Password  Secret        `mapstructure:"password"`
 	Token     Secret        `mapstructure:"token"`
+	OAuth     OAuth         `mapstructure:"oauth"`
+}
+
+// OAuth is how tokens for SASLOAuthBearer are got, where Token does not give one.
+type OAuth struct {
+	TokenEndpoint string   `mapstructure:"token_endpoint"`
+	ClientID      string   `mapstructure:"client_id"`
+	ClientSecret  Secret   `mapstructure:"client_secret"`
+	Scopes        []string `mapstructure:"scopes"`
+	Extensions    []string `mapstructure:"extensions"`
+	CAFile        string   `mapstructure:"ca_file"`
 }
 
 // Events holds one section for each event kind; the section names are the kinds'.

@@ -35,7 +35,7 @@ func Default() *Config {
 			// What a broker takes unless it is told otherwise (since Kafka 2.5 a
 			// little more: 1048588).
 			MaxRecordBytes: 1000012,
-			SASL:           SASL{Mechanism: SASLAWS},
+			SASL:           SASL{Mechanism: SASLAWS, OAuth: OAuth{Scopes: []string{}, Extensions: []string{}}},
 		},
 		Events: Events{
 			Change: ChangeEvents{

@@ -107,17 +107,12 @@ func (env environ) lookup(s spec, name string, r rank) (string, source, *Fault) 
 		if isServiceLink(name, value) {
 			return "", source{}, nil
 		}
-		return value, source{r, name}, nil
+		return value, source{rank: r, text: name}, nil
 	}
-	from := source{r, name + fileSuffix}
-	data, err := readLimited(path)
-	if err != nil {
-		return "", source{}, &Fault{s.key, from.text, "cannot be read: " + err.Error()}
-	}
-	// Editors and echo end a file with a newline that is not part of the secret.
-	value = strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
-	if value == "" {
-		return "", source{}, &Fault{s.key, from.text, "names an empty file"}
+	from := source{rank: r, text: name + fileSuffix, path: path}
+	value, wrong := secretIn(path)
+	if wrong != "" {
+		return "", source{}, &Fault{s.key, from.text, wrong}
 	}
 	return value, from, nil
 }

@@ -165,7 +165,7 @@ func (r *fileReader) streams(path string, n *yaml.Node) {
 }
 
 func (r *fileReader) add(path string, n *yaml.Node, value any) {
-	r.settings = append(r.settings, setting{path, value, source{rankFile, r.at(n)}})
+	r.settings = append(r.settings, setting{path, value, source{rank: rankFile, text: r.at(n)}})
 }
 
 // misread finds values that YAML took for its own notation. They are mostly

@@ -37,6 +37,9 @@ const (
 type source struct {
 	rank rank
 	text string
+	// path is the file that a _FILE variable names, which can be read again; "" for
+	// all other sources.
+	path string
 }
 
 // setting is a typed value for a key.

@@ -92,8 +92,9 @@ func TestEveryKeyByOwnVariable(t *testing.T) {
 		"start":        "oldest", "mongodb.uri": "mongodb://own:1", "kafka.brokers": "own:1,own:2",
 		"events.change.resources": "Patient,Person", "delivery": "at_least_once", "sink": "stdout",
 		"kafka.compression": "zstd", "kafka.sasl.mechanism": "plain", "checkpoint.store": "file",
-		"streams":   `[{name: exports, resources: [ExportStatus]}]`,
-		"log.level": "debug", "log.format": "console", "checkpoint.mongodb.uri": "mongodb://own:2",
+		"streams":                         `[{name: exports, resources: [ExportStatus]}]`,
+		"kafka.sasl.oauth.token_endpoint": "https://login.test/token",
+		"log.level":                       "debug", "log.format": "console", "checkpoint.mongodb.uri": "mongodb://own:2",
 		"mongodb.history.uri": "mongodb://own:3", "mongodb.access_logs.uri": "mongodb://own:4", "mongodb.audit_events.uri": "mongodb://own:5",
 	}
 	// What must go along for the configuration to be valid.

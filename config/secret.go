@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 )
 
 const redacted = "[redacted]"
@@ -32,3 +33,17 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // MarshalYAML encodes "[redacted]".
 func (Secret) MarshalYAML() (any, error) { return redacted, nil }
+
+// secretIn reads the value that a file holds, or says what is wrong with the file.
+func secretIn(path string) (value, wrong string) {
+	data, err := readLimited(path)
+	if err != nil {
+		return "", "cannot be read: " + err.Error()
+	}
+	// Editors and echo end a file with a newline that is not part of the secret.
+	value = strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+	if value == "" {
+		return "", "names an empty file"
+	}
+	return value, ""
+}

@@ -139,11 +139,28 @@ func (v *validator) sasl(s SASL) {
 			v.fault("kafka.sasl.password", "is not set; the mechanism "+string(s.Mechanism)+" needs it")
 		}
 	case SASLOAuthBearer:
-		if s.Token == "" {
-			v.fault("kafka.sasl.token", "is not set; the mechanism oauthbearer needs it")
-		}
+		v.oauth(s)
 	case SASLAWS:
 		// Credentials come from the AWS_* variables when connecting.
+	}
+}
+
+func (v *validator) oauth(s SASL) {
+	o := s.OAuth
+	switch {
+	case s.Token == "" && o.TokenEndpoint == "":
+		v.fault("kafka.sasl.oauth.token_endpoint", "is not set; the mechanism oauthbearer needs it, with kafka.sasl.oauth.client_id and client_secret (or kafka.sasl.token with a token from elsewhere)")
+	case s.Token != "" && o.TokenEndpoint != "":
+		v.fault("kafka.sasl.token", "is set, but so is kafka.sasl.oauth.token_endpoint: unset one of them")
+	case o.TokenEndpoint != "" && o.ClientID == "":
+		v.fault("kafka.sasl.oauth.client_id", "is not set; kafka.sasl.oauth.token_endpoint needs it")
+	case o.TokenEndpoint != "" && o.ClientSecret == "":
+		v.fault("kafka.sasl.oauth.client_secret", "is not set; kafka.sasl.oauth.token_endpoint needs it")
+	}
+	for _, e := range o.Extensions {
+		if wrong := checkExtension(e); wrong != "" {
+			v.fault("kafka.sasl.oauth.extensions", wrong)
+		}
 	}
 }
 

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"go.mongodb.org/mongo-driver/v2/mongo"
-
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
@@ -30,15 +28,11 @@ func final(err error) bool {
 		errors.As(err, new(*publisher.ConfigurationError)) || errors.Is(err, resumetoken.ErrFenced)
 }
 
-// codeUnauthorized is the server's code for a missing right.
-const codeUnauthorized = 13
-
 // refused makes an error that ends the stream of a look-up that the server does not
 // allow: trying again would meet the same, and the events would wait unseen.
 func refused(err error) error {
-	var server mongo.ServerError
-	if errors.As(err, &server) && server.HasErrorCode(codeUnauthorized) {
-		return &watcher.Error{Class: watcher.Unauthorized, Hint: "give the MongoDB user the right, or switch the look-up off", Err: err}
+	if watcher.LoginRefused(err) != nil {
+		return &watcher.Error{Class: watcher.Unauthorized, Hint: "check the MongoDB user's login, give it the right, or switch the look-up off", Err: err}
 	}
 	return err
 }

@@ -102,15 +102,9 @@ func clientLevel(log *zap.Logger) func() kgo.LogLevel {
 
 func (t TLS) config() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
-	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read TLS authorities: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read TLS authorities: %s has no PEM certificate", t.CAFile)
-		}
+	var err error
+	if config.RootCAs, err = authorities(t.CAFile); err != nil {
+		return nil, err
 	}
 	if (t.CertFile == "") != (t.KeyFile == "") {
 		return nil, errors.New("a TLS certificate needs a key and the other way round: only one of the two files is given")
@@ -124,6 +118,22 @@ func (t TLS) config() (*tls.Config, error) {
 		}
 	}
 	return config, nil
+}
+
+// authorities reads the certificates to trust; nil for no file means the system's.
+func authorities(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read TLS authorities: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("read TLS authorities: %s has no PEM certificate", file)
+	}
+	return pool, nil
 }
 
 func (t TLS) certificate() (*tls.Certificate, error) {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/aws"
-	"github.com/twmb/franz-go/pkg/sasl/oauth"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
@@ -34,8 +33,16 @@ type SASL struct {
 	Mechanism string
 	// Username and Password are for plain and SCRAM.
 	Username, Password string
-	// Token is for oauthbearer.
+	// Token is for oauthbearer with a token from elsewhere.
 	Token string
+	// OAuth is for oauthbearer with tokens that this client gets by itself.
+	OAuth OAuth
+	// Extensions are for oauthbearer: names and values that the brokers want to
+	// be told beside the token.
+	Extensions map[string]string
+	// Reread, if set, gives the login as it is now. It is asked at each login, so
+	// that a secret that was changed needs no restart; its error is the login's.
+	Reread func() (SASL, error)
 	// Getenv reads the environment; nil means os.Getenv.
 	Getenv func(string) string
 }
@@ -51,33 +58,66 @@ func (s SASL) String() string {
 // GoString is String, for %#v.
 func (s SASL) GoString() string { return s.String() }
 
-func (s SASL) mechanism() (sasl.Mechanism, error) {
+// check returns what the mechanism lacks.
+func (s SASL) check() error {
 	switch s.Mechanism {
 	case MechanismPlain, MechanismSCRAM256, MechanismSCRAM512:
 		if s.Username == "" || s.Password == "" {
-			return nil, fmt.Errorf("SASL %s needs a user name and a password", s.Mechanism)
+			return fmt.Errorf("SASL %s needs a user name and a password", s.Mechanism)
 		}
+	case MechanismOAuthBearer:
+		if s.Token == "" && s.OAuth.TokenEndpoint == "" {
+			return errors.New("SASL oauthbearer needs a token, or a token endpoint to get tokens from")
+		}
+	case MechanismAWS:
+		_, err := s.awsCredentials()
+		return err
+	default:
+		return fmt.Errorf("SASL mechanism %q is not one of %s, %s, %s, %s, %s", s.Mechanism,
+			MechanismAWS, MechanismPlain, MechanismSCRAM256, MechanismSCRAM512, MechanismOAuthBearer)
+	}
+	return nil
+}
+
+// now is the login as it is now.
+func (s SASL) now() (SASL, error) {
+	if s.Reread == nil {
+		return s, nil
+	}
+	fresh, err := s.Reread()
+	if err == nil {
+		err = fresh.check()
+	}
+	if err != nil {
+		return SASL{}, fmt.Errorf("read the login again: %w", err)
+	}
+	return fresh, nil
+}
+
+func (s SASL) mechanism() (sasl.Mechanism, error) {
+	if err := s.check(); err != nil {
+		return nil, err
 	}
 	switch s.Mechanism {
 	case MechanismPlain:
-		return plain.Auth{User: s.Username, Pass: s.Password}.AsMechanism(), nil
+		return plain.Plain(func(context.Context) (plain.Auth, error) {
+			now, err := s.now()
+			return plain.Auth{User: now.Username, Pass: now.Password}, err
+		}), nil
 	case MechanismSCRAM256:
-		return scram.Auth{User: s.Username, Pass: s.Password}.AsSha256Mechanism(), nil
+		return scram.Sha256(s.scram), nil
 	case MechanismSCRAM512:
-		return scram.Auth{User: s.Username, Pass: s.Password}.AsSha512Mechanism(), nil
+		return scram.Sha512(s.scram), nil
 	case MechanismOAuthBearer:
-		if s.Token == "" {
-			return nil, errors.New("SASL oauthbearer needs a token")
-		}
-		return oauth.Auth{Token: s.Token}.AsMechanism(), nil
-	case MechanismAWS:
-		if _, err := s.awsCredentials(); err != nil {
-			return nil, err
-		}
+		return newBearer(s)
+	default:
 		return aws.ManagedStreamingIAM(func(context.Context) (aws.Auth, error) { return s.awsCredentials() }), nil
 	}
-	return nil, fmt.Errorf("SASL mechanism %q is not one of %s, %s, %s, %s, %s", s.Mechanism,
-		MechanismAWS, MechanismPlain, MechanismSCRAM256, MechanismSCRAM512, MechanismOAuthBearer)
+}
+
+func (s SASL) scram(context.Context) (scram.Auth, error) {
+	now, err := s.now()
+	return scram.Auth{User: now.Username, Pass: now.Password}, err
 }
 
 func (s SASL) awsCredentials() (aws.Auth, error) {

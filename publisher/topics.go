@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/fhir-cdc/fhir-cdc/handshake"
 )
 
 const (
@@ -162,6 +164,10 @@ func (c *topicCheck) unreachable(ctx context.Context, err error) error {
 		return fmt.Errorf("the brokers at %s refuse the login: %w", at, err)
 	case errors.Is(err, kerr.UnsupportedSaslMechanism):
 		return fmt.Errorf("the brokers at %s do not know the SASL mechanism: %w", at, err)
+	case handshake.Refused(err):
+		return &ConfigurationError{fmt.Errorf("no TLS connection to the brokers at %s (check kafka.tls and the brokers' certificates): %w", at, err)}
+	case errors.As(err, new(*ConfigurationError)):
+		return err
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no broker at %s answers within %s: %w", at, reachTimeout, err)
 	case errors.Is(err, io.EOF):

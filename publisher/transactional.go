@@ -69,8 +69,8 @@ func (t *Transactional) Owner(ctx context.Context) (resumetoken.Claim, error) {
 	return t.positions.Owner(ctx)
 }
 
-// Close gives up the connection. Nothing is pending between two Commits, so
-// nothing is committed by it.
+// Close gives up the stream and the connection. Nothing is pending between two
+// Commits, so no event is committed by it.
 func (t *Transactional) Close(ctx context.Context) error {
 	if err := t.positions.Close(ctx); err != nil {
 		return fmt.Errorf("close position store: %w", err)

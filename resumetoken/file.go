@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -28,16 +29,19 @@ type File struct {
 	mu        sync.Mutex
 	lock      *os.File
 	positions map[string]json.RawMessage
+	history   map[string][]json.RawMessage
 	// owners counts how often each stream has been acquired here; a store whose
 	// count is no longer the current one has been replaced.
 	owners map[string]int
 	held   int
 }
 
-// fileForm is what the file holds: one position, as Encode gives it, per stream.
+// fileForm is what the file holds: one position, as Encode gives it, per stream, and
+// the first positions of the last hours, oldest first.
 type fileForm struct {
-	Version   int                        `json:"v"`
-	Positions map[string]json.RawMessage `json:"positions"`
+	Version   int                          `json:"v"`
+	Positions map[string]json.RawMessage   `json:"positions"`
+	History   map[string][]json.RawMessage `json:"history,omitempty"`
 }
 
 // NewFile is a file of positions at path; writer names this process in it.
@@ -49,7 +53,7 @@ func NewFile(path, writer string) *File {
 // Stream is the store of one stream's position in the file. Acquire returns an
 // error that is ErrFenced if another process uses the file; the other way round
 // no process can take the file away from this one.
-func (f *File) Stream(name string) Store {
+func (f *File) Stream(name string) Keeper {
 	return &fileStore{file: f, stream: name}
 }
 
@@ -107,10 +111,15 @@ func (s *fileStore) Save(_ context.Context, p Position) error {
 		return err
 	}
 	before, had := f.positions[s.stream]
+	hours := f.history[s.stream]
 	f.positions[s.stream] = data
+	if newHour(s.last, p.ClusterTime) {
+		f.history[s.stream] = append(slices.Clone(hours[max(0, len(hours)-historyHours+1):]), data)
+	}
 	if err := f.write(); err != nil {
 		// A Save of another stream writes all positions: it must not store what
 		// this one reports as failed.
+		f.history[s.stream] = hours
 		if had {
 			f.positions[s.stream] = before
 		} else {
@@ -155,41 +164,48 @@ func (f *File) open() error {
 	if err := lockFile(lock); err != nil {
 		return errors.Join(fmt.Errorf("lock position file %s: %w", f.path, err), lock.Close())
 	}
-	positions, err := readPositions(f.path)
+	form, err := readPositions(f.path)
 	if err != nil {
 		return errors.Join(fmt.Errorf("read position file: %w", err), lock.Close())
 	}
-	f.lock, f.positions = lock, positions
+	// For Inspect, which reads it from beside.
+	if err := errors.Join(lock.Truncate(0), writeAt(lock, f.writer)); err != nil {
+		return errors.Join(fmt.Errorf("write position file's lock: %w", err), lock.Close())
+	}
+	f.lock, f.positions, f.history = lock, form.Positions, form.History
 	return nil
 }
 
 // readPositions reads the file. One that is not there has no positions; one that
 // cannot be understood is an error, since taking it for empty would skip changes.
-func readPositions(path string) (map[string]json.RawMessage, error) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return make(map[string]json.RawMessage), nil
-	}
-	if err != nil {
-		return nil, err
-	}
+func readPositions(path string) (fileForm, error) {
 	var form fileForm
-	if err := json.Unmarshal(data, &form); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if err := checkVersion(form.Version); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	data, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return form, err
+	default:
+		if err := json.Unmarshal(data, &form); err != nil {
+			return form, fmt.Errorf("%s: %w", path, err)
+		}
+		if err := checkVersion(form.Version); err != nil {
+			return form, fmt.Errorf("%s: %w", path, err)
+		}
 	}
 	if form.Positions == nil {
 		form.Positions = make(map[string]json.RawMessage)
 	}
-	return form.Positions, nil
+	if form.History == nil {
+		form.History = make(map[string][]json.RawMessage)
+	}
+	return form, nil
 }
 
 // write replaces the file: a new one is written and synced, takes the old one's
 // name, and the directory is synced so that the name survives a power cut too.
 func (f *File) write() error {
-	data, err := json.MarshalIndent(fileForm{Version: codecVersion, Positions: f.positions}, "", "  ")
+	data, err := json.MarshalIndent(fileForm{Version: codecVersion, Positions: f.positions, History: f.history}, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -214,6 +230,11 @@ func writeSynced(path string, data []byte) error {
 		err = file.Sync()
 	}
 	return errors.Join(err, file.Close())
+}
+
+func writeAt(file *os.File, text string) error {
+	_, err := file.WriteAt([]byte(text), 0)
+	return err
 }
 
 func syncDir(path string) error {

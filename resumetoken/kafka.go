@@ -65,6 +65,7 @@ type Kafka struct {
 	live      bool
 	partition int32
 	nonce     string
+	claimed   time.Time
 	// introduced are the topics whose partitions the client knows.
 	introduced map[string]bool
 	// offset is that of this process's newest committed record in the position
@@ -196,8 +197,8 @@ func (k *Kafka) connect() (*kgo.Client, error) {
 
 // claim writes, in a transaction of its own, who has the stream from now on.
 func (k *Kafka) claim(ctx context.Context) error {
-	k.nonce = rand.Text()
-	value, err := Claim{Instance: k.opts.Instance, Nonce: k.nonce, StartedAt: time.Now().UTC()}.encode()
+	k.nonce, k.claimed = rand.Text(), time.Now().UTC()
+	value, err := Claim{Instance: k.opts.Instance, Nonce: k.nonce, StartedAt: k.claimed}.encode()
 	if err != nil {
 		return err
 	}
@@ -214,9 +215,16 @@ func (k *Kafka) Save(ctx context.Context, p Position) error {
 	return k.Commit(ctx, nil, p)
 }
 
-// Close implements Store. It commits nothing; between two calls of Commit there
-// is nothing to commit.
-func (k *Kafka) Close(context.Context) error {
+// Close implements Store. Between two calls of Commit there is nothing to commit;
+// what is written is only that the stream was given up in order.
+func (k *Kafka) Close(ctx context.Context) error {
+	if k.live {
+		k.live = false
+		if err := k.release(ctx); err != nil {
+			// The successor needs no word of it.
+			k.log.Debug("could not note the stream's end", zap.String("stream", k.opts.Stream), zap.Error(err))
+		}
+	}
 	k.disconnect()
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // claimPoll is the pause between two looks at who claims the stream.
@@ -21,6 +22,9 @@ type Claim struct {
 	Nonce string `json:"nonce"`
 	// StartedAt is the process's clock when it acquired, for people.
 	StartedAt time.Time `json:"startedAt"`
+	// StoppedAt is its clock when it gave the stream up in order, for people and for
+	// commands that must not touch a running stream.
+	StoppedAt *time.Time `json:"stoppedAt,omitempty"`
 }
 
 func claimKey(stream string) string { return stream + "#owner" }
@@ -121,7 +125,11 @@ func (k *Kafka) readPosition(ctx context.Context, topic *topicLog) (Position, er
 	record, err := topic.lastBefore(ctx, k.partition, start, k.offset, k.TransactionalID())
 	switch {
 	case errors.Is(err, ErrNone):
-		return k.readElsewhere(ctx, topic)
+		record, err = k.readElsewhere(ctx, topic, k.partition)
+		if err != nil {
+			return Position{}, err
+		}
+		return Decode(record.Value)
 	case err != nil:
 		return Position{}, err
 	case len(record.Value) == 0:
@@ -150,39 +158,40 @@ func (k *Kafka) checkClaim(ctx context.Context, topic *topicLog) error {
 	return nil
 }
 
-// readElsewhere looks for the stream's position in the other partitions. It is
-// there if the topic has been given more partitions since, and to miss it would
-// be to start the stream anew and skip changes.
-func (k *Kafka) readElsewhere(ctx context.Context, topic *topicLog) (Position, error) {
-	var found Position
+// readElsewhere looks for the stream's position in the partitions that are not its
+// own. It is there if the topic has been given more partitions since, and to miss it
+// would be to start the stream anew and skip changes.
+func (k *Kafka) readElsewhere(ctx context.Context, topic *topicLog, own int32) (*kgo.Record, error) {
+	var found *kgo.Record
+	var newest bson.Timestamp
 	for partition := range int32(topic.partitions()) {
-		if partition == k.partition {
+		if partition == own {
 			continue
 		}
 		start, end, err := topic.stable(ctx, partition, k.hangLimit())
 		if err != nil {
-			return Position{}, err
+			return nil, err
 		}
 		record, err := topic.lastBefore(ctx, partition, start, end, k.TransactionalID())
 		if errors.Is(err, ErrNone) {
 			continue
 		}
 		if err != nil {
-			return Position{}, err
+			return nil, err
 		}
 		if len(record.Value) == 0 {
 			continue
 		}
 		p, err := Decode(record.Value)
 		if err != nil {
-			return Position{}, err
+			return nil, err
 		}
-		if found.IsZero() || p.ClusterTime.After(found.ClusterTime) {
-			found = p
+		if found == nil || p.ClusterTime.After(newest) {
+			found, newest = record, p.ClusterTime
 		}
 	}
-	if found.IsZero() {
-		return Position{}, ErrNone
+	if found == nil {
+		return nil, ErrNone
 	}
 	return found, nil
 }

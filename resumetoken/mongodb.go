@@ -22,20 +22,36 @@ type MongoDB struct {
 	stream   string
 	instance string
 	epoch    int64 // 0: not acquired
+	last     bson.Timestamp
 }
 
 // mongoPosition is the stored document. Token and times are BSON's own types,
 // so that an operator can query them.
 type mongoPosition struct {
-	Stream      string         `bson:"_id"`
-	Epoch       int64          `bson:"epoch"`
-	Owner       string         `bson:"owner"`
-	Since       time.Time      `bson:"since"`
-	Version     int            `bson:"v"`
+	Stream  string    `bson:"_id"`
+	Epoch   int64     `bson:"epoch"`
+	Owner   string    `bson:"owner"`
+	Since   time.Time `bson:"since"`
+	Stopped time.Time `bson:"stopped"`
+	Version int       `bson:"v"`
+	Saved   time.Time `bson:"saved"`
+	Spot    mongoSpot `bson:",inline"`
+	// Hours are the first positions of the last hours, oldest first.
+	Hours []mongoSpot `bson:"hours"`
+	// Now is the server's clock, computed when the document is read.
+	Now time.Time `bson:"now"`
+}
+
+// mongoSpot is a position without its stream.
+type mongoSpot struct {
 	Token       bson.Raw       `bson:"token"`
 	ClusterTime bson.Timestamp `bson:"clusterTime"`
 	WallTime    time.Time      `bson:"wallTime"`
 	Fingerprint string         `bson:"fingerprint"`
+}
+
+func (s mongoSpot) position(stream string) Position {
+	return Position{Stream: stream, Token: s.Token, ClusterTime: s.ClusterTime, WallTime: s.WallTime, Fingerprint: s.Fingerprint}
 }
 
 // NewMongoDB is the store of a stream's position in coll, which need not exist.
@@ -56,20 +72,15 @@ func (m *MongoDB) Acquire(ctx context.Context) (Position, error) {
 	if err != nil {
 		return Position{}, m.failed("acquire", err)
 	}
-	m.epoch = doc.Epoch
-	if len(doc.Token) == 0 {
+	m.epoch, m.last = doc.Epoch, bson.Timestamp{}
+	if len(doc.Spot.Token) == 0 {
 		return Position{}, ErrNone
 	}
 	if err := checkVersion(doc.Version); err != nil {
 		return Position{}, m.failed("read", err)
 	}
-	return Position{
-		Stream:      m.stream,
-		Token:       doc.Token,
-		ClusterTime: doc.ClusterTime,
-		WallTime:    doc.WallTime,
-		Fingerprint: doc.Fingerprint,
-	}, nil
+	m.last = doc.Spot.ClusterTime
+	return doc.Spot.position(m.stream), nil
 }
 
 func (m *MongoDB) claim(ctx context.Context) (mongoPosition, error) {
@@ -78,7 +89,9 @@ func (m *MongoDB) claim(ctx context.Context) (mongoPosition, error) {
 		bson.D{{Key: "_id", Value: m.stream}},
 		bson.D{
 			{Key: "$inc", Value: bson.D{{Key: "epoch", Value: int64(1)}}},
-			{Key: "$set", Value: bson.D{{Key: "owner", Value: m.instance}, {Key: "since", Value: time.Now()}}},
+			{Key: "$set", Value: bson.D{{Key: "owner", Value: m.instance}}},
+			{Key: "$currentDate", Value: bson.D{{Key: "since", Value: true}}},
+			{Key: "$unset", Value: bson.D{{Key: "stopped", Value: ""}}},
 		},
 		options.FindOneAndUpdate().SetUpsert(true).SetReturnDocument(options.After),
 	).Decode(&doc)
@@ -87,33 +100,47 @@ func (m *MongoDB) claim(ctx context.Context) (mongoPosition, error) {
 
 // Save implements Store.
 func (m *MongoDB) Save(ctx context.Context, p Position) error {
+	return m.save(ctx, p, bson.E{
+		// Also true where there is no clusterTime yet.
+		Key: "clusterTime", Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$gt", Value: p.ClusterTime}}}},
+	})
+}
+
+// Reset implements Keeper.
+func (m *MongoDB) Reset(ctx context.Context, p Position) error { return m.save(ctx, p) }
+
+func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) error {
 	if m.epoch == 0 {
 		return m.failed("save", errNotAcquired)
 	}
 	if p.IsZero() {
 		return m.failed("save", errors.New("it has no token"))
 	}
-	result, err := m.coll.UpdateOne(ctx,
-		bson.D{
-			{Key: "_id", Value: m.stream},
-			{Key: "epoch", Value: m.epoch},
-			// Also true where there is no clusterTime yet.
-			{Key: "clusterTime", Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$gt", Value: p.ClusterTime}}}}},
-		},
-		bson.D{{Key: "$set", Value: bson.D{
+	filter := append(bson.D{{Key: "_id", Value: m.stream}, {Key: "epoch", Value: m.epoch}}, condition...)
+	update := bson.D{
+		{Key: "$set", Value: bson.D{
 			{Key: "v", Value: codecVersion},
 			{Key: "token", Value: p.Token},
 			{Key: "clusterTime", Value: p.ClusterTime},
 			{Key: "wallTime", Value: p.WallTime},
 			{Key: "fingerprint", Value: p.Fingerprint},
-			{Key: "saved", Value: time.Now()},
-		}}})
+		}},
+		{Key: "$currentDate", Value: bson.D{{Key: "saved", Value: true}}},
+	}
+	if newHour(m.last, p.ClusterTime) {
+		spot := mongoSpot{Token: p.Token, ClusterTime: p.ClusterTime, WallTime: p.WallTime, Fingerprint: p.Fingerprint}
+		update = append(update, bson.E{Key: "$push", Value: bson.D{{Key: "hours", Value: bson.D{
+			{Key: "$each", Value: bson.A{spot}}, {Key: "$slice", Value: -historyHours},
+		}}}})
+	}
+	result, err := m.coll.UpdateOne(ctx, filter, update)
 	if err != nil {
 		return m.failed("save", err)
 	}
 	if result.MatchedCount == 0 {
 		return m.failed("save", m.refusal(ctx, p))
 	}
+	m.last = p.ClusterTime
 	return nil
 }
 
@@ -129,15 +156,25 @@ func (m *MongoDB) refusal(ctx context.Context, p Position) error {
 	case doc.Epoch != m.epoch:
 		return fmt.Errorf("%w: %q since %s", ErrFenced, doc.Owner, doc.Since.UTC().Format(time.RFC3339))
 	}
-	if err := checkForward(doc.ClusterTime, p.ClusterTime); err != nil {
+	if err := checkForward(doc.Spot.ClusterTime, p.ClusterTime); err != nil {
 		return err
 	}
 	return errors.New("its document changes under the owner's hands")
 }
 
-// Close implements Store.
-func (m *MongoDB) Close(context.Context) error {
+// Close implements Store. It notes that the stream was given up in order.
+func (m *MongoDB) Close(ctx context.Context) error {
+	epoch := m.epoch
 	m.epoch = 0
+	if epoch == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
+	defer cancel()
+	// A shutdown does not wait for a server that is away: nothing depends on the note.
+	_, _ = m.coll.UpdateOne(ctx,
+		bson.D{{Key: "_id", Value: m.stream}, {Key: "epoch", Value: epoch}},
+		bson.D{{Key: "$currentDate", Value: bson.D{{Key: "stopped", Value: true}}}})
 	return nil
 }
 

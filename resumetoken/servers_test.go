@@ -35,9 +35,11 @@ func TestMongoDB(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	contract(t, func(_ *testing.T, stream, instance string) Store {
+	open := func(_ *testing.T, stream, instance string) Store {
 		return NewMongoDB(db.Collection("positions"), stream, instance)
-	})
+	}
+	contract(t, open)
+	keeping(t, open)
 	t.Run("the new owner is named", func(t *testing.T) {
 		first, second := NewMongoDB(db.Collection("named"), "main", "one"), NewMongoDB(db.Collection("named"), "main", "two")
 		mustBeNew(t, first)
@@ -100,11 +102,9 @@ func TestKafkaOnRealBrokers(t *testing.T) {
 			})
 			opts := []kgo.Opt{kgo.SeedBrokers(server.Brokers...)}
 			createTopics(t, opts)
-			t.Run("contract", func(t *testing.T) {
-				contract(t, func(t *testing.T, stream, instance string) Store {
-					return newKafka(t, opts, stream, instance)
-				})
-			})
+			open := func(t *testing.T, stream, instance string) Store { return newKafka(t, opts, stream, instance) }
+			t.Run("contract", func(t *testing.T) { contract(t, open) })
+			t.Run("keeping", func(t *testing.T) { keeping(t, open) })
 			t.Run("zombie in the middle of a transaction", func(t *testing.T) { zombieMidTransaction(t, opts) })
 			t.Run("transaction times out", func(t *testing.T) { transactionTimesOut(t, opts) })
 			t.Run("history", func(t *testing.T) { historyOnRealBrokers(t, opts) })
@@ -131,7 +131,7 @@ func commitUntil(t *testing.T, opts []kgo.Opt, stream, at string, there func()) 
 	k := newKafka(t, opts, stream, "zombie")
 	k.opts.Observe = func(point string) {
 		if point == at {
-			k.opts.Observe = nil
+			k.opts.Observe = func(string) {}
 			there()
 		}
 	}

@@ -157,11 +157,126 @@ func contract(t *testing.T, open home) {
 	})
 }
 
+// keeping is what every store promises to an operator's commands.
+func keeping(t *testing.T, open home) {
+	keeper := func(t *testing.T, stream, instance string) Keeper {
+		k, ok := open(t, stream, instance).(Keeper)
+		if !ok {
+			t.Fatal("the store is no Keeper")
+		}
+		return k
+	}
+	inspect := func(t *testing.T, k Keeper) Stored {
+		t.Helper()
+		stored, err := k.Inspect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stored
+	}
+	t.Run("an unknown stream has nothing", func(t *testing.T) {
+		k := keeper(t, "unknown", "one")
+		if got := inspect(t, k); !got.Position.IsZero() || !got.Saved.IsZero() {
+			t.Errorf("Inspect: %+v", got)
+		}
+		if hours, err := k.History(t.Context()); err != nil || len(hours) > 0 {
+			t.Errorf("History: %v, %v", hours, err)
+		}
+	})
+	t.Run("looking changes nothing", func(t *testing.T) {
+		owner, looker := keeper(t, "looked-at", "one"), keeper(t, "looked-at", "two")
+		mustBeNew(t, owner)
+		mustSave(t, owner, position(t, "looked-at", 1000))
+		got := inspect(t, looker)
+		if diff := cmp.Diff(position(t, "looked-at", 1000), got.Position); diff != "" {
+			t.Error(diff)
+		}
+		if age := got.Now.Sub(got.Saved); age < -time.Minute || age > time.Minute {
+			t.Errorf("saved at %v, now %v", got.Saved, got.Now)
+		}
+		if got.Owner.Instance == "" || got.Owner.Seen.IsZero() || !got.Owner.Stopped.IsZero() {
+			t.Errorf("the owner is %+v", got.Owner)
+		}
+		mustSave(t, owner, position(t, "looked-at", 2000))
+	})
+	t.Run("an end in order is noted, a new owner takes the note away", func(t *testing.T) {
+		s := keeper(t, "ended", "one")
+		mustBeNew(t, s)
+		mustSave(t, s, position(t, "ended", 1000))
+		closeStore(t, s)
+		if got := inspect(t, s); got.Held || got.Owner.Since.IsZero() == got.Owner.Stopped.After(got.Owner.Since) {
+			t.Errorf("after Close: %+v", got)
+		}
+		mustAcquire(t, s)
+		if got := inspect(t, s); !got.Owner.Stopped.IsZero() {
+			t.Errorf("after Acquire: %+v", got.Owner)
+		}
+	})
+	t.Run("an operator may set it back", func(t *testing.T) {
+		s := keeper(t, "reset", "one")
+		if err := s.Reset(t.Context(), position(t, "reset", 1)); !errors.Is(err, errNotAcquired) {
+			t.Errorf("Reset before Acquire: %v", err)
+		}
+		mustBeNew(t, s)
+		mustSave(t, s, position(t, "reset", 2000))
+		if err := s.Reset(t.Context(), position(t, "reset", 1000)); err != nil {
+			t.Fatal(err)
+		}
+		if got := mustAcquire(t, s); got.ClusterTime.T != 1000 {
+			t.Errorf("the position is %v", got.ClusterTime)
+		}
+		mustSave(t, s, position(t, "reset", 1001))
+	})
+	t.Run("the first position of each hour is kept", func(t *testing.T) {
+		s := keeper(t, "hours", "one")
+		mustBeNew(t, s)
+		const base = 1763886848
+		for _, seconds := range []uint32{0, 1, 3600, 3601, 30 * 3600, 49 * 3600} {
+			mustSave(t, s, position(t, "hours", base+seconds))
+		}
+		closeStore(t, s)
+		hours, err := s.History(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []uint32
+		for _, p := range hours {
+			got = append(got, p.ClusterTime.T-base)
+		}
+		// Kafka forgets by age, the others by number.
+		if len(got) == 4 {
+			got = got[1:]
+		}
+		if len(got) == 3 {
+			got = got[1:]
+		}
+		if diff := cmp.Diff([]uint32{30 * 3600, 49 * 3600}, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// TestFileNamesItsHolder: the lock says who has the file, before anything is saved.
+func TestFileNamesItsHolder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "positions.json")
+	holder, looker := NewFile(path, "holder").Stream("main"), NewFile(path, "looker").Stream("main")
+	mustBeNew(t, holder)
+	if got, err := looker.Inspect(t.Context()); err != nil || !got.Held || got.Owner.Instance != "holder" {
+		t.Errorf("Inspect: %+v, %v", got, err)
+	}
+	closeStore(t, holder)
+	if got, err := looker.Inspect(t.Context()); err != nil || got.Held {
+		t.Errorf("Inspect after Close: %+v, %v", got, err)
+	}
+}
+
 func TestFileContract(t *testing.T) {
 	file := NewFile(filepath.Join(t.TempDir(), "positions.json"), "test")
-	contract(t, func(t *testing.T, stream, _ string) Store {
+	open := func(t *testing.T, stream, _ string) Store {
 		s := file.Stream(stream)
 		t.Cleanup(func() { closeStore(t, s) })
 		return s
-	})
+	}
+	contract(t, open)
+	keeping(t, open)
 }

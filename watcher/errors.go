@@ -6,6 +6,9 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/auth"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
+
+	"github.com/fhir-cdc/fhir-cdc/handshake"
 )
 
 // Class is why a stream can't simply be opened again.
@@ -77,11 +80,7 @@ func fatalCodes() map[int]*Error {
 func classify(err error) *Error {
 	var server mongo.ServerError
 	if !errors.As(err, &server) {
-		// A login can fail in the driver, before a server has answered with a code.
-		if errors.As(err, new(*auth.Error)) {
-			return &Error{Class: Unauthorized, Hint: fatalCodes()[18].Hint, Err: err}
-		}
-		return nil
+		return classifyConnection(err)
 	}
 	for code, known := range fatalCodes() {
 		if server.HasErrorCode(code) {
@@ -90,6 +89,38 @@ func classify(err error) *Error {
 	}
 	if server.HasErrorLabel(labelNonResumable) {
 		return &Error{Class: HistoryLost, Hint: fatalCodes()[286].Hint, Err: err}
+	}
+	return nil
+}
+
+// classifyConnection finds what an operator must see in an error that the driver
+// made before a server has answered with a code.
+func classifyConnection(err error) *Error {
+	if errors.As(err, new(*auth.Error)) {
+		return &Error{Class: Unauthorized, Hint: fatalCodes()[18].Hint, Err: err}
+	}
+	var selection topology.ServerSelectionError
+	if !errors.As(err, &selection) {
+		return nil
+	}
+	// No server can be used. One that refuses the handshake is why.
+	for _, server := range selection.Desc.Servers {
+		if handshake.Refused(server.LastError) {
+			return &Error{
+				Class: Unauthorized,
+				Hint:  "check tls, tlsCAFile and tlsCertificateKeyFile in the MongoDB connection string, and the server's certificate",
+				Err:   fmt.Errorf("no TLS connection to MongoDB at %s: %w", server.Addr, server.LastError),
+			}
+		}
+	}
+	return nil
+}
+
+// LoginRefused makes an *Error of an error that says that MongoDB refuses the login,
+// and returns nil for all others.
+func LoginRefused(err error) *Error {
+	if known := classify(err); known != nil && known.Class == Unauthorized {
+		return known
 	}
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
 // After tells whether token a is later in the oplog than token b. The server
@@ -67,24 +66,4 @@ func (w *Watcher) Scan(ctx context.Context, from bson.Timestamp, until bson.Raw,
 		err = context.Cause(ctx)
 	}
 	return fmt.Errorf("scan the oplog: %w", err)
-}
-
-// Oldest gives the time of the oldest entry of the oplog. It needs the right to
-// read the database local.
-func (w *Watcher) Oldest(ctx context.Context) (bson.Timestamp, error) {
-	var at bson.Timestamp
-	err := w.retry(ctx, func() (advanced bool, err error) {
-		raw, err := w.client.Database("local").Collection("oplog.rs").
-			FindOne(ctx, bson.D{}, options.FindOne().SetSort(bson.D{{Key: "$natural", Value: 1}}).SetProjection(bson.D{{Key: "ts", Value: 1}})).Raw()
-		if err != nil {
-			return false, fmt.Errorf("find the oldest oplog entry: %w", err)
-		}
-		t, i, ok := raw.Lookup("ts").TimestampOK()
-		if !ok {
-			return false, &Error{Class: Unsupported, Hint: "set start to a time", Err: errors.New("the oplog's oldest entry has no time")}
-		}
-		at = bson.Timestamp{T: t, I: i}
-		return false, nil
-	})
-	return at, err
 }

@@ -53,20 +53,12 @@ Every stream goes on where its stored position says. Without one it begins at
 // run runs the daemon until ctx ends. Events of sink: stdout go to stdout, logs to
 // stderr. It is the wiring, and the order of shutdown: streams end (each stops
 // reading, commits what it has read and closes its publisher), then the clients.
-func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (err error) {
+func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) error {
 	log, err := newLogger(cfg.Log, stderr)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.Sync() }() // A console cannot be synced and says so.
-	clients := newClusters(cfg.Name)
-	defer func() {
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
-		defer cancel()
-		if e := clients.close(closing); e != nil && err == nil {
-			err = fmt.Errorf("disconnect from MongoDB: %w", e)
-		}
-	}()
 	log.Info("fhir-cdc starts", zap.String("version", versionInfo().Version), zap.String("name", cfg.Name),
 		zap.String("delivery", string(cfg.Delivery)), zap.String("sink", string(cfg.Sink)),
 		zap.String("mongodb", config.RedactURI(cfg.MongoDB.Main().URI.Reveal())), zap.Strings("brokers", cfg.Kafka.Brokers))
@@ -77,6 +69,27 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (err
 		return err
 	}
 	defer closePort()
+	if err := withFreshSecrets(ctx, cfg, shown.ran, log, func(cfg *config.Config) error {
+		return runStreams(ctx, cfg, shown, stdout, log)
+	}); err != nil {
+		return err
+	}
+	log.Info("fhir-cdc stopped")
+	return nil
+}
+
+// runStreams runs the streams with clients of their own until ctx ends or an error
+// ends one of them.
+func runStreams(ctx context.Context, cfg *config.Config, shown *board, stdout io.Writer, log *zap.Logger) (err error) {
+	shown.show(nil)
+	clients := newClusters(cfg.Name)
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
+		defer cancel()
+		if e := clients.close(closing); e != nil && err == nil {
+			err = fmt.Errorf("disconnect from MongoDB: %w", e)
+		}
+	}()
 	sink, err := newSink(cfg, clients, stdout, log)
 	if err != nil {
 		return err
@@ -104,15 +117,9 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (err
 	}
 	shown.show(streams)
 	if cfg.ReplicasByKafka() {
-		err = runShared(ctx, cfg, sink, streams, log)
-	} else {
-		err = runAlone(ctx, streams)
+		return runShared(ctx, cfg, sink, streams, log)
 	}
-	if err != nil {
-		return err
-	}
-	log.Info("fhir-cdc stopped")
-	return nil
+	return runAlone(ctx, streams)
 }
 
 // runAlone runs all streams in this process.

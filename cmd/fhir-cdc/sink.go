@@ -52,10 +52,7 @@ func newSink(cfg *config.Config, clients *clusters, stdout io.Writer, log *zap.L
 		TLS: publisher.TLS{
 			Enabled: k.TLS.Enabled, CAFile: k.TLS.CAFile, CertFile: k.TLS.CertFile, KeyFile: k.TLS.KeyFile, ServerName: k.TLS.ServerName,
 		},
-		SASL: publisher.SASL{
-			Enabled: k.SASL.Enabled, Mechanism: string(k.SASL.Mechanism),
-			Username: k.SASL.Username, Password: k.SASL.Password.Reveal(), Token: k.SASL.Token.Reveal(),
-		},
+		SASL: kafkaLogin(cfg),
 	}, log.Named("kafka"))
 	if err != nil {
 		return nil, &usageError{err.Error()}

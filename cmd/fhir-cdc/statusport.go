@@ -38,6 +38,16 @@ func (b *board) progress() []daemon.Progress {
 	return all
 }
 
+// ran tells whether any of the streams has got as far as reading.
+func (b *board) ran() bool {
+	for _, p := range b.progress() {
+		if !p.Read.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
 // serveStatus opens the port, unless it is off, and returns what closes it. The port
 // outlives the streams, so that their end can be watched.
 func serveStatus(ctx context.Context, cfg *config.Config, b *board, log *zap.Logger) (closePort func(), err error) {

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+const (
+	// rotationGrace is how long MongoDB may refuse a login that has worked. A
+	// rotation changes the server and the file one after the other, and Kubernetes
+	// takes up to two minutes to show a changed Secret to a pod.
+	rotationGrace = 3 * time.Minute
+	// rotationPause is between two attempts in that time.
+	rotationPause = 2 * time.Second
+)
+
+// withFreshSecrets calls run, and again with the secrets read anew when MongoDB
+// refuses a login that has worked and that comes from files: its clients keep what
+// they were made with. (Kafka's logins are read anew each time and need none of
+// this.) A login that has never worked is an error at once. ran tells whether a
+// stream of the last run has read changes.
+func withFreshSecrets(ctx context.Context, cfg *config.Config, ran func() bool, log *zap.Logger, run func(*config.Config) error) error {
+	var until time.Time // zero: no login has worked yet
+	for {
+		err := run(cfg)
+		if ran() {
+			until = time.Now().Add(rotationGrace)
+		}
+		if !loginRefused(err) || !cfg.HasFiles() || !time.Now().Before(until) {
+			return err
+		}
+		log.Warn("MongoDB refuses the login; trying again with the secrets read anew", zap.Duration("pause", rotationPause), zap.Time("until", until), zap.Error(err))
+		timer := time.NewTimer(rotationPause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil // Told to stop. What was read is committed.
+		case <-timer.C:
+		}
+		fresh, changed, err := cfg.Refreshed()
+		if err != nil {
+			log.Warn("the secrets cannot be read anew", zap.Error(err))
+			continue
+		}
+		if changed {
+			log.Info("secrets have changed")
+		}
+		cfg = fresh
+	}
+}
+
+func loginRefused(err error) bool {
+	var stream *watcher.Error
+	return errors.As(err, &stream) && stream.Class == watcher.Unauthorized
+}

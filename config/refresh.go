@@ -1,0 +1,49 @@
+package config
+
+import "reflect"
+
+// Refreshed returns the configuration with every value that a _FILE variable names
+// read again, and whether any of them is another now. All else stays as it was
+// loaded: what else has changed meanwhile needs a restart. An error of type *Error
+// says which file cannot be used; c stays as it is.
+func (c *Config) Refreshed() (fresh *Config, changed bool, err error) {
+	next := *c
+	var faults []Fault
+	for _, s := range specs() {
+		from, set := c.sources[s.key]
+		if !set || from.path == "" {
+			continue
+		}
+		value, wrong := secretIn(from.path)
+		if wrong != "" {
+			faults = append(faults, Fault{s.key, from.text, wrong})
+			continue
+		}
+		if isURI(s) && from.rank == rankServer {
+			value = escapeURI(value)
+		}
+		field := fieldOf(&next, s.key)
+		if field.String() != value {
+			changed = true
+		}
+		field.Set(reflect.ValueOf(value).Convert(field.Type()))
+	}
+	if len(faults) == 0 {
+		faults = next.faults()
+	}
+	if err := asError(faults); err != nil {
+		return nil, false, err
+	}
+	return &next, changed, nil
+}
+
+// HasFiles tells whether any value comes from a file that a _FILE variable names, so
+// that Refreshed can find it changed.
+func (c *Config) HasFiles() bool {
+	for _, from := range c.sources {
+		if from.path != "" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,69 @@
+package watcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// Window is the span of a cluster's oplog.
+type Window struct {
+	// Oldest is the oldest entry's time. It is zero where it cannot be read: the user
+	// lacks find on local.oplog.rs, or the server is a mongos, which has no oplog.
+	Oldest bson.Timestamp
+	// Newest is the time of the newest operation that the cluster knows.
+	Newest bson.Timestamp
+}
+
+// Window asks the server once; it may be used from any goroutine. ctx may have a
+// deadline: this is no change stream.
+func (w *Watcher) Window(ctx context.Context) (Window, error) {
+	reply, err := w.client.Database("admin").RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Raw()
+	if err != nil {
+		return Window{}, fmt.Errorf("ask for the newest operation: %w", err)
+	}
+	var window Window
+	if t, i, ok := reply.Lookup("operationTime").TimestampOK(); ok {
+		window.Newest = bson.Timestamp{T: t, I: i}
+	}
+	window.Oldest, err = w.oldest(ctx)
+	var server mongo.ServerError
+	switch {
+	case errors.Is(err, mongo.ErrNoDocuments), errors.As(err, &server) && server.HasErrorCode(unauthorized):
+		return window, nil
+	case err != nil:
+		return Window{}, err
+	}
+	return window, nil
+}
+
+// unauthorized is the server's code for a missing right.
+const unauthorized = 13
+
+// Oldest gives the time of the oldest entry of the oplog, for as long as it takes to
+// get it. It needs the right to read the database local.
+func (w *Watcher) Oldest(ctx context.Context) (bson.Timestamp, error) {
+	var at bson.Timestamp
+	err := w.retry(ctx, func() (advanced bool, err error) {
+		at, err = w.oldest(ctx)
+		return false, err
+	})
+	return at, err
+}
+
+func (w *Watcher) oldest(ctx context.Context) (bson.Timestamp, error) {
+	raw, err := w.client.Database("local").Collection("oplog.rs").
+		FindOne(ctx, bson.D{}, options.FindOne().SetSort(bson.D{{Key: "$natural", Value: 1}}).SetProjection(bson.D{{Key: "ts", Value: 1}})).Raw()
+	if err != nil {
+		return bson.Timestamp{}, fmt.Errorf("find the oldest oplog entry: %w", err)
+	}
+	t, i, ok := raw.Lookup("ts").TimestampOK()
+	if !ok {
+		return bson.Timestamp{}, &Error{Class: Unsupported, Hint: "set start to a time", Err: errors.New("the oplog's oldest entry has no time")}
+	}
+	return bson.Timestamp{T: t, I: i}, nil
+}
