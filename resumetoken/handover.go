@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.uber.org/zap"
 )
 
@@ -29,7 +27,7 @@ import (
 // One Handover serves all streams of a process.
 type Handover struct {
 	own, initial Layout
-	open         func(stream string) (Store, error)
+	open         func(stream string) (Keeper, error)
 	log          *zap.Logger
 	// mu lets one stream of this process change the layout, not all at once.
 	mu sync.Mutex
@@ -38,7 +36,7 @@ type Handover struct {
 // NewHandover returns a Handover for the layout own. initial is the layout that holds
 // while none is stored: that of an installation without streams of its own choice.
 // open opens the store of a stream, whether it is in own or not.
-func NewHandover(own, initial Layout, open func(stream string) (Store, error), log *zap.Logger) *Handover {
+func NewHandover(own, initial Layout, open func(stream string) (Keeper, error), log *zap.Logger) *Handover {
 	return &Handover{own: own, initial: initial, open: open, log: log}
 }
 
@@ -52,7 +50,10 @@ const maxChanges = 3
 // ErrNone. acquire is the stream's own store's. The string is to become the Layout of
 // the positions that are stored from now on.
 func (h *Handover) Acquire(ctx context.Context, stream string, acquire func(context.Context) (Position, error)) (Position, string, error) {
-	for range maxChanges {
+	if err := h.prepare(ctx); err != nil {
+		return Position{}, "", err
+	}
+	for try := range maxChanges {
 		own, err := acquire(ctx)
 		if err != nil && !errors.Is(err, ErrNone) {
 			return Position{}, "", err
@@ -65,7 +66,10 @@ func (h *Handover) Acquire(ctx context.Context, stream string, acquire func(cont
 		if err != nil {
 			return Position{}, "", fmt.Errorf("take over what the streams before had published: %w", err)
 		}
-		if changed {
+		// A position of another layout has been sealed since it was read; only one that
+		// an operator has set stays as it is.
+		overtaken := own.HandedTo == 0 && !own.IsZero() && own.Layout != layout && try < maxChanges-1
+		if changed || overtaken {
 			continue // The stream itself has been acquired meanwhile, to be sealed.
 		}
 		if p.IsZero() {
@@ -74,6 +78,42 @@ func (h *Handover) Acquire(ctx context.Context, stream string, acquire func(cont
 		return p, layout, nil
 	}
 	return Position{}, "", errors.New("the layout of the streams keeps changing: do processes of this name run with different streams?")
+}
+
+// prepare changes the layout before the stream is acquired, where that is to be
+// expected. It spares the stream the wait for transactions in its partition that a
+// process with other streams left open when it was killed.
+func (h *Handover) prepare(ctx context.Context) error {
+	if h.own.ID() == h.initial.ID() {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	store, err := h.open(LayoutStream)
+	if err != nil {
+		return err
+	}
+	var p Position
+	if glancer, ok := store.(interface {
+		Glance(ctx context.Context) (Position, error)
+	}); ok {
+		p, err = glancer.Glance(ctx)
+	} else {
+		var stored Stored
+		stored, err = store.Inspect(ctx)
+		p = stored.Position
+	}
+	if err = errors.Join(err, store.Close(ctx)); err != nil {
+		return fmt.Errorf("read the layout of the streams: %w", err)
+	}
+	record, err := h.decode(p)
+	if err != nil || record.ID == h.own.ID() {
+		return err
+	}
+	if err := h.change(ctx, record); err != nil {
+		return fmt.Errorf("take over what the streams before had published: %w", err)
+	}
+	return nil
 }
 
 // current tells whether a position is the own layout's without looking at the stored
@@ -95,7 +135,7 @@ func (h *Handover) settle(ctx context.Context, stream string, own Position, dele
 		return Position{}, "", false, err
 	}
 	if record.ID != h.own.ID() {
-		return Position{}, "", true, h.change(ctx)
+		return Position{}, "", true, h.change(ctx, record)
 	}
 	if own.HandedTo > record.Generation {
 		// Somebody has begun to change the layout and has not come to the end. It must
@@ -129,19 +169,11 @@ func (h *Handover) stored(ctx context.Context) (layoutRecord, error) {
 	if err != nil {
 		return layoutRecord{}, err
 	}
-	var p Position
-	if peeker, ok := store.(interface {
-		Peek(ctx context.Context) (Position, error)
-	}); ok {
-		p, err = peeker.Peek(ctx)
-	} else {
-		p, err = store.Acquire(ctx)
-	}
-	err = errors.Join(notNone(err), store.Close(ctx))
-	if err != nil {
+	stored, err := store.Inspect(ctx)
+	if err = errors.Join(err, store.Close(ctx)); err != nil {
 		return layoutRecord{}, fmt.Errorf("read the layout of the streams: %w", err)
 	}
-	return h.decode(p)
+	return h.decode(stored.Position)
 }
 
 func (h *Handover) decode(p Position) (layoutRecord, error) {
@@ -161,108 +193,6 @@ func notNone(err error) error {
 	}
 	return err
 }
-
-// take makes this process the only one that can change the layout.
-func (h *Handover) take(ctx context.Context) (layoutRecord, func(), error) {
-	store, err := h.open(LayoutStream)
-	if err != nil {
-		return layoutRecord{}, nil, err
-	}
-	record, err := h.takeStore(ctx, store)
-	release := func() { _ = store.Close(context.WithoutCancel(ctx)) } // It has nothing to save.
-	if err != nil {
-		release()
-		return layoutRecord{}, nil, err
-	}
-	return record, release, nil
-}
-
-func (h *Handover) takeStore(ctx context.Context, store Store) (layoutRecord, error) {
-	p, err := store.Acquire(ctx)
-	if notNone(err) != nil {
-		return layoutRecord{}, fmt.Errorf("take the layout of the streams: %w", err)
-	}
-	return h.decode(p)
-}
-
-// change makes the own layout the stored one.
-func (h *Handover) change(ctx context.Context) error {
-	began := time.Now()
-	store, err := h.open(LayoutStream)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = store.Close(context.WithoutCancel(ctx)) }() // What was stored is stored.
-	record, err := h.takeStore(ctx, store)
-	if err != nil || record.ID == h.own.ID() {
-		return err
-	}
-	next := layoutRecord{ID: h.own.ID(), Generation: record.Generation + 1, Layout: h.own}
-	for _, coverage := range record.Layout {
-		p, err := h.seal(ctx, record, coverage, next.Generation)
-		if err != nil {
-			return fmt.Errorf("end stream %q: %w", coverage.Stream, unfenced(err))
-		}
-		if !p.IsZero() {
-			next.Before = append(next.Before, lastPosition{
-				Coverage: coverage, Token: p.Token, ClusterTime: p.ClusterTime, Fingerprint: p.Fingerprint, Published: p.Published,
-			})
-		}
-	}
-	p, err := next.position()
-	if err == nil {
-		err = store.Save(ctx, p)
-	}
-	if err != nil {
-		return fmt.Errorf("store the layout of the streams: %w", unfenced(err))
-	}
-	h.log.Info("the streams have changed; what the old ones covered is handed over",
-		zap.Int("generation", next.Generation), zap.Int("streams_before", len(record.Layout)), zap.Int("streams", len(next.Layout)),
-		zap.Duration("took", time.Since(began)))
-	return nil
-}
-
-// unfenced takes from an error that this process has lost the stream: another one
-// changes the layout at the same time, and the next attempt sees what it did.
-func unfenced(err error) error {
-	if errors.Is(err, ErrFenced) {
-		return fmt.Errorf("another process changes the streams at the same time (%v)", err) //nolint:errorlint // it must not end this process
-	}
-	return err
-}
-
-// seal acquires a stream of the stored layout, which shuts out its owner, marks its
-// position as handed over, and returns it; zero if it never had any.
-func (h *Handover) seal(ctx context.Context, record layoutRecord, coverage Coverage, generation int) (Position, error) {
-	store, err := h.open(coverage.Stream)
-	if err != nil {
-		return Position{}, err
-	}
-	defer func() { _ = store.Close(context.WithoutCancel(ctx)) }() // What was saved is saved.
-	own, err := store.Acquire(ctx)
-	if notNone(err) != nil {
-		return Position{}, err
-	}
-	p := Position{}
-	if !errors.Is(err, ErrDeleted) {
-		p = record.effective(coverage, own, generation)
-	}
-	sealed := p
-	if p.IsZero() {
-		// A stream that has not begun must not begin any more.
-		if sealed.Token, err = bson.Marshal(bson.D{{Key: noToken, Value: true}}); err != nil {
-			return Position{}, err
-		}
-	}
-	sealed.Stream, sealed.Layout, sealed.HandedTo = coverage.Stream, record.ID, generation
-	if err := store.Save(ctx, sealed); err != nil {
-		return Position{}, err
-	}
-	return p, nil
-}
-
-// noToken is in the token of a sealed stream that never had a position.
-const noToken = "none"
 
 // effective is where a stream stands under the record's layout: at its own position,
 // if that is of this layout (or was sealed for the generation that is to follow), else

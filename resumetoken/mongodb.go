@@ -36,6 +36,10 @@ type mongoPosition struct {
 	Version int       `bson:"v"`
 	Saved   time.Time `bson:"saved"`
 	Spot    mongoSpot `bson:",inline"`
+	// Layout, Published and HandedTo are Position's.
+	Layout    string      `bson:"layout"`
+	Published []Published `bson:"published"`
+	HandedTo  int         `bson:"handedTo"`
 	// Hours are the first positions of the last hours, oldest first.
 	Hours []mongoSpot `bson:"hours"`
 	// Now is the server's clock, computed when the document is read.
@@ -52,6 +56,12 @@ type mongoSpot struct {
 
 func (s mongoSpot) position(stream string) Position {
 	return Position{Stream: stream, Token: s.Token, ClusterTime: s.ClusterTime, WallTime: s.WallTime, Fingerprint: s.Fingerprint}
+}
+
+func (d mongoPosition) position(stream string) Position {
+	p := d.Spot.position(stream)
+	p.Layout, p.Published, p.HandedTo = d.Layout, d.Published, d.HandedTo
+	return p
 }
 
 // NewMongoDB is the store of a stream's position in coll, which need not exist.
@@ -80,7 +90,7 @@ func (m *MongoDB) Acquire(ctx context.Context) (Position, error) {
 		return Position{}, m.failed("read", err)
 	}
 	m.last = doc.Spot.ClusterTime
-	return doc.Spot.position(m.stream), nil
+	return doc.position(m.stream), nil
 }
 
 func (m *MongoDB) claim(ctx context.Context) (mongoPosition, error) {
@@ -101,8 +111,12 @@ func (m *MongoDB) claim(ctx context.Context) (mongoPosition, error) {
 // Save implements Store.
 func (m *MongoDB) Save(ctx context.Context, p Position) error {
 	return m.save(ctx, p, bson.E{
-		// Also true where there is no clusterTime yet.
-		Key: "clusterTime", Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$gt", Value: p.ClusterTime}}}},
+		Key: "$or", Value: bson.A{
+			// Also true where there is no clusterTime yet.
+			bson.D{{Key: "clusterTime", Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$gt", Value: p.ClusterTime}}}}}},
+			// A stream that was handed over begins anew.
+			bson.D{{Key: "handedTo", Value: bson.D{{Key: "$gt", Value: 0}}}},
+		},
 	})
 }
 
@@ -124,6 +138,9 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 			{Key: "clusterTime", Value: p.ClusterTime},
 			{Key: "wallTime", Value: p.WallTime},
 			{Key: "fingerprint", Value: p.Fingerprint},
+			{Key: "layout", Value: p.Layout},
+			{Key: "published", Value: p.Published},
+			{Key: "handedTo", Value: p.HandedTo},
 		}},
 		{Key: "$currentDate", Value: bson.D{{Key: "saved", Value: true}}},
 	}

@@ -28,7 +28,7 @@ func (m *MongoDB) Inspect(ctx context.Context) (Stored, error) {
 		stored.Owner.Seen = doc.Saved
 	}
 	if len(doc.Spot.Token) > 0 {
-		stored.Position = doc.Spot.position(m.stream)
+		stored.Position = doc.position(m.stream)
 	}
 	return stored, nil
 }

@@ -109,7 +109,7 @@ func (s *sink) positions(stream string) resumetoken.KafkaOptions {
 	}
 }
 
-func (s *sink) store(stream string) (resumetoken.Store, error) {
+func (s *sink) store(stream string) (resumetoken.Keeper, error) {
 	switch s.cfg.Checkpoint.Store {
 	case config.StoreFile:
 		return s.file.Stream(stream), nil
