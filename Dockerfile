@@ -1,19 +1,33 @@
+# The image of fhir-cdc: the program and the authorities that it trusts, nothing else.
+#   docker build --build-arg VERSION=$(git describe --tags --always) -t fhir-cdc .
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=container
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /fhir-cdc ./cmd/fhir-cdc
+# /data becomes the folder for positions in a file (checkpoint.store: file).
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /fhir-cdc ./cmd/fhir-cdc \
+ && mkdir -p /data
 
 FROM scratch
+ARG VERSION=container
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="fhir-cdc" \
       org.opencontainers.image.description="Publishes a FHIR server's Kafka events from its MongoDB change streams" \
+      org.opencontainers.image.source="https://github.com/fhir-cdc/fhir-cdc" \
+      org.opencontainers.image.documentation="https://github.com/fhir-cdc/fhir-cdc#readme" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /fhir-cdc /fhir-cdc
+COPY --from=build --chown=65532:65532 /data /var/lib/fhir-cdc
 USER 65532:65532
+WORKDIR /var/lib/fhir-cdc
 EXPOSE 8080
 ENTRYPOINT ["/fhir-cdc"]
 CMD ["run"]
+# /readyz: a stand-by is well too. Without the port (FHIR_CDC_HTTP_ADDRESS=off) the check
+# fails: switch it off as well (docker run --no-healthcheck).
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["/fhir-cdc", "healthcheck"]

@@ -14,9 +14,20 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LINT_VERSION := v2.15.0
 LINT := $(CACHE)/bin/golangci-lint-$(LINT_VERSION)
 
+# Tools of a release, pinned for the same reason.
+GORELEASER_VERSION := v2.17.0
+GORELEASER := $(CACHE)/bin/goreleaser-$(GORELEASER_VERSION)
+CYCLONEDX_VERSION := v1.10.0
+CYCLONEDX := $(CACHE)/bin/cyclonedx-gomod-$(CYCLONEDX_VERSION)/cyclonedx-gomod
+GOVULNCHECK_VERSION := v1.9.0
+GOVULNCHECK := $(CACHE)/bin/govulncheck-$(GOVULNCHECK_VERSION)
+
 # What `go test` runs; e.g. make test PKG=./mapper/... ARGS='-run Export -v'
 PKG ?= ./...
 ARGS ?=
+# Tests whose libraries (Helm, the Kubernetes API, Prometheus) would burden the daemon's
+# own go.mod are modules of their own.
+NESTED = $(shell git ls-files '*/go.mod' | xargs -rn1 dirname)
 # One seed for all random choices of a run, printed, so that a run can be
 # repeated: make test SEED=...
 ifndef SEED
@@ -30,7 +41,7 @@ SOAK_TIME ?= 1h
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## Show a short FHIR history become Kafka records (DEMO_EXIT=1: end by itself)
@@ -50,22 +61,16 @@ test: ## Run all tests, with the race detector, against real servers (ARGS=-shor
 	raced=$$(grep -v '/test/faults$$' <<<"$$packages" || true); plain=$$(grep '/test/faults$$' <<<"$$packages" || true); \
 	if [ -n "$$raced" ]; then $(GO) test -race -p $(PACKAGES_AT_ONCE) -timeout 20m $(ARGS) $$raced || status=1; fi; \
 	if [ -n "$$plain" ]; then $(GO) test -parallel 6 -timeout 20m $(ARGS) $$plain || status=1; fi; \
+	if [ '$(PKG)' = ./... ]; then for dir in $(NESTED); do (cd $$dir && $(GO) test -timeout 20m $(ARGS) ./...) || status=1; done; fi; \
 	exit $$status
 
 .PHONY: lint
 lint: $(LINT) ## Check format, code rules and go.mod
-	$(LINT) run
-	$(GO) mod tidy -diff
+	@for dir in . $(NESTED); do (set -x; cd $$dir; $(LINT) run; $(GO) mod tidy -diff); done
 
 .PHONY: fmt
 fmt: $(LINT) ## Format the code as lint wants it
 	$(LINT) fmt
-
-$(LINT):
-	mkdir -p $(@D)
-	tmp=$$(mktemp -d $(@D)/build.XXXX); trap "rm -rf $$tmp" EXIT; \
-	GOFLAGS= GOBIN=$$tmp $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION); \
-	mv $$tmp/golangci-lint $@
 
 .PHONY: bench
 bench: ## Measure throughput, latency and memory (docs/benchmarks.md)
@@ -79,6 +84,10 @@ fuzz: ## Run every fuzz test for FUZZ_TIME each (60s)
 	  done; \
 	done
 
+.PHONY: kubernetes
+kubernetes: ## Render deploy/kubernetes.yaml from the Helm chart
+	cd deploy/test && $(GO) test -count=1 -run TestManifestIsTheChart ./... -args -update
+
 .PHONY: soak
 soak: ## Run the endurance tests for SOAK_TIME (1h)
 	@echo "seed $(SEED) (repeat with: make soak SEED=$(SEED))"
@@ -87,6 +96,48 @@ soak: ## Run the endurance tests for SOAK_TIME (1h)
 .PHONY: services
 services: ## Keep a MongoDB and a Kafka running for tests; prints the variables to set
 	@$(GO) run ./test/services/cmd/services $(ARGS)
+
+.PHONY: vulncheck
+vulncheck: $(GOVULNCHECK) ## Look for known vulnerabilities in what the program calls
+	@# The database is on the network. Out of reach is not the same as nothing found, so
+	@# that fails too.
+	@$(GOVULNCHECK) ./... || { code=$$?; \
+	  [ $$code -eq 3 ] || echo "govulncheck could not look: it needs https://vuln.go.dev (or GOVULNDB in its place)" >&2; exit $$code; }
+
+.PHONY: release-check
+release-check: $(GORELEASER) ## Check .goreleaser.yaml
+	$(GORELEASER) check
+
+.PHONY: release-snapshot
+release-snapshot: $(GORELEASER) $(CYCLONEDX) ## Build a release's files into dist/, publishing nothing
+	@# Images need docker buildx: see `make image`.
+	PATH="$(dir $(CYCLONEDX)):$$PATH" $(GORELEASER) release --snapshot --clean --skip=docker
+
+.PHONY: release
+release: $(GORELEASER) $(CYCLONEDX) ## Publish the tagged commit (needs GITHUB_TOKEN and a docker login)
+	PATH="$(dir $(CYCLONEDX)):$$PATH" $(GORELEASER) release --clean
+
+.PHONY: image
+image: ## Build the container image fhir-cdc
+	docker build --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) -t fhir-cdc .
+
+# $(call install,TARGET,PACKAGE@VERSION) builds a command into the cache; it appears there
+# only when it is complete.
+define install
+mkdir -p $(dir $(1))
+tmp=$$(mktemp -d $(dir $(1))build.XXXX); trap "rm -rf $$tmp" EXIT; \
+GOFLAGS= GOBIN=$$tmp $(GO) install $(2); \
+mv $$tmp/* $(1)
+endef
+
+$(LINT):
+	$(call install,$@,github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION))
+$(GORELEASER):
+	$(call install,$@,github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION))
+$(CYCLONEDX):
+	$(call install,$@,github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_VERSION))
+$(GOVULNCHECK):
+	$(call install,$@,golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION))
 
 .PHONY: clean
 clean: ## Delete what was built here (not the cache)

@@ -27,6 +27,7 @@ type Config struct {
 	Checkpoint Checkpoint `mapstructure:"checkpoint"`
 	Batch      Batch      `mapstructure:"batch"`
 	Retry      Retry      `mapstructure:"retry"`
+	Repair     Repair     `mapstructure:"repair"`
 	HTTP       HTTP       `mapstructure:"http"`
 	Log        Log        `mapstructure:"log"`
 
@@ -190,11 +191,26 @@ type Retry struct {
 	MaxBackoff time.Duration `mapstructure:"max_backoff"`
 }
 
-// HTTP is the port of probes, metrics and status. It shows no contents and changes
-// nothing.
+// Repair says what happens when the oplog no longer holds a stream's position.
+type Repair struct {
+	OnHistoryLost  OnHistoryLost `mapstructure:"on_history_lost"`
+	ClockTolerance time.Duration `mapstructure:"clock_tolerance"`
+}
+
+// HTTP is the port of probes, metrics and status. It shows no contents, and without
+// Token it changes nothing.
 type HTTP struct {
 	// Address is host:port, or HTTPOff.
 	Address string `mapstructure:"address"`
+	// Token is what requests that control the daemon must bear.
+	Token Secret  `mapstructure:"token"`
+	TLS   HTTPTLS `mapstructure:"tls"`
+}
+
+// HTTPTLS is the certificate of the port; with none it speaks plain HTTP.
+type HTTPTLS struct {
+	CertFile string `mapstructure:"cert_file"`
+	KeyFile  string `mapstructure:"key_file"`
 }
 
 // HTTPOff is the http.address of a daemon without a port.

@@ -73,9 +73,10 @@ func Default() *Config {
 			MongoDB:      CheckpointMongoDB{Database: "fhir-cdc", Collection: "positions"},
 			File:         CheckpointFile{Path: "./fhir-cdc.positions.json"},
 		},
-		Batch: Batch{MaxRecords: 10_000, MaxBytes: 8 << 20},
-		Retry: Retry{MinBackoff: 100 * time.Millisecond, MaxBackoff: 30 * time.Second},
-		HTTP:  HTTP{Address: "127.0.0.1:8080"},
-		Log:   Log{Level: LogInfo, Format: LogJSON},
+		Batch:  Batch{MaxRecords: 10_000, MaxBytes: 8 << 20},
+		Retry:  Retry{MinBackoff: 100 * time.Millisecond, MaxBackoff: 30 * time.Second},
+		Repair: Repair{OnHistoryLost: RepairHistory, ClockTolerance: 5 * time.Minute},
+		HTTP:   HTTP{Address: "127.0.0.1:8080"},
+		Log:    Log{Level: LogInfo, Format: LogJSON},
 	}
 }

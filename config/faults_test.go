@@ -74,6 +74,8 @@ func TestFaults(t *testing.T) {
 		{name: "exactly once with a file", set: []string{"checkpoint.store=file"}, want: []string{"checkpoint.store (--set): must be kafka"}},
 		{name: "password without user", set: []string{"mongodb.password=x"}, want: []string{"mongodb.password (--set): is set, but mongodb.username is not"}},
 		{name: "user without URI", set: []string{"mongodb.history.username=x"}, want: []string{"mongodb.history.uri is not"}},
+		{name: "half a certificate of the port", set: []string{"http.tls.key_file=x"}, want: []string{"http.tls.cert_file: goes together"}},
+		{name: "a token that can be guessed", set: []string{"http.token=letmein"}, want: []string{"http.token (--set): has 7 characters"}},
 		{name: "half a certificate", set: []string{"kafka.tls.enabled=true", "kafka.tls.cert_file=x"}, want: []string{"set both or none"}},
 		{name: "TLS files without TLS", set: []string{"kafka.tls.ca_file=x"}, want: []string{"would not be encrypted"}},
 		{name: "scram without password", set: []string{"kafka.sasl.enabled=true", "kafka.sasl.mechanism=scram-sha-256"}, want: []string{"kafka.sasl.username: is not set", "kafka.sasl.password: is not set"}},

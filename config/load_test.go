@@ -89,6 +89,7 @@ func TestPrecedence(t *testing.T) {
 func TestEveryKeyByOwnVariable(t *testing.T) {
 	values := map[string]string{
 		"http.address": "127.0.0.1:1",
+		"http.token":   "0123456789abcdef",
 		"start":        "oldest", "mongodb.uri": "mongodb://own:1", "kafka.brokers": "own:1,own:2",
 		"events.change.resources": "Patient,Person", "delivery": "at_least_once", "sink": "stdout",
 		"kafka.compression": "zstd", "kafka.sasl.mechanism": "plain", "checkpoint.store": "file",
@@ -102,7 +103,7 @@ func TestEveryKeyByOwnVariable(t *testing.T) {
 		"delivery=at_least_once", "mongodb.username=u", "mongodb.history.username=u", "mongodb.access_logs.username=u",
 		"mongodb.audit_events.username=u", "mongodb.history.uri=mongodb://h", "mongodb.access_logs.uri=mongodb://h",
 		"mongodb.audit_events.uri=mongodb://h", "kafka.tls.enabled=true", "kafka.tls.cert_file=f", "kafka.tls.key_file=f",
-		"kafka.sasl.username=u", "kafka.sasl.password=p",
+		"kafka.sasl.username=u", "kafka.sasl.password=p", "http.tls.cert_file=f", "http.tls.key_file=f",
 	}
 	for _, k := range Keys() {
 		field := fieldOf(Default(), k.Key)

@@ -58,6 +58,9 @@ func secretEnviron() []string {
 		if strings.HasSuffix(k.Key, ".uri") {
 			value = "mongodb://user:" + marker + "@db:27017/?replicaSet=rs0&tlsCertificateKeyFilePassword=" + marker
 		}
+		if k.Key == "http.token" {
+			value += marker + marker // a short one is refused
+		}
 		environ = append(environ, k.Env+"="+value)
 		if section, ok := strings.CutSuffix(k.Env, "_PASSWORD"); ok {
 			environ = append(environ, section+"_USERNAME=u")

@@ -131,8 +131,16 @@ func specs() []spec {
 		duration("retry.min_backoff", time.Millisecond, longWait, "First pause."),
 		duration("retry.max_backoff", time.Millisecond, longWait, "Longest pause."),
 
-		section("http", "Port of probes (/livez, /readyz, /startupz), /metrics and /status; it shows no contents and changes nothing."),
+		section("repair", "What to do when the oplog no longer holds a stream's position."),
+		oneOf("repair.on_history_lost", "repair publishes what was missed from the collections and goes on; stop ends the daemon with exit code 4.", RepairHistory, StopStream),
+		duration("repair.clock_tolerance", time.Second, 24*time.Hour, "Longest difference between the clocks of the FHIR server, MongoDB and Kafka; a repair looks that much further back."),
+
+		section("http", "Port of probes (/livez, /readyz, /startupz), /metrics, /status and the status page; it shows no contents, and without a token it changes nothing."),
 		checked("http.address", checkHTTPAddress, "Address to listen on, host:port; port 0 takes a free one, which the log names; off: none."),
+		secret("http.token", "Token of 16 characters or more that controls (pause, resume, log level) need; empty: there are none."),
+		section("http.tls", "Encryption of the port; the files are read again when they change."),
+		text("http.tls.cert_file", "PEM file of the certificate, with its chain; empty: plain HTTP."),
+		text("http.tls.key_file", "PEM file of the certificate's key."),
 
 		section("log", "Logs, which go to standard error."),
 		oneOf("log.level", "Lowest level to log.", LogDebug, LogInfo, LogWarn, LogError),

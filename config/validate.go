@@ -26,6 +26,7 @@ func (c *Config) faults() []Fault {
 	v.kafka()
 	v.topics()
 	v.checkpoint()
+	v.http()
 	if c.Retry.MinBackoff > c.Retry.MaxBackoff {
 		v.fault("retry.max_backoff", "is less than retry.min_backoff")
 	}

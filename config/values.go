@@ -73,6 +73,16 @@ const (
 	Stop       OnFailure = "stop"
 )
 
+// OnHistoryLost is what a stream does whose position the oplog no longer holds.
+type OnHistoryLost string
+
+// The policies. RepairHistory publishes what was missed from the collections and goes
+// on; StopStream ends the daemon, for an operator to decide.
+const (
+	RepairHistory OnHistoryLost = "repair"
+	StopStream    OnHistoryLost = "stop"
+)
+
 // CheckpointStore is a home of positions.
 type CheckpointStore string
 

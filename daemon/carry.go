@@ -135,6 +135,7 @@ func (s *Stream) commitAll(ctx context.Context, p Publisher, batches <-chan *pub
 	for b := range batches {
 		if len(b.Events) == 0 && len(b.Failures) == 0 && time.Since(stored) < s.opts.IdleInterval {
 			pending = b
+			s.progress.idle(b.Position)
 			continue
 		}
 		if err := p.Commit(ctx, b); err != nil {

@@ -31,7 +31,9 @@ type mapping struct {
 func (m *mapping) run(ctx context.Context, chunks <-chan watcher.Chunk, batches chan<- *publisher.Batch) error {
 	for first := range chunks {
 		raw, token := m.gather(first, chunks)
+		m.progress.mapping(time.Now())
 		b, err := m.batch(ctx, raw, token)
+		m.progress.mapping(time.Time{})
 		if b != nil {
 			m.position = b.Position
 			select {
@@ -82,7 +84,7 @@ func (m *mapping) batch(ctx context.Context, raw []bson.Raw, token bson.Raw) (*p
 		events, failures := len(out.Events), len(out.Failures)
 		if f := facts.of(i); !f.repeated && !published(m.position.Published, raw[i]) {
 			m.mapper.Append(c, f.Facts, &out)
-			m.tooLarge(events, &out)
+			tooLarge(m.publisher.MaxEventBytes, events, &out)
 		}
 		if stop := m.stopping(out.Failures[failures:]); stop != nil {
 			if i == 0 {
@@ -109,10 +111,10 @@ func (m *mapping) after(token bson.Raw, changes []mapper.Change) resumetoken.Pos
 }
 
 // tooLarge turns events that their topic does not take into failures.
-func (m *mapping) tooLarge(from int, out *mapper.Output) {
+func tooLarge(maxEventBytes func(topic string) int, from int, out *mapper.Output) {
 	kept := from
 	for _, e := range out.Events[from:] {
-		if size, limit := e.Size(), m.publisher.MaxEventBytes(e.Topic); size > limit {
+		if size, limit := e.Size(), maxEventBytes(e.Topic); size > limit {
 			out.Failures = append(out.Failures, mapper.Failure{
 				Kind: e.Kind, Source: e.Source,
 				Reason: fmt.Sprintf("the event has %d bytes, topic %s takes %d", size, e.Topic, limit),

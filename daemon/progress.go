@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -10,23 +11,30 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
 // State is what a stream is doing.
 type State string
 
 // The states. A stream that runs on another replica, or on none yet, is standing
-// by; a waiting one has met an error and tries again.
+// by; a waiting one has met an error and tries again; a paused one is held by an
+// operator and keeps its owner; a repairing one makes up for changes that the oplog
+// no longer holds.
 const (
 	StandingBy State = "standing_by"
 	Acquiring  State = "acquiring"
+	Repairing  State = "repairing"
 	Running    State = "running"
+	Paused     State = "paused"
 	Waiting    State = "waiting"
 	Stopped    State = "stopped"
 )
 
 // States lists all states.
-func States() []State { return []State{StandingBy, Acquiring, Running, Waiting, Stopped} }
+func States() []State {
+	return []State{StandingBy, Acquiring, Repairing, Running, Paused, Waiting, Stopped}
+}
 
 // Progress is what a stream tells of itself: positions, times and counts, no
 // contents.
@@ -38,19 +46,43 @@ type Progress struct {
 	// ClusterTime and WallTime are the committed position's.
 	ClusterTime bson.Timestamp
 	WallTime    time.Time
+	// Handled is the oplog time up to which nothing is left to publish: that of the
+	// committed position, or of an idle stream's newer one that is not stored yet.
+	Handled bson.Timestamp
 	// Committed is when a batch or a position was committed last, Read when the
 	// server last answered, with changes or without.
 	Committed, Read time.Time
 	// Blocked says that reading waits for Kafka to take what was read.
 	Blocked bool
+	// Mapping is since when a batch has been made, look-ups included; zero between
+	// batches.
+	Mapping time.Time
+	// Committing is since when Kafka has been asked to take a batch; zero between
+	// commits.
+	Committing time.Time
 	// Events and DeadLetters count what was committed since the process began.
-	Events, DeadLetters map[mapper.Kind]uint64
+	Events      map[Tally]uint64
+	DeadLetters map[mapper.Kind]uint64
 	// Commits counts batches, Interruptions the attempts that ended with an error,
-	// Reopenings how often the change stream broke and was opened again in place.
-	Commits, Interruptions, Reopenings uint64
-	// LastError is the newest interruption's, and when it was; "" if there was none.
-	LastError   string
-	LastErrorAt time.Time
+	// Fenced those of them that another process's taking over ended.
+	Commits, Interruptions, Fenced uint64
+	// Reopenings counts how often the change stream broke and was opened again in
+	// place.
+	Reopenings map[watcher.Cause]uint64
+	// CommitSeconds is how long commits of events took, EndToEndSeconds the time from
+	// each change in MongoDB until its event was committed.
+	CommitSeconds, EndToEndSeconds Histogram
+	// BatchEvents and BatchBytes are the sizes of the batches that had events; a byte
+	// count is of keys, values and headers.
+	BatchEvents, BatchBytes Histogram
+	// OpenCursors is the number of cursors that the stream holds open on the server.
+	OpenCursors int64
+	// LastError is the newest interruption's, Advice what to do about it, and when it
+	// was; "" if there was none.
+	LastError, Advice string
+	LastErrorAt       time.Time
+	// Repair is set while lost history is being made up for.
+	Repair *RepairProgress
 }
 
 // progress keeps a stream's Progress.
@@ -62,10 +94,19 @@ type progress struct {
 func newProgress(stream string) *progress {
 	p := &progress{now: Progress{
 		Stream: stream, State: StandingBy, Since: time.Now(),
-		Events: map[mapper.Kind]uint64{}, DeadLetters: map[mapper.Kind]uint64{},
+		Events: map[Tally]uint64{}, DeadLetters: map[mapper.Kind]uint64{}, Reopenings: map[watcher.Cause]uint64{},
+		CommitSeconds: newHistogram(secondsBounds()), EndToEndSeconds: newHistogram(secondsBounds()),
+		BatchEvents: newHistogram(eventsBounds()), BatchBytes: newHistogram(bytesBounds()),
 	}}
+	// Every series is there from the start: a rate over the first event is no rate.
+	for _, t := range tallies() {
+		p.now.Events[t] = 0
+	}
 	for _, k := range mapper.Kinds() {
-		p.now.Events[k], p.now.DeadLetters[k] = 0, 0
+		p.now.DeadLetters[k] = 0
+	}
+	for _, c := range watcher.Causes() {
+		p.now.Reopenings[c] = 0
 	}
 	return p
 }
@@ -81,7 +122,17 @@ func (p *progress) interrupted(err error) {
 	defer p.mu.Unlock()
 	p.now.State, p.now.Since = Waiting, time.Now()
 	p.now.Interruptions++
-	p.now.LastError, p.now.LastErrorAt = err.Error(), time.Now()
+	if errors.Is(err, resumetoken.ErrFenced) {
+		p.now.Fenced++
+	}
+	p.now.LastError, p.now.Advice, p.now.LastErrorAt = err.Error(), advice(err), time.Now()
+}
+
+// repair notes how far a repair has come; nil says that there is none.
+func (p *progress) repair(r *RepairProgress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Repair, p.now.Read = r, time.Now()
 }
 
 // read notes that the server has answered, and whether the answer waits to be taken.
@@ -95,34 +146,58 @@ func (p *progress) broke(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now.Read = time.Now()
-	p.now.Reopenings++
-	p.now.LastError, p.now.LastErrorAt = err.Error(), time.Now()
+	p.now.Reopenings[watcher.CauseOf(err)]++
+	p.now.LastError, p.now.Advice, p.now.LastErrorAt = err.Error(), advice(err), time.Now()
 }
 
 func (p *progress) resumed(at resumetoken.Position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.now.ClusterTime, p.now.WallTime = at.ClusterTime, at.WallTime
+	p.now.ClusterTime, p.now.WallTime, p.now.Handled = at.ClusterTime, at.WallTime, at.ClusterTime
 }
 
-func (p *progress) committed(b *publisher.Batch) {
+// idle notes a position that there is nothing to publish before.
+func (p *progress) idle(at resumetoken.Position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range b.Events {
-		p.now.Events[b.Events[i].Kind]++
-	}
-	for i := range b.Failures {
-		p.now.DeadLetters[b.Failures[i].Kind]++
+	p.now.Handled = at.ClusterTime
+}
+
+// mapping notes since when a batch is being made; the zero time says that it is done.
+func (p *progress) mapping(since time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Mapping = since
+}
+
+// committing notes since when a commit is under way; the zero time says that it has
+// ended.
+func (p *progress) committing(since time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Committing = since
+}
+
+// committed notes a batch whose commit began at a time and has just succeeded.
+func (p *progress) committed(b *publisher.Batch, began time.Time) {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count(b, now)
+	if len(b.Events) > 0 {
+		p.now.CommitSeconds.observe(now.Sub(began).Seconds())
 	}
 	p.now.Commits++
-	p.now.Committed = time.Now()
-	p.now.ClusterTime, p.now.WallTime = b.Position.ClusterTime, b.Position.WallTime
+	p.now.Committed = now
+	p.now.ClusterTime, p.now.WallTime, p.now.Handled = b.Position.ClusterTime, b.Position.WallTime, b.Position.ClusterTime
 }
 
 func (p *progress) snapshot() Progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.now
-	s.Events, s.DeadLetters = maps.Clone(s.Events), maps.Clone(s.DeadLetters)
+	s.Events, s.DeadLetters, s.Reopenings = maps.Clone(s.Events), maps.Clone(s.DeadLetters), maps.Clone(s.Reopenings)
+	s.CommitSeconds, s.EndToEndSeconds = s.CommitSeconds.clone(), s.EndToEndSeconds.clone()
+	s.BatchEvents, s.BatchBytes = s.BatchEvents.clone(), s.BatchBytes.clone()
 	return s
 }

@@ -36,6 +36,10 @@ func (s *script) Begin(context.Context, watcher.From) (bson.Raw, error) { return
 
 func (s *script) Oldest(context.Context) (bson.Timestamp, error) { return bson.Timestamp{T: 1}, nil }
 
+func (s *script) Window(context.Context) (watcher.Window, error) { return watcher.Window{}, nil }
+
+func (s *script) OpenCursors() int64 { return 0 }
+
 func (s *script) Scan(_ context.Context, _ bson.Timestamp, until bson.Raw, each func(bson.Raw)) error {
 	for _, raw := range s.scanned {
 		if id, _ := raw.Lookup("_id").DocumentOK(); !watcher.After(id, until) {

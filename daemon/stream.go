@@ -43,6 +43,10 @@ type Source interface {
 	Scan(ctx context.Context, from bson.Timestamp, until bson.Raw, each func(change bson.Raw)) error
 	// Oldest is the time of the oldest change that can still be read.
 	Oldest(ctx context.Context) (bson.Timestamp, error)
+	// Window is the span of the oplog, as far as the server tells it.
+	Window(ctx context.Context) (watcher.Window, error)
+	// OpenCursors is the number of cursors open on the server.
+	OpenCursors() int64
 }
 
 // Start says where a stream begins that has never had a position.
@@ -76,6 +80,9 @@ type Options struct {
 	DrainTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the pause between two attempts.
 	MinBackoff, MaxBackoff time.Duration
+	// Repairer is asked when the oplog no longer holds the stream's position. Without
+	// one the stream ends with the error.
+	Repairer Repairer
 }
 
 // Stream carries changes of one change stream to Kafka.
@@ -90,6 +97,9 @@ type Stream struct {
 	log     *zap.Logger
 
 	progress *progress
+	// lost says that the last attempt found the position's history lost.
+	lost bool
+	wish *wish
 }
 
 // NewStream returns a stream. publish makes a Publisher for each attempt. history
@@ -97,7 +107,7 @@ type Stream struct {
 func NewStream(opts Options, source, history Source, m *mapper.Mapper, facts Facts, publish func() (Publisher, error), log *zap.Logger) *Stream {
 	return &Stream{
 		opts: opts, source: source, history: history, mapper: m, facts: facts, publish: publish,
-		log: log.With(zap.String("stream", opts.Name)), progress: newProgress(opts.Name),
+		log: log.With(zap.String("stream", opts.Name)), progress: newProgress(opts.Name), wish: newWish(),
 	}
 }
 
@@ -105,7 +115,17 @@ func NewStream(opts Options, source, history Source, m *mapper.Mapper, facts Fac
 func (s *Stream) Name() string { return s.opts.Name }
 
 // Progress tells how the stream is doing, at any time and from any goroutine.
-func (s *Stream) Progress() Progress { return s.progress.snapshot() }
+func (s *Stream) Progress() Progress {
+	p := s.progress.snapshot()
+	p.OpenCursors = s.source.OpenCursors()
+	if s.history != nil {
+		p.OpenCursors += s.history.OpenCursors()
+	}
+	return p
+}
+
+// Window tells from when to when the oplog that the stream reads holds changes.
+func (s *Stream) Window(ctx context.Context) (watcher.Window, error) { return s.source.Window(ctx) }
 
 // Broke notes that the change stream broke and is being opened again; a watcher
 // reports it.
@@ -130,7 +150,7 @@ func (s *Stream) Run(ctx context.Context) error {
 			return nil
 		}
 		s.progress.interrupted(err)
-		if final(err) {
+		if !s.repairs(err) && final(err) {
 			s.progress.state(Stopped)
 			return fmt.Errorf("stream %s: %w", s.opts.Name, err)
 		}
@@ -181,30 +201,11 @@ func (s *Stream) attempt(ctx context.Context) (committed bool, err error) {
 		s.log.Info("stream resumes", zap.Time("changed", position.WallTime), zap.Uint32("clusterTime", position.ClusterTime.T))
 	}
 	s.progress.resumed(position)
-	seen, err := s.remember(ctx, position)
-	if err != nil {
-		return false, err
+	if position, err = s.repaired(ctx, p, position); err != nil {
+		return p.committed, err
 	}
-	s.progress.state(Running)
-	err = s.carry(ctx, p, position, seen)
+	err = s.live(ctx, p, position)
 	return p.committed, err
-}
-
-// witness notes what a Publisher commits.
-type witness struct {
-	Publisher
-	progress *progress
-	// committed says that it was more than a position.
-	committed bool
-}
-
-func (w *witness) Commit(ctx context.Context, b *publisher.Batch) error {
-	if err := w.Publisher.Commit(ctx, b); err != nil {
-		return err
-	}
-	w.progress.committed(b)
-	w.committed = w.committed || len(b.Events) > 0 || len(b.Failures) > 0
-	return nil
 }
 
 // closeTimeout bounds the closing of a publisher after its last commit.

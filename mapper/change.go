@@ -118,6 +118,7 @@ func (m *Mapper) Read(raw bson.Raw, c *Change) {
 	if !hasWall {
 		c.WallTime = int64(c.Source.ClusterTime.T) * 1000
 	}
+	c.Source.WallTime = c.WallTime
 	if c.Source.Operation == "delete" {
 		c.doc = before
 	}

@@ -67,6 +67,8 @@ type Source struct {
 	ClusterTime bson.Timestamp
 	// Token is the change's own resume token (its _id), as raw BSON.
 	Token bson.Raw
+	// WallTime is the server's clock at the change, in milliseconds since 1970.
+	WallTime int64
 }
 
 // Failure is a change, or one event of it, that cannot be produced. It carries

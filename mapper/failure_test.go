@@ -66,6 +66,7 @@ func TestFailureNamesTheChangeAndNothingOfItsContents(t *testing.T) {
 		Database: "fhir", Collection: "ExportStatus_4_0_0", Operation: "insert",
 		DocumentKey: raw.Lookup("documentKey").Document(), Token: raw.Lookup("_id").Document(),
 		ClusterTime: bson.Timestamp{T: at, I: increment},
+		WallTime:    raw.Lookup("wallTime").Time().UnixMilli(),
 	}
 	if diff := cmp.Diff(want, f.Source); diff != "" {
 		t.Error(diff)

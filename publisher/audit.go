@@ -39,7 +39,7 @@ const (
 // by whom and when. It holds positions, times and counts, never contents of
 // documents.
 type AuditRecord struct {
-	// Time is when it was done; Record sets it where it is zero.
+	// Time is when it was done; Record and Kafka set it where it is zero.
 	Time time.Time `json:"time"`
 	// Name is the installation's name, Stream the stream's ("" for all).
 	Name   string `json:"name"`
@@ -71,13 +71,9 @@ func NewAudit(client []kgo.Opt, topic string) *Audit {
 // Record writes r and waits until all in-sync replicas have it. What the record
 // tells of must not be done without it where the order can be chosen.
 func (a *Audit) Record(ctx context.Context, r AuditRecord) error {
-	if r.Time.IsZero() {
-		r.Time = time.Now()
-	}
-	r.Time = r.Time.UTC()
-	value, err := compactJSON(r)
+	record, err := r.Kafka(a.topic)
 	if err != nil {
-		return fmt.Errorf("audit record %s: %w", r.Action, err)
+		return err
 	}
 	own := []kgo.Opt{kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(0)}
 	client, err := kgo.NewClient(append(append([]kgo.Opt{}, a.options...), own...)...)
@@ -87,8 +83,7 @@ func (a *Audit) Record(ctx context.Context, r AuditRecord) error {
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
 	defer cancel()
-	record := &kgo.Record{Topic: a.topic, Key: []byte(auditKey(r)), Value: value}
-	err = client.ProduceSync(ctx, record).FirstErr()
+	err = client.ProduceSync(ctx, &record).FirstErr()
 	switch {
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
 		return fmt.Errorf("audit record %s: topic %s is missing; create it, or run with topics.create: true once: %w", r.Action, a.topic, err)
@@ -98,6 +93,20 @@ func (a *Audit) Record(ctx context.Context, r AuditRecord) error {
 		return fmt.Errorf("audit record %s to topic %s: %w", r.Action, a.topic, err)
 	}
 	return nil
+}
+
+// Kafka makes the record for the audit topic, for those who publish it together with
+// what it tells of. A Time that is zero is now.
+func (r AuditRecord) Kafka(topic string) (kgo.Record, error) {
+	if r.Time.IsZero() {
+		r.Time = time.Now()
+	}
+	r.Time = r.Time.UTC()
+	value, err := compactJSON(r)
+	if err != nil {
+		return kgo.Record{}, fmt.Errorf("audit record %s: %w", r.Action, err)
+	}
+	return kgo.Record{Topic: topic, Key: []byte(auditKey(r)), Value: value}, nil
 }
 
 // auditKey keeps the records of one stream in order.

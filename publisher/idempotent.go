@@ -34,6 +34,8 @@ type Idempotent struct {
 	pending  resumetoken.Position
 	isSaved  bool
 	lastSave time.Time
+	// paused is what the stored position says; a change of it is stored at once.
+	paused bool
 }
 
 // NewIdempotent checks the options; it connects to nothing. The store belongs to
@@ -63,7 +65,7 @@ func (p *Idempotent) Acquire(ctx context.Context) (resumetoken.Position, error) 
 		return resumetoken.Position{}, fmt.Errorf("configure kafka client: %w", clientErr)
 	}
 	p.producer, p.live = client, true
-	p.pending, p.isSaved, p.lastSave = resumetoken.Position{}, true, time.Time{}
+	p.pending, p.isSaved, p.lastSave, p.paused = resumetoken.Position{}, true, time.Time{}, position.Paused
 	return position, err
 }
 
@@ -88,7 +90,7 @@ func (p *Idempotent) Commit(ctx context.Context, batch *Batch) error {
 	p.opts.observe("after_events")
 	p.buffer.release()
 	p.pending, p.isSaved = batch.Position, false
-	if p.now().Sub(p.lastSave) < p.interval {
+	if p.now().Sub(p.lastSave) < p.interval && batch.Position.Paused == p.paused {
 		return nil
 	}
 	return p.Checkpoint(ctx)
@@ -122,7 +124,7 @@ func (p *Idempotent) Checkpoint(ctx context.Context) error {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	p.opts.observe("after_save")
-	p.lastSave = p.now()
+	p.lastSave, p.paused = p.now(), p.pending.Paused
 	return nil
 }
 

@@ -1,6 +1,7 @@
-// Package replay makes events of what MongoDB's collections hold, for everything
-// that the oplog does not tell, or not any more: the repair of a stream whose
-// history is lost, and the backfill of a topic.
+// Package replay makes events once more, outside of the live streams: of a span of the
+// oplog (Oplog), and of what MongoDB's collections hold, for everything that the oplog
+// does not tell, or not any more: the repair of a stream whose history is lost, and the
+// backfill of a topic (Scanner).
 //
 // A Scanner reads a collection in _id order and hands its documents over as the
 // changes that wrote them, so that the mapper gives them the ids, keys, headers and

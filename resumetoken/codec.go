@@ -26,10 +26,12 @@ type document struct {
 	ClusterTime jsonTimestamp   `json:"clusterTime"`
 	WallTime    *time.Time      `json:"wallTime,omitempty"`
 	Fingerprint string          `json:"fingerprint"`
+	Paused      bool            `json:"paused,omitempty"`
 	Writer      string          `json:"writer,omitempty"`
 	Layout      string          `json:"layout,omitempty"`
 	Published   []published     `json:"published,omitempty"`
 	HandedTo    int             `json:"handedTo,omitempty"`
+	Repair      *repairDocument `json:"repair,omitempty"`
 }
 
 // published is the stored form of Published.
@@ -55,12 +57,18 @@ func Encode(p Position, writer string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode position: token: %w", err)
 	}
+	repair, err := p.Repair.encode()
+	if err != nil {
+		return nil, fmt.Errorf("encode position: %w", err)
+	}
 	d := document{
+		Repair:      repair,
 		Version:     plainVersion,
 		Stream:      p.Stream,
 		Token:       token,
 		ClusterTime: jsonTimestamp{T: p.ClusterTime.T, I: p.ClusterTime.I},
 		Fingerprint: p.Fingerprint,
+		Paused:      p.Paused,
 		Writer:      writer,
 		Layout:      p.Layout,
 		HandedTo:    p.HandedTo,
@@ -102,6 +110,7 @@ func Decode(data []byte) (Position, error) {
 		Stream:      d.Stream,
 		ClusterTime: bson.Timestamp{T: d.ClusterTime.T, I: d.ClusterTime.I},
 		Fingerprint: d.Fingerprint,
+		Paused:      d.Paused,
 		Layout:      d.Layout,
 		HandedTo:    d.HandedTo,
 	}
@@ -117,6 +126,9 @@ func Decode(data []byte) (Position, error) {
 	}
 	if d.WallTime != nil {
 		p.WallTime = *d.WallTime
+	}
+	if p.Repair, err = d.Repair.decode(); err != nil {
+		return Position{}, fmt.Errorf("decode position of stream %q: %w", d.Stream, err)
 	}
 	return p, nil
 }

@@ -74,7 +74,7 @@ func (h *Handover) change(ctx context.Context, expected layoutRecord) error {
 		}
 		if !p.IsZero() {
 			next.Before = append(next.Before, lastPosition{
-				Coverage: e.coverage, Token: p.Token, ClusterTime: p.ClusterTime, Fingerprint: p.Fingerprint, Published: p.Published,
+				Coverage: e.coverage, Token: p.Token, ClusterTime: p.ClusterTime, Fingerprint: p.Fingerprint, Published: p.Published, Paused: p.Paused,
 			})
 		}
 	}

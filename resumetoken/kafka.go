@@ -116,9 +116,6 @@ func NewKafka(opts KafkaOptions) (*Kafka, error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	if opts.Observe == nil {
-		opts.Observe = func(string) {}
-	}
 	return &Kafka{opts: opts, log: log, hangMargin: answerMargin, successorWait: 2 * time.Second}, nil
 }
 
@@ -161,7 +158,7 @@ func (k *Kafka) acquire(ctx context.Context) (Position, error) {
 	if id < 0 {
 		return Position{}, errors.New("the brokers know no transactions; use delivery: at_least_once and another checkpoint.store")
 	}
-	k.opts.Observe("after_fence")
+	k.observe("after_fence")
 	topic, err := describeTopic(ctx, client, k.opts.Topic)
 	if err != nil {
 		return Position{}, err
@@ -170,9 +167,9 @@ func (k *Kafka) acquire(ctx context.Context) (Position, error) {
 	if err := k.claim(ctx); err != nil {
 		return Position{}, err
 	}
-	k.opts.Observe("after_claim")
+	k.observe("after_claim")
 	p, err := k.readPosition(ctx, topic)
-	k.opts.Observe("after_read")
+	k.observe("after_read")
 	k.last, k.hour = forwardFrom(p), hourOf(p.ClusterTime)
 	return p, err
 }
@@ -234,6 +231,12 @@ func (k *Kafka) disconnect() {
 		k.client.Close()
 	}
 	k.client, k.live = nil, false
+}
+
+func (k *Kafka) observe(point string) {
+	if k.opts.Observe != nil {
+		k.opts.Observe(point)
+	}
 }
 
 // record is one for the stream's partition of the position topic; a nil value

@@ -29,7 +29,7 @@ func (k *Kafka) Commit(ctx context.Context, records []kgo.Record, p Position) er
 		return fmt.Errorf("commit to stream %q: %w", k.opts.Stream, err)
 	}
 	k.live = false
-	if err := k.transact(ctx, records, own, k.opts.Observe); err != nil {
+	if err := k.transact(ctx, records, own, k.observe); err != nil {
 		return fmt.Errorf("commit %d records to stream %q: %w", len(records), k.opts.Stream, k.lost(ctx, err))
 	}
 	k.live = true

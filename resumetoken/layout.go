@@ -125,6 +125,7 @@ type lastPosition struct {
 	ClusterTime bson.Timestamp `bson:"clusterTime"`
 	Fingerprint string         `bson:"fingerprint"`
 	Published   []Published    `bson:"published,omitempty"`
+	Paused      bool           `bson:"paused,omitempty"`
 }
 
 // start is where a stream of the layout begins: at the lowest position of the
@@ -148,6 +149,8 @@ func (r layoutRecord) start(c Coverage) Position {
 	})
 	p := Position{Stream: c.Stream, Token: lowest.Token, ClusterTime: lowest.ClusterTime, Fingerprint: lowest.Fingerprint}
 	for _, b := range covering {
+		// What an operator holds goes on being held, whichever stream has it.
+		p.Paused = p.Paused || b.Paused
 		p.Published = append(p.Published, Published{Coverage: c.within(b.Coverage), Token: b.Token, ClusterTime: b.ClusterTime})
 		for _, further := range b.Published {
 			if further.shares(c) {

@@ -36,6 +36,7 @@ type mongoPosition struct {
 	Version int       `bson:"v"`
 	Saved   time.Time `bson:"saved"`
 	Spot    mongoSpot `bson:",inline"`
+	Paused  bool      `bson:"paused"`
 	// Layout, Published and HandedTo are Position's.
 	Layout    string      `bson:"layout"`
 	Published []Published `bson:"published"`
@@ -60,7 +61,7 @@ func (s mongoSpot) position(stream string) Position {
 
 func (d mongoPosition) position(stream string) Position {
 	p := d.Spot.position(stream)
-	p.Layout, p.Published, p.HandedTo = d.Layout, d.Published, d.HandedTo
+	p.Layout, p.Published, p.HandedTo, p.Paused = d.Layout, d.Published, d.HandedTo, d.Paused
 	return p
 }
 
@@ -138,6 +139,7 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 			{Key: "clusterTime", Value: p.ClusterTime},
 			{Key: "wallTime", Value: p.WallTime},
 			{Key: "fingerprint", Value: p.Fingerprint},
+			{Key: "paused", Value: p.Paused},
 			{Key: "layout", Value: p.Layout},
 			{Key: "published", Value: p.Published},
 			{Key: "handedTo", Value: p.HandedTo},

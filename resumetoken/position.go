@@ -27,6 +27,11 @@ type Position struct {
 	// Fingerprint is the hash of the pipeline that the token belongs to. A token
 	// is only valid under the pipeline that it was taken from.
 	Fingerprint string
+	// Paused says that an operator holds the stream here: whoever owns it next keeps
+	// it and reads nothing until it is told to go on.
+	Paused bool
+	// Repair is set while what was lost after the position is being made up for.
+	Repair *Repair
 	// Layout is the id of the layout of streams that the position belongs to, ""
 	// for an installation that has never had any but the initial one.
 	Layout string

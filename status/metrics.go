@@ -1,6 +1,8 @@
 package status
 
 import (
+	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -9,76 +11,170 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/daemon"
 )
 
-// Metrics collects the streams' progress when it is asked, so that the hot path
-// counts once. Every series exists from the start: an alert on a rate works for the
-// first event too.
-type Metrics struct {
-	streams func() []daemon.Progress
-	now     func() time.Time
+// Lookup counts the answers to one sort of question for facts.
+type Lookup struct {
+	// Fact is what was looked up: request_id, bwell_person, managing_organization.
+	Fact string
+	// Asked counts all answers, Missed those that held nothing.
+	Asked, Missed uint64
+}
 
-	state, events, deadLetters, commits, interruptions, reopenings, positionAge, readAge *prometheus.Desc
+// Counts are what is counted elsewhere; a nil function counts nothing.
+type Counts struct {
+	Lookups func() []Lookup
+	// Logged counts the lines logged by level.
+	Logged func() map[string]uint64
+}
+
+// Metrics collects the streams' progress when it is asked, so that the hot path
+// counts once for each batch. Every series exists from the start: an alert on a rate
+// works for the first event too.
+type Metrics struct {
+	version string
+	views   func() []View
+	counts  Counts
+	now     func() time.Time
+	descs   map[string]*prometheus.Desc
 }
 
 // NewMetrics returns the collector of fhir_cdc_*.
-func NewMetrics(streams func() []daemon.Progress) *Metrics {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc("fhir_cdc_"+name, help, append([]string{"stream"}, labels...), nil)
+func NewMetrics(version string, views func() []View, counts Counts) *Metrics {
+	m := &Metrics{version: version, views: views, counts: counts, now: time.Now, descs: map[string]*prometheus.Desc{}}
+	for _, d := range definitions() {
+		m.descs[d.name] = d.desc()
 	}
-	return &Metrics{
-		streams: streams, now: time.Now,
-		state:         desc("stream_state", "1 for the state that the stream is in, 0 for the others.", "state"),
-		events:        desc("events_total", "Events committed by this process.", "kind"),
-		deadLetters:   desc("dead_letters_total", "Events that could not be produced and were recorded in the dead-letter topic.", "kind"),
-		commits:       desc("commits_total", "Batches and positions committed by this process."),
-		interruptions: desc("interruptions_total", "Times that the stream went back to its stored position after an error."),
-		reopenings:    desc("reopenings_total", "Times that the change stream broke and was opened again in place."),
-		positionAge:   desc("position_age_seconds", "Age of the oplog time of the committed position. An idle stream's grows to checkpoint.idle_interval and falls back."),
-		readAge:       desc("read_age_seconds", "Time since MongoDB last answered the stream, with changes or without."),
-	}
+	return m
 }
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.state, m.events, m.deadLetters, m.commits, m.interruptions, m.reopenings, m.positionAge, m.readAge} {
+	for _, d := range m.descs {
 		ch <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	c := collection{m.descs, ch}
+	c.gauge("build_info", 1, m.version, runtime.Version())
 	now := m.now()
-	for _, p := range m.streams() {
-		send := func(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels ...string) {
-			ch <- prometheus.MustNewConstMetric(d, kind, v, append([]string{p.Stream}, labels...)...)
+	for _, v := range m.views() {
+		c.stream(v, now)
+	}
+	if m.counts.Lookups != nil {
+		for _, l := range m.counts.Lookups() {
+			c.counter("lookups_total", l.Asked, l.Fact)
+			c.counter("lookups_missed_total", l.Missed, l.Fact)
 		}
-		for _, s := range daemon.States() {
-			v := 0.0
-			if p.State == s {
-				v = 1
-			}
-			send(m.state, prometheus.GaugeValue, v, string(s))
-		}
-		for kind, n := range p.Events {
-			send(m.events, prometheus.CounterValue, float64(n), string(kind))
-		}
-		for kind, n := range p.DeadLetters {
-			send(m.deadLetters, prometheus.CounterValue, float64(n), string(kind))
-		}
-		send(m.commits, prometheus.CounterValue, float64(p.Commits))
-		send(m.interruptions, prometheus.CounterValue, float64(p.Interruptions))
-		send(m.reopenings, prometheus.CounterValue, float64(p.Reopenings))
-		if p.ClusterTime.T > 0 {
-			send(m.positionAge, prometheus.GaugeValue, now.Sub(time.Unix(int64(p.ClusterTime.T), 0)).Seconds())
-		}
-		if !p.Read.IsZero() {
-			send(m.readAge, prometheus.GaugeValue, now.Sub(p.Read).Seconds())
+	}
+	if m.counts.Logged != nil {
+		for level, n := range m.counts.Logged() {
+			c.counter("log_messages_total", n, level)
 		}
 	}
 }
 
-// NewRegistry returns a registry with the streams' metrics, Go's and the process's.
-func NewRegistry(streams func() []daemon.Progress) *prometheus.Registry {
+// collection is one answer to one scrape.
+type collection struct {
+	descs map[string]*prometheus.Desc
+	ch    chan<- prometheus.Metric
+}
+
+func (c collection) gauge(name string, v float64, labels ...string) {
+	c.ch <- prometheus.MustNewConstMetric(c.descs[name], prometheus.GaugeValue, v, labels...)
+}
+
+func (c collection) counter(name string, n uint64, labels ...string) {
+	c.ch <- prometheus.MustNewConstMetric(c.descs[name], prometheus.CounterValue, float64(n), labels...)
+}
+
+func (c collection) histogram(name string, h daemon.Histogram, labels ...string) {
+	buckets := make(map[float64]uint64, len(h.Bounds))
+	var total uint64
+	for i, n := range h.Counts {
+		total += n
+		if i < len(h.Bounds) {
+			buckets[h.Bounds[i]] = total
+		}
+	}
+	c.ch <- prometheus.MustNewConstHistogram(c.descs[name], total, h.Sum, buckets, labels...)
+}
+
+func (c collection) stream(v View, now time.Time) {
+	p := v.Progress
+	for _, s := range daemon.States() {
+		on := 0.0
+		if p.State == s {
+			on = 1
+		}
+		c.gauge("stream_state", on, p.Stream, string(s))
+	}
+	for t, n := range p.Events {
+		c.counter("events_total", n, p.Stream, string(t.Kind), string(t.Action))
+	}
+	for kind, n := range p.DeadLetters {
+		c.counter("dead_letters_total", n, p.Stream, string(kind))
+	}
+	for cause, n := range p.Reopenings {
+		c.counter("reopenings_total", n, p.Stream, string(cause))
+	}
+	c.counter("commits_total", p.Commits, p.Stream)
+	c.counter("interruptions_total", p.Interruptions, p.Stream)
+	c.counter("fenced_total", p.Fenced, p.Stream)
+	c.gauge("open_cursors", float64(p.OpenCursors), p.Stream)
+	c.gauge("commit_pending_seconds", v.commitPending(now).Seconds(), p.Stream)
+	for name, seconds := range map[string]*float64{
+		"lag_seconds": v.lag(), "position_age_seconds": v.positionAge(now), "oplog_left_seconds": v.oplogLeft(), "read_age_seconds": v.readAge(now),
+	} {
+		if seconds != nil {
+			c.gauge(name, *seconds, p.Stream)
+		}
+	}
+	for name, h := range map[string]daemon.Histogram{
+		"commit_seconds": p.CommitSeconds, "end_to_end_seconds": p.EndToEndSeconds, "batch_events": p.BatchEvents, "batch_bytes": p.BatchBytes,
+	} {
+		c.histogram(name, h, p.Stream)
+	}
+}
+
+// NewRegistry returns a registry with Go's metrics and the process's.
+func NewRegistry() *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(NewMetrics(streams), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
+}
+
+// Replacing registers metrics that come and go with the clients that they tell of.
+// One that is registered again takes the place of its predecessor, rather than being
+// a programmer's error that ends the process.
+type Replacing struct{ prometheus.Registerer }
+
+// Register implements prometheus.Registerer.
+func (r Replacing) Register(c prometheus.Collector) error {
+	err := r.Registerer.Register(c)
+	if there, ok := err.(prometheus.AlreadyRegisteredError); ok { //nolint:errorlint // the registry returns it as it is.
+		r.Registerer.Unregister(there.ExistingCollector)
+		err = r.Registerer.Register(c)
+	}
+	if err != nil {
+		return fmt.Errorf("register metric: %w", err)
+	}
+	return nil
+}
+
+// MustRegister implements prometheus.Registerer. A metric that does not fit is left
+// out: the events matter more.
+func (r Replacing) MustRegister(all ...prometheus.Collector) {
+	for _, c := range all {
+		_ = r.Register(c)
+	}
+}
+
+// Unregister takes c away, unless another has taken its place.
+func (r Replacing) Unregister(c prometheus.Collector) bool {
+	err := r.Registerer.Register(c)
+	if there, ok := err.(prometheus.AlreadyRegisteredError); ok && there.ExistingCollector != c { //nolint:errorlint // the registry returns it as it is.
+		return false
+	}
+	return r.Registerer.Unregister(c)
 }

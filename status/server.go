@@ -2,7 +2,7 @@ package status
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -12,8 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
-
-	"github.com/fhir-cdc/fhir-cdc/daemon"
 )
 
 // Options describe the port.
@@ -23,22 +21,31 @@ type Options struct {
 	// Version is the program's, Name the installation's, Instance the process's.
 	Version, Name, Instance string
 	// Stuck is how long a running stream may wait for an answer of the server
-	// before the process counts as stuck.
-	Stuck time.Duration
+	// before the process counts as stuck; FactsWait is added to it where a batch waits
+	// for its facts.
+	Stuck, FactsWait time.Duration
+	// Acquire is how long a stream may be acquired before the process counts as not
+	// ready; 0 is for ever.
+	Acquire time.Duration
+	// CertFile and KeyFile make the port speak TLS; both or none.
+	CertFile, KeyFile string
+	// Controls are what an operator may do through the port.
+	Controls Controls
 }
 
 // Server serves the port.
 type Server struct {
 	opts     Options
-	streams  func() []daemon.Progress
+	views    func() []View
 	registry *prometheus.Registry
 	log      *zap.Logger
 	now      func() time.Time
+	limiter  *limiter
 }
 
-// New returns a Server of the streams' progress and the registry's metrics.
-func New(opts Options, streams func() []daemon.Progress, registry *prometheus.Registry, log *zap.Logger) *Server {
-	return &Server{opts: opts, streams: streams, registry: registry, log: log, now: time.Now}
+// New returns a Server of the streams' views and the registry's metrics.
+func New(opts Options, views func() []View, registry *prometheus.Registry, log *zap.Logger) *Server {
+	return &Server{opts: opts, views: views, registry: registry, log: log, now: time.Now, limiter: newLimiter()}
 }
 
 // Handler is the port's handler.
@@ -49,21 +56,37 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /startupz", s.probe(s.started))
 	mux.HandleFunc("GET /status", s.status)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
-	return mux
+	routePage(mux)
+	s.routeControls(mux)
+	return secure(mux)
 }
 
 // timeouts of the port: nobody has a reason to take long over a request.
 const (
 	headerTimeout   = 5 * time.Second
 	requestTimeout  = 30 * time.Second
+	idleTimeout     = 2 * time.Minute
 	shutdownTimeout = 2 * time.Second
+	maxHeaderBytes  = 16 << 10
 )
 
-// Listen takes the address. A port that is taken shows at the start that way.
+// Listen takes the address and reads the certificate: a port that is taken and a file
+// that is missing show at the start that way.
 func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
+	var secured *tls.Config
+	if s.opts.CertFile != "" {
+		certificate, err := newCertificate(s.opts.CertFile, s.opts.KeyFile, s.log)
+		if err != nil {
+			return nil, err
+		}
+		secured = certificate.config()
+	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.opts.Address)
 	if err != nil {
 		return nil, fmt.Errorf("listen on http.address (set another one with FHIR_CDC_HTTP_ADDRESS, or off): %w", err)
+	}
+	if secured != nil {
+		listener = tls.NewListener(listener, secured)
 	}
 	return listener, nil
 }
@@ -72,6 +95,7 @@ func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
 		Handler: s.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
 	}
 	stop := context.AfterFunc(ctx, func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
@@ -85,127 +109,4 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		return fmt.Errorf("serve http.address: %w", err)
 	}
 	return nil
-}
-
-func (s *Server) probe(check func() (string, bool)) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		text, ok := check()
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		w.Header().Set("Cache-Control", "no-store")
-		if !ok {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		_, _ = fmt.Fprintln(w, text)
-	}
-}
-
-// live is about what a restart would mend: a stream that runs and has not heard
-// from the server for long hangs. A stream that waits for Kafka or MongoDB to come
-// back does not.
-func (s *Server) live() (string, bool) {
-	for _, p := range s.streams() {
-		if p.State != daemon.Running || p.Blocked {
-			continue
-		}
-		since := p.Since
-		if p.Read.After(since) {
-			since = p.Read
-		}
-		if silent := s.now().Sub(since); silent > s.opts.Stuck {
-			return fmt.Sprintf("stream %s has not heard from MongoDB for %s", p.Stream, silent.Round(time.Second)), false
-		}
-	}
-	return "ok", true
-}
-
-// ready tells whether this process does, or can take over, its part. A stand-by is
-// ready and says so.
-func (s *Server) ready() (string, bool) {
-	running := 0
-	for _, p := range s.streams() {
-		switch p.State {
-		case daemon.Running:
-			running++
-		case daemon.Waiting, daemon.Stopped:
-			return fmt.Sprintf("stream %s is %s: %s", p.Stream, p.State, p.LastError), false
-		case daemon.Acquiring, daemon.StandingBy:
-		}
-	}
-	if running == 0 {
-		return "ok, standing by", true
-	}
-	return fmt.Sprintf("ok, %d streams run here", running), true
-}
-
-func (s *Server) started() (string, bool) {
-	if len(s.streams()) == 0 {
-		return "starting: topics are being checked", false
-	}
-	return "ok", true
-}
-
-// summary is the JSON of /status.
-type summary struct {
-	Name     string   `json:"name"`
-	Instance string   `json:"instance"`
-	Version  string   `json:"version"`
-	Time     string   `json:"time"`
-	Streams  []stream `json:"streams"`
-}
-
-type stream struct {
-	Stream             string            `json:"stream"`
-	State              string            `json:"state"`
-	Since              string            `json:"since"`
-	ClusterTime        string            `json:"clusterTime,omitempty"`
-	PositionAgeSeconds *float64          `json:"positionAgeSeconds,omitempty"`
-	LastCommit         string            `json:"lastCommit,omitempty"`
-	LastRead           string            `json:"lastRead,omitempty"`
-	Events             map[string]uint64 `json:"events"`
-	DeadLetters        map[string]uint64 `json:"deadLetters"`
-	Commits            uint64            `json:"commits"`
-	Interruptions      uint64            `json:"interruptions"`
-	Reopenings         uint64            `json:"reopenings"`
-	LastError          string            `json:"lastError,omitempty"`
-	LastErrorAt        string            `json:"lastErrorAt,omitempty"`
-}
-
-func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
-	now := s.now()
-	out := summary{Name: s.opts.Name, Instance: s.opts.Instance, Version: s.opts.Version, Time: stamp(now), Streams: []stream{}}
-	for _, p := range s.streams() {
-		out.Streams = append(out.Streams, describe(p, now))
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	if err := json.NewEncoder(w).Encode(out); err != nil {
-		s.log.Debug("status was not read to its end", zap.Error(err))
-	}
-}
-
-func describe(p daemon.Progress, now time.Time) stream {
-	d := stream{
-		Stream: p.Stream, State: string(p.State), Since: stamp(p.Since), LastCommit: stamp(p.Committed), LastRead: stamp(p.Read),
-		Events: map[string]uint64{}, DeadLetters: map[string]uint64{},
-		Commits: p.Commits, Interruptions: p.Interruptions, Reopenings: p.Reopenings, LastError: p.LastError, LastErrorAt: stamp(p.LastErrorAt),
-	}
-	for kind, n := range p.Events {
-		d.Events[string(kind)] = n
-	}
-	for kind, n := range p.DeadLetters {
-		d.DeadLetters[string(kind)] = n
-	}
-	if at := time.Unix(int64(p.ClusterTime.T), 0); p.ClusterTime.T > 0 {
-		age := now.Sub(at).Seconds()
-		d.ClusterTime, d.PositionAgeSeconds = stamp(at), &age
-	}
-	return d
-}
-
-// stamp is a time for JSON, "" for none.
-func stamp(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format(time.RFC3339Nano)
 }

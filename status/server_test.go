@@ -15,15 +15,23 @@ import (
 
 	"github.com/fhir-cdc/fhir-cdc/daemon"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 func ago(d time.Duration) time.Time { return noon.Add(-d) }
 
+func views(streams ...daemon.Progress) func() []View {
+	all := make([]View, len(streams))
+	for i, p := range streams {
+		all[i].Progress = p
+	}
+	return func() []View { return all }
+}
+
 func serve(streams ...daemon.Progress) http.Handler {
-	progress := func() []daemon.Progress { return streams }
-	s := New(Options{Name: "test", Instance: "one", Version: "v1", Stuck: time.Minute}, progress, NewRegistry(progress), zap.NewNop())
+	s := New(Options{Name: "test", Instance: "one", Version: "v1", Stuck: time.Minute, Acquire: time.Minute}, views(streams...), NewRegistry(), zap.NewNop())
 	s.now = func() time.Time { return noon }
 	return s.Handler()
 }
@@ -44,6 +52,14 @@ func TestProbes(t *testing.T) {
 	blocked := silent
 	blocked.Blocked = true
 	standby := daemon.Progress{Stream: "main", State: daemon.StandingBy}
+	paused := daemon.Progress{Stream: "main", State: daemon.Paused}
+	looking := running
+	looking.Mapping = ago(2 * time.Minute)
+	away := running
+	away.Committing = ago(16 * time.Second)
+	acquiring := daemon.Progress{Stream: "main", State: daemon.Acquiring, Since: ago(time.Second)}
+	slow := acquiring
+	slow.Since = ago(2 * time.Minute)
 	waiting := daemon.Progress{Stream: "main", State: daemon.Waiting, LastError: errors.New("no broker").Error()}
 	for name, c := range map[string]struct {
 		streams []daemon.Progress
@@ -59,6 +75,12 @@ func TestProbes(t *testing.T) {
 		"ready":                          {[]daemon.Progress{running}, "/readyz", 200, "ok, 1 streams run here"},
 		"a stand-by is ready":            {[]daemon.Progress{standby}, "/readyz", 200, "ok, standing by"},
 		"waiting is not ready":           {[]daemon.Progress{running, waiting}, "/readyz", 503, "stream main is waiting: no broker"},
+		"a look-up hangs":                {[]daemon.Progress{looking}, "/livez", 503, "stream main has been looking facts up for 2m0s"},
+		"a paused one is ready":          {[]daemon.Progress{paused}, "/readyz", 200, "ok, paused: main"},
+		"Kafka is away":                  {[]daemon.Progress{away}, "/readyz", 503, "stream main has been waiting for Kafka for 16s"},
+		"but a restart is no help":       {[]daemon.Progress{away}, "/livez", 200, "ok"},
+		"acquiring is ready":             {[]daemon.Progress{acquiring}, "/readyz", 200, "ok, standing by"},
+		"but not for ever":               {[]daemon.Progress{slow}, "/readyz", 503, "stream main has been acquiring for 2m0s"},
 		"starting":                       {nil, "/startupz", 503, "starting: topics are being checked"},
 		"started":                        {[]daemon.Progress{standby}, "/startupz", 200, "ok"},
 	} {
@@ -80,31 +102,68 @@ func TestOnlyGet(t *testing.T) {
 	}
 }
 
+func TestSecurityHeaders(t *testing.T) {
+	for _, path := range []string{"/livez", "/status", "/metrics", "/nowhere"} {
+		w := httptest.NewRecorder()
+		serve().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		if got := w.Header().Get("Content-Security-Policy"); !strings.HasPrefix(got, "default-src 'none'; ") || strings.Contains(got, "unsafe") {
+			t.Errorf("%s: policy %q", path, got)
+		}
+		for _, name := range []string{"X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy", "Cross-Origin-Resource-Policy"} {
+			if w.Header().Get(name) == "" {
+				t.Errorf("%s: no %s", path, name)
+			}
+		}
+	}
+}
+
+// carrying is a stream 90 s behind the cluster and an hour from the oplog's end.
+func carrying() View {
+	behind := bson.Timestamp{T: uint32(ago(90 * time.Second).Unix()), I: 1}
+	return View{
+		Progress: daemon.Progress{
+			Stream: "main", State: daemon.Running, Since: ago(time.Hour), Read: ago(time.Second),
+			ClusterTime: behind, Handled: behind,
+			Events: map[daemon.Tally]uint64{
+				{Kind: mapper.KindChange, Action: daemon.Create}: 4, {Kind: mapper.KindChange, Action: daemon.Update}: 3,
+			},
+			DeadLetters: map[mapper.Kind]uint64{mapper.KindChange: 1},
+			Commits:     3, Interruptions: 2, Fenced: 1, OpenCursors: 1,
+			Reopenings:    map[watcher.Cause]uint64{watcher.CauseElection: 1, watcher.CauseNetwork: 0},
+			CommitSeconds: daemon.Histogram{Bounds: []float64{.1, 1}, Counts: []uint64{2, 0, 1}, Sum: 5.1},
+			LastError:     "gone", Advice: "wait", LastErrorAt: ago(time.Minute),
+		},
+		Window: watcher.Window{Oldest: bson.Timestamp{T: behind.T - 3600}, Newest: bson.Timestamp{T: behind.T + 80}},
+		Owner:  "one", Rates: []float64{0, 2.5},
+	}
+}
+
 func TestStatus(t *testing.T) {
-	_, text := get(t, serve(daemon.Progress{
-		Stream: "main", State: daemon.Running, Since: ago(time.Hour),
-		ClusterTime: bson.Timestamp{T: uint32(ago(90 * time.Second).Unix()), I: 1},
-		Events:      map[mapper.Kind]uint64{mapper.KindChange: 7}, Commits: 3, LastError: "gone", LastErrorAt: ago(time.Minute),
-	}), "/status")
+	standby := View{Progress: daemon.Progress{Stream: "other", State: daemon.StandingBy, ClusterTime: bson.Timestamp{T: 7}}, Owner: "two"}
+	s := New(Options{Name: "test", Instance: "one"}, func() []View { return []View{carrying(), standby} }, NewRegistry(), zap.NewNop())
+	s.now = func() time.Time { return noon }
+	_, text := get(t, s.Handler(), "/status")
 	var got summary
 	if err := json.Unmarshal([]byte(text), &got); err != nil {
 		t.Fatal(err)
 	}
-	s := got.Streams[0]
-	if got.Name != "test" || s.State != "running" || *s.PositionAgeSeconds != 90 || s.Events["change"] != 7 ||
-		s.ClusterTime != "2026-11-23T11:58:30Z" || s.LastErrorAt != "2026-11-23T11:59:00Z" {
+	first := got.Streams[0]
+	if got.Name != "test" || first.State != "running" || *first.PositionAgeSeconds != 90 || *first.LagSeconds != 80 || *first.OplogLeftSeconds != 3600 ||
+		first.Events["change"] != 7 || first.ClusterTime != "2026-11-23T11:58:30Z" || first.LastErrorAt != "2026-11-23T11:59:00Z" ||
+		first.Owner != "one" || first.Advice != "wait" || first.Rate.EventsPerSecond[1] != 2.5 || len(first.Reopenings) != 1 {
 		t.Errorf("status %s", text)
+	}
+	// A stand-by's position is of the last time that it carried the stream.
+	if other := got.Streams[1]; other.Here || other.PositionAgeSeconds != nil || other.ClusterTime != "" || other.Owner != "two" {
+		t.Errorf("stand-by %+v", other)
 	}
 }
 
 func TestMetrics(t *testing.T) {
-	m := NewMetrics(func() []daemon.Progress {
-		return []daemon.Progress{{
-			Stream: "main", State: daemon.Running, ClusterTime: bson.Timestamp{T: uint32(ago(30 * time.Second).Unix())}, Read: ago(time.Second),
-			Events:      map[mapper.Kind]uint64{mapper.KindChange: 7, mapper.KindExport: 0},
-			DeadLetters: map[mapper.Kind]uint64{mapper.KindChange: 1},
-			Commits:     3, Interruptions: 2, Reopenings: 1,
-		}}
+	standby := View{Progress: daemon.Progress{Stream: "other", State: daemon.StandingBy, ClusterTime: bson.Timestamp{T: 7}}}
+	m := NewMetrics("v1", func() []View { return []View{carrying(), standby} }, Counts{
+		Lookups: func() []Lookup { return []Lookup{{Fact: "request_id", Asked: 5, Missed: 2}} },
+		Logged:  func() map[string]uint64 { return map[string]uint64{"error": 4} },
 	})
 	m.now = func() time.Time { return noon }
 	problems, err := testutil.CollectAndLint(m)
@@ -112,15 +171,43 @@ func TestMetrics(t *testing.T) {
 		t.Fatalf("lint: %v %v", problems, err)
 	}
 	want := `
-# HELP fhir_cdc_events_total Events committed by this process.
+# HELP fhir_cdc_commit_seconds Time that a commit of a batch with events took.
+# TYPE fhir_cdc_commit_seconds histogram
+fhir_cdc_commit_seconds_bucket{stream="main",le="0.1"} 2
+fhir_cdc_commit_seconds_bucket{stream="main",le="1"} 2
+fhir_cdc_commit_seconds_bucket{stream="main",le="+Inf"} 3
+fhir_cdc_commit_seconds_sum{stream="main"} 5.1
+fhir_cdc_commit_seconds_count{stream="main"} 3
+fhir_cdc_commit_seconds_bucket{stream="other",le="+Inf"} 0
+fhir_cdc_commit_seconds_sum{stream="other"} 0
+fhir_cdc_commit_seconds_count{stream="other"} 0
+# HELP fhir_cdc_events_total Events committed by this process. The action is what happened to the document: create, update or delete.
 # TYPE fhir_cdc_events_total counter
-fhir_cdc_events_total{kind="change",stream="main"} 7
-fhir_cdc_events_total{kind="export",stream="main"} 0
-# HELP fhir_cdc_position_age_seconds Age of the oplog time of the committed position. An idle stream's grows to checkpoint.idle_interval and falls back.
-# TYPE fhir_cdc_position_age_seconds gauge
-fhir_cdc_position_age_seconds{stream="main"} 30
+fhir_cdc_events_total{action="create",kind="change",stream="main"} 4
+fhir_cdc_events_total{action="update",kind="change",stream="main"} 3
+# HELP fhir_cdc_lookups_missed_total Facts of lookups_total that were not found; the event goes out without them.
+# TYPE fhir_cdc_lookups_missed_total counter
+fhir_cdc_lookups_missed_total{fact="request_id"} 2
+# HELP fhir_cdc_reopenings_total Times that the change stream broke and was opened again in place, by cause.
+# TYPE fhir_cdc_reopenings_total counter
+fhir_cdc_reopenings_total{cause="election",stream="main"} 1
+fhir_cdc_reopenings_total{cause="network",stream="main"} 0
 `
-	if err := testutil.CollectAndCompare(m, strings.NewReader(want), "fhir_cdc_events_total", "fhir_cdc_position_age_seconds"); err != nil {
+	if err := testutil.CollectAndCompare(m, strings.NewReader(want), "fhir_cdc_commit_seconds", "fhir_cdc_events_total", "fhir_cdc_lookups_missed_total", "fhir_cdc_reopenings_total"); err != nil {
 		t.Error(err)
+	}
+	// What is of now is shown of the carried stream alone.
+	for name, value := range map[string]string{"lag_seconds": "80", "position_age_seconds": "90", "oplog_left_seconds": "3600", "read_age_seconds": "1"} {
+		var help string
+		for _, d := range definitions() {
+			if d.name == name {
+				help = d.help
+			}
+		}
+		name = namespace + name
+		want := "# HELP " + name + " " + help + "\n# TYPE " + name + " gauge\n" + name + "{stream=\"main\"} " + value + "\n"
+		if err := testutil.CollectAndCompare(m, strings.NewReader(want), name); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -50,7 +50,7 @@ const labelNonResumable = "NonResumableChangeStreamError"
 // answered by opening the stream again: a needless attempt costs little, a needless
 // stop costs an operator's night.
 func fatalCodes() map[int]*Error {
-	lost := &Error{Class: HistoryLost, Hint: "the oplog no longer holds the stream's position; nothing was skipped: see docs/architecture.md, lost history"}
+	lost := &Error{Class: HistoryLost, Hint: "the oplog no longer holds the stream's position; nothing was skipped. Set repair.on_history_lost: repair to have what was missed published from the collections; see docs/backfill-and-repair.md"}
 	rights := &Error{Class: Unauthorized, Hint: "check the MongoDB user name, its password, and that its role allows find and changeStream on the watched databases"}
 	standalone := &Error{Class: NotReplicaSet, Hint: "change streams need a replica set; start mongod with --replSet rs0 and run rs.initiate() once, one member is enough"}
 	large := &Error{Class: TooLarge, Hint: "a change is larger than 16 MB even after the projection; no event was skipped"}

@@ -1,6 +1,7 @@
 package watcher_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -48,6 +49,23 @@ func testScan(t *testing.T, d *deployment) {
 	}
 	if got := scan(t, w, start, idle); len(got) != 30 {
 		t.Errorf("up to the last batch's token: %d changes", len(got))
+	}
+	// Up to a time: the newest entry of the oplog has it, and nothing comes after it.
+	now, err := w.Now(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, end := range map[int]bson.Timestamp{30: now, 12: timeOf(changes[11])} {
+		var got []bson.Raw
+		if err := w.ReadSpan(t.Context(), watcher.Span{From: start, UntilTime: end}, func(_ context.Context, c watcher.Chunk) error {
+			got = append(got, c.Changes...)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if len(got) < n || timeOf(got[len(got)-1]).After(end) {
+			t.Errorf("up to %v: %d changes", end, len(got))
+		}
 	}
 	// One time only: the scan begins where it ends.
 	last := changes[29]

@@ -20,8 +20,15 @@ type Slice struct {
 // match has the server choose the slice's changes. The hash is of 64 bits with a
 // sign, and so is what $mod leaves of it: its absolute value is from 0 to Of-1 (that
 // of the hash itself might not be: the smallest number has no positive one).
-func (s Slice) match() bson.D {
-	hash := bson.D{{Key: "$toHashedIndexKey", Value: "$documentKey._id"}}
+func (s Slice) match() bson.D { return s.Filter("$documentKey._id") }
+
+// Filter matches the documents of the slice, whose key is at path; nil if there is
+// only one slice.
+func (s Slice) Filter(path string) bson.D {
+	if s.Of <= 1 {
+		return nil
+	}
+	hash := bson.D{{Key: "$toHashedIndexKey", Value: path}}
 	rest := bson.D{{Key: "$abs", Value: bson.D{{Key: "$mod", Value: bson.A{hash, int32(s.Of)}}}}}
 	return bson.D{{Key: "$expr", Value: bson.D{{Key: "$eq", Value: bson.A{rest, int32(s.Index)}}}}}
 }

@@ -158,7 +158,8 @@ const closeTimeout = 5 * time.Second
 
 // closeCursor closes with a context of its own: with the caller's, which is often
 // cancelled by then, the cursor would stay open on the server.
-func closeCursor(ctx context.Context, c cursor) error {
+func (w *Watcher) closeCursor(ctx context.Context, c cursor) error {
+	defer w.cursors.Add(-1)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	if err := c.Close(ctx); err != nil {

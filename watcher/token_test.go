@@ -23,7 +23,7 @@ const (
 	first3  = "826B03917E000000012B022C0100296E5A1004A1"
 )
 
-func TestAfterAndEarlier(t *testing.T) {
+func TestAfterAndNear(t *testing.T) {
 	all := []string{idle1, first1, second1, idle2, first2, idle3, first3}
 	timeOf := []int{1, 1, 1, 2, 2, 3, 3}
 	for i, a := range all {
@@ -31,8 +31,13 @@ func TestAfterAndEarlier(t *testing.T) {
 			if got := After(token(a), token(b)); got != (i > j) {
 				t.Errorf("After(%s, %s) is %v", a, b, got)
 			}
-			if got := earlier(token(a), token(b)); got != (timeOf[i] < timeOf[j]) {
-				t.Errorf("earlier(%s, %s) is %v", a, b, got)
+			for _, e := range []end{end(b), end(b[:timeDigits])} {
+				if got := e.near(token(a)); got != (timeOf[i] >= timeOf[j]) {
+					t.Errorf("%s is near %s: %v", a, e, got)
+				}
+				if got, want := e.passed(token(a)), (e.isTime() && timeOf[i] > timeOf[j]) || (!e.isTime() && i > j); got != want {
+					t.Errorf("%s has passed %s: %v", a, e, got)
+				}
 			}
 		}
 	}
@@ -45,12 +50,12 @@ func TestTokensOfUnknownFormAreInNoOrder(t *testing.T) {
 	}
 	for name, raw := range map[string]bson.Raw{"none": nil, "empty": {}, "cut off": {5, 0}, "binary": other} {
 		for _, pair := range [][2]bson.Raw{{raw, token(first1)}, {token(first1), raw}, {raw, raw}} {
-			if After(pair[0], pair[1]) || earlier(pair[0], pair[1]) {
+			if After(pair[0], pair[1]) {
 				t.Errorf("%s: %v is in order with %v", name, pair[0], pair[1])
 			}
 		}
 	}
-	if earlier(token("82"), token("83")) {
+	if end("83").near(token("84")) {
 		t.Error("a token too short to hold a time has one")
 	}
 }

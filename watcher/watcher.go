@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -33,13 +34,15 @@ type Options struct {
 	OnBreak func(error)
 }
 
-// Watcher reads one change stream. It is used by one goroutine.
+// Watcher reads one change stream. It is used by one goroutine, but for what says
+// otherwise.
 type Watcher struct {
 	client      *mongo.Client
 	opts        Options
 	pipeline    mongo.Pipeline
 	fingerprint string
 	log         *zap.Logger
+	cursors     atomic.Int64
 	// openCursor is open, except in tests that script a stream.
 	openCursor func(ctx context.Context, from From) (cursor, error)
 }
@@ -55,6 +58,10 @@ func New(client *mongo.Client, opts Options, log *zap.Logger) (*Watcher, error) 
 	return w, nil
 }
 
+// OpenCursors is the number of cursors that this Watcher has open on the server; it
+// may be asked from any goroutine.
+func (w *Watcher) OpenCursors() int64 { return w.cursors.Load() }
+
 // Fingerprint is the hash of the pipeline that this Watcher's tokens belong to.
 func (w *Watcher) Fingerprint() string { return w.fingerprint }
 
@@ -67,8 +74,9 @@ func (w *Watcher) Begin(ctx context.Context, from From) (bson.Raw, error) {
 		if err != nil {
 			return false, err
 		}
+		w.cursors.Add(1)
 		token = bytes.Clone(c.ResumeToken())
-		if err := closeCursor(ctx, c); err != nil {
+		if err := w.closeCursor(ctx, c); err != nil {
 			return false, err
 		}
 		if len(token) == 0 {
@@ -89,12 +97,13 @@ func (w *Watcher) Run(ctx context.Context, from From, emit func(context.Context,
 		if err != nil {
 			return false, err
 		}
+		w.cursors.Add(1)
 		w.log.Debug("change stream open", zap.String("stream", w.opts.Name))
 		err = w.drain(ctx, c, emit, func(chunk Chunk) {
 			from = From{Token: chunk.Token}
 			advanced = advanced || len(chunk.Changes) > 0
 		})
-		if closing := closeCursor(ctx, c); closing != nil && err == nil {
+		if closing := w.closeCursor(ctx, c); closing != nil && err == nil {
 			err = closing
 		}
 		return advanced, err

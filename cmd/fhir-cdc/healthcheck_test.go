@@ -1,11 +1,16 @@
 package main
 
 import (
+	"encoding/pem"
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/fhir-cdc/fhir-cdc/config"
 )
 
 func TestHealthcheck(t *testing.T) {
@@ -22,17 +27,39 @@ func TestHealthcheck(t *testing.T) {
 
 	var out strings.Builder
 	for _, a := range []string{address, everywhere} {
-		if err := healthcheck(t.Context(), a, "readyz", &out); err != nil {
+		if err := healthcheck(t.Context(), config.HTTP{Address: a}, "readyz", &out); err != nil {
 			t.Errorf("%s: %v", a, err)
 		}
 	}
 	if out.String() != "ok\nok\n" {
 		t.Errorf("printed %q", out.String())
 	}
-	if err := healthcheck(t.Context(), address, "livez", &out); err == nil || !strings.Contains(err.Error(), "stream main is waiting") {
+	if err := healthcheck(t.Context(), config.HTTP{Address: address}, "livez", &out); err == nil || !strings.Contains(err.Error(), "stream main is waiting") {
 		t.Errorf("got %v, want what the daemon says", err)
 	}
-	if err := healthcheck(t.Context(), "off", "readyz", &out); !errors.As(err, new(*usageError)) {
+	if err := healthcheck(t.Context(), config.HTTP{Address: "off"}, "readyz", &out); !errors.As(err, new(*usageError)) {
 		t.Errorf("got %v for a port that is off", err)
+	}
+}
+
+// With TLS, only a port that has the very certificate of the file is believed.
+func TestHealthcheckTLS(t *testing.T) {
+	port := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) }))
+	defer port.Close()
+	write := func(der []byte) string {
+		path := filepath.Join(t.TempDir(), "tls.crt")
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	cfg := config.HTTP{Address: strings.TrimPrefix(port.URL, "https://"), TLS: config.HTTPTLS{CertFile: write(port.Certificate().Raw)}}
+	var out strings.Builder
+	if err := healthcheck(t.Context(), cfg, "readyz", &out); err != nil || out.String() != "ok\n" {
+		t.Errorf("got %q, %v", out.String(), err)
+	}
+	cfg.TLS.CertFile = write([]byte("another"))
+	if err := healthcheck(t.Context(), cfg, "readyz", &out); err == nil || !strings.Contains(err.Error(), "another certificate") {
+		t.Errorf("got %v for another certificate", err)
 	}
 }

@@ -3,6 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -11,10 +15,29 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/config"
 )
 
-// newLogger logs to w, one line for each change of state. Nothing is sampled: a
-// burst of errors is what an operator wants to see whole.
+// logging is the logger with what can be asked and changed while it runs.
+type logging struct {
+	*zap.Logger
+	level zap.AtomicLevel
+	// configured is log.level.
+	configured zapcore.Level
+	levels     []zapcore.Level
+	logged     []atomic.Uint64
+}
+
+// newLogger is the logger of a command that ends by itself.
 func newLogger(c config.Log, w io.Writer) (*zap.Logger, error) {
-	level, err := zapcore.ParseLevel(string(c.Level))
+	l, err := newLogging(c, w)
+	if err != nil {
+		return nil, err
+	}
+	return l.Logger, nil
+}
+
+// newLogging logs to w, one line for each change of state. Nothing is sampled: a
+// burst of errors is what an operator wants to see whole.
+func newLogging(c config.Log, w io.Writer) (*logging, error) {
+	level, err := zap.ParseAtomicLevel(string(c.Level))
 	if err != nil {
 		return nil, fmt.Errorf("log.level: %w", err)
 	}
@@ -28,5 +51,65 @@ func newLogger(c config.Log, w io.Writer) (*zap.Logger, error) {
 		encoding.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
 		encoder = zapcore.NewConsoleEncoder(encoding)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)), nil
+	l := &logging{level: level, configured: level.Level(), levels: []zapcore.Level{zap.DebugLevel, zap.InfoLevel, zap.WarnLevel, zap.ErrorLevel}}
+	l.logged = make([]atomic.Uint64, len(l.levels))
+	l.Logger = zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level), zap.Hooks(l.count))
+	return l, nil
+}
+
+func (l *logging) count(e zapcore.Entry) error {
+	for i, level := range l.levels {
+		if e.Level == level {
+			l.logged[i].Add(1)
+		}
+	}
+	return nil
+}
+
+// counts are the lines logged so far by level.
+func (l *logging) counts() map[string]uint64 {
+	n := make(map[string]uint64, len(l.levels))
+	for i, level := range l.levels {
+		n[level.String()] = l.logged[i].Load()
+	}
+	return n
+}
+
+// current is the level that is logged from now.
+func (l *logging) current() string { return l.level.String() }
+
+// set changes the level.
+func (l *logging) set(name string) error {
+	level, err := zapcore.ParseLevel(name)
+	if err != nil || !slices.Contains(l.levels, level) {
+		return fmt.Errorf("log level %q is not one of debug, info, warn, error", name)
+	}
+	l.level.SetLevel(level)
+	return nil
+}
+
+// toggleDebug changes between debug and the configured level.
+func (l *logging) toggleDebug() {
+	if l.level.Level() == zap.DebugLevel && l.configured != zap.DebugLevel {
+		l.level.SetLevel(l.configured)
+	} else {
+		l.level.SetLevel(zap.DebugLevel)
+	}
+	l.Info("log level changed by a signal", zap.String("to", l.current()))
+}
+
+// follow toggles the level at each signal until the function that it returns is called.
+func (l *logging) follow() (stop func()) {
+	signals := make(chan os.Signal, 1)
+	if !notifyLevel(signals) {
+		return func() {}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range signals {
+			l.toggleDebug()
+		}
+	}()
+	return func() { signal.Stop(signals); close(signals); <-done }
 }

@@ -55,7 +55,9 @@ func newRootCommand(environ []string, stdout, stderr io.Writer) (root *cobra.Com
 	group(root)
 	root.AddCommand(
 		newRunCommand(environ, stdout, stderr),
+		newReplayCommand(environ, stdout, stderr),
 		newConfigCommand(environ, stdout),
+		newPositionCommand(environ, stdout, stderr),
 		newHealthcheckCommand(environ, stdout),
 		newVersionCommand(stdout),
 	)

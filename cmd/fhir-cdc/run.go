@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -15,8 +16,10 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/daemon"
 	"github.com/fhir-cdc/fhir-cdc/lookup"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/replicas"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/status"
 )
 
 func newRunCommand(environ []string, stdout, stderr io.Writer) *cobra.Command {
@@ -25,7 +28,7 @@ func newRunCommand(environ []string, stdout, stderr io.Writer) *cobra.Command {
 		Short: "Watch MongoDB and write events until told to stop",
 		Long: `Watch MongoDB and write the event of every committed change until SIGTERM or
 SIGINT. The first signal stops reading, commits what is in flight and ends; a
-second one aborts at once.
+second one aborts at once. SIGUSR1 switches debug logging on and off.
 
 Every stream goes on where its stored position says. Without one it begins at
 --start.`,
@@ -54,23 +57,26 @@ Every stream goes on where its stored position says. Without one it begins at
 // stderr. It is the wiring, and the order of shutdown: streams end (each stops
 // reading, commits what it has read and closes its publisher), then the clients.
 func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) error {
-	log, err := newLogger(cfg.Log, stderr)
+	logs, err := newLogging(cfg.Log, stderr)
 	if err != nil {
 		return err
 	}
+	log := logs.Logger
 	defer func() { _ = log.Sync() }() // A console cannot be synced and says so.
+	defer logs.follow()()
 	log.Info("fhir-cdc starts", zap.String("version", versionInfo().Version), zap.String("name", cfg.Name),
 		zap.String("delivery", string(cfg.Delivery)), zap.String("sink", string(cfg.Sink)),
 		zap.String("mongodb", config.RedactURI(cfg.MongoDB.Main().URI.Reveal())), zap.Strings("brokers", cfg.Kafka.Brokers))
 
 	shown := &board{}
-	closePort, err := serveStatus(ctx, cfg, shown, log)
+	registry := status.NewRegistry()
+	closePort, err := serveStatus(ctx, cfg, shown, logs, registry, log)
 	if err != nil {
 		return err
 	}
 	defer closePort()
 	if err := withFreshSecrets(ctx, cfg, shown.ran, log, func(cfg *config.Config) error {
-		return runStreams(ctx, cfg, shown, stdout, log)
+		return runStreams(ctx, cfg, shown, registry, stdout, log)
 	}); err != nil {
 		return err
 	}
@@ -80,8 +86,8 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) erro
 
 // runStreams runs the streams with clients of their own until ctx ends or an error
 // ends one of them.
-func runStreams(ctx context.Context, cfg *config.Config, shown *board, stdout io.Writer, log *zap.Logger) (err error) {
-	shown.show(nil)
+func runStreams(ctx context.Context, cfg *config.Config, shown *board, registry prometheus.Registerer, stdout io.Writer, log *zap.Logger) (err error) {
+	shown.show(nil, daemon.Facts{})
 	clients := newClusters(cfg.Name)
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
@@ -94,11 +100,15 @@ func runStreams(ctx context.Context, cfg *config.Config, shown *board, stdout io
 	if err != nil {
 		return err
 	}
+	sink.metrics = registry
 	if err := sink.prepare(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // Told to stop while the brokers were out of reach.
 		}
 		return err
+	}
+	if cfg.Sink == config.SinkKafka {
+		shown.audited(publisher.NewAudit(sink.kafka, cfg.Topics.Audit))
 	}
 	facts, err := newFacts(cfg, clients)
 	if err != nil {
@@ -115,9 +125,9 @@ func runStreams(ctx context.Context, cfg *config.Config, shown *board, stdout io
 		}
 		return err
 	}
-	shown.show(streams)
+	shown.show(streams, facts)
 	if cfg.ReplicasByKafka() {
-		return runShared(ctx, cfg, sink, streams, log)
+		return runShared(ctx, cfg, sink, streams, shown, log)
 	}
 	return runAlone(ctx, streams)
 }
@@ -134,7 +144,7 @@ func runAlone(ctx context.Context, streams []*daemon.Stream) error {
 // runShared runs the streams that the consumer group assigns to this process. At
 // the end the streams are ended first and the group is left then, so that the next
 // owner finds everything committed.
-func runShared(ctx context.Context, cfg *config.Config, s *sink, streams []*daemon.Stream, log *zap.Logger) error {
+func runShared(ctx context.Context, cfg *config.Config, s *sink, streams []*daemon.Stream, shown *board, log *zap.Logger) error {
 	byPartition := map[int32][]*daemon.Stream{}
 	for _, stream := range streams {
 		p := resumetoken.PartitionOf(cfg.Name+"/"+stream.Name(), s.partitions[cfg.Topics.Positions])
@@ -144,13 +154,14 @@ func runShared(ctx context.Context, cfg *config.Config, s *sink, streams []*daem
 	defer stop()
 	replica := daemon.NewReplica(running, byPartition, reclaimAfter*cfg.SessionTimeout, log)
 	member, err := replicas.Join(replicas.Options{
-		Client: s.kafka, Group: cfg.Name, Topic: cfg.Topics.Positions, Instance: replicaName(cfg),
+		Client: measured(s.kafka, s.metrics, "replicas"), Group: cfg.Name, Topic: cfg.Topics.Positions, Instance: replicaName(cfg),
 		SessionTimeout: cfg.SessionTimeout, RebalanceTimeout: cfg.ShutdownTimeout + cfg.SessionTimeout,
 	}, replica, log)
 	if err != nil {
 		return err
 	}
 	log.Info("joined the replicas; streams run where the group assigns them", zap.String("group", cfg.Name), zap.String("instance", replicaName(cfg)))
+	shown.joined(func(ctx context.Context) (map[string]string, error) { return owners(ctx, member, byPartition) })
 	err = replica.Wait(ctx)
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
 	defer cancel()
@@ -158,6 +169,21 @@ func runShared(ctx context.Context, cfg *config.Config, s *sink, streams []*daem
 		log.Warn("could not leave the group; others take over after session_timeout", zap.Error(e))
 	}
 	return err
+}
+
+// owners names the instance that each stream is assigned to.
+func owners(ctx context.Context, member *replicas.Member, streams map[int32][]*daemon.Stream) (map[string]string, error) {
+	assigned, err := member.Owners(ctx)
+	if err != nil {
+		return nil, err
+	}
+	byStream := map[string]string{}
+	for partition, instance := range assigned {
+		for _, s := range streams[partition] {
+			byStream[s.Name()] = instance
+		}
+	}
+	return byStream, nil
 }
 
 // reclaimAfter session timeouts pass before a stream that a process outside the
@@ -186,21 +212,25 @@ func streamOptions(cfg *config.Config, name string) (daemon.Options, error) {
 	if err != nil {
 		return daemon.Options{}, fmt.Errorf("start: %w", err)
 	}
-	stop := map[mapper.Kind]bool{
-		mapper.KindChange:             cfg.Events.Change.OnFailure == config.Stop,
-		mapper.KindExport:             cfg.Events.Export.OnFailure == config.Stop,
-		mapper.KindAccessedEverything: cfg.Events.AccessedEverything.OnFailure == config.Stop,
-	}
 	return daemon.Options{
 		Name:       name,
 		Start:      daemon.Start{Oldest: cfg.Start == config.StartOldest, At: at},
 		MaxRecords: cfg.Batch.MaxRecords, MaxBytes: cfg.Batch.MaxBytes,
-		Stop:         stop,
+		Stop:         stopping(cfg),
 		IdleInterval: cfg.Checkpoint.IdleInterval,
 		SeenWindow:   cfg.Facts.AccessedEverythingWindow, SeenRequests: cfg.Facts.SeenRequests,
 		DrainTimeout: cfg.ShutdownTimeout,
 		MinBackoff:   cfg.Retry.MinBackoff, MaxBackoff: cfg.Retry.MaxBackoff,
 	}, nil
+}
+
+// stopping are the kinds for which a failure stops a stream.
+func stopping(cfg *config.Config) map[mapper.Kind]bool {
+	return map[mapper.Kind]bool{
+		mapper.KindChange:             cfg.Events.Change.OnFailure == config.Stop,
+		mapper.KindExport:             cfg.Events.Export.OnFailure == config.Stop,
+		mapper.KindAccessedEverything: cfg.Events.AccessedEverything.OnFailure == config.Stop,
+	}
 }
 
 // newFacts makes the look-ups that the enabled kinds need.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
 
@@ -22,6 +23,8 @@ type sink struct {
 	stdout  io.Writer
 	log     *zap.Logger
 	kafka   []kgo.Opt
+	// metrics is where the clients' traffic is counted; nil counts none.
+	metrics prometheus.Registerer
 	file    *resumetoken.File
 	// handover carries positions from the streams before to those of cfg.
 	handover *resumetoken.Handover
@@ -81,7 +84,7 @@ func (s *sink) publisher(stream string) func() (daemon.Publisher, error) {
 // storing makes a publisher whose positions outlive the process.
 func (s *sink) storing(stream string) (publisher.Carrier, error) {
 	if s.cfg.Sink == config.SinkKafka && s.cfg.Delivery == config.ExactlyOnce {
-		return publisher.NewTransactional(s.positions(stream), s.options(stream))
+		return publisher.NewTransactional(s.positions(stream, stream), s.options(stream))
 	}
 	store, err := s.store(stream)
 	if err != nil {
@@ -90,7 +93,7 @@ func (s *sink) storing(stream string) (publisher.Carrier, error) {
 	if s.cfg.Sink == config.SinkStdout {
 		return publisher.NewStdout(s.stdout, store, stream), nil
 	}
-	return publisher.NewIdempotent(store, s.kafka, s.options(stream), s.cfg.Checkpoint.Interval)
+	return publisher.NewIdempotent(store, measured(s.kafka, s.metrics, stream), s.options(stream), s.cfg.Checkpoint.Interval)
 }
 
 func (s *sink) options(stream string) publisher.Options {
@@ -102,9 +105,11 @@ func (s *sink) options(stream string) publisher.Options {
 	}
 }
 
-func (s *sink) positions(stream string) resumetoken.KafkaOptions {
+// positions are the options of a stream's positions, whose client is in /metrics under
+// a name.
+func (s *sink) positions(stream, client string) resumetoken.KafkaOptions {
 	return resumetoken.KafkaOptions{
-		ClientOptions: s.kafka, Topic: s.cfg.Topics.Positions, Name: s.cfg.Name, Stream: stream, Instance: instance(),
+		ClientOptions: measured(s.kafka, s.metrics, client), Topic: s.cfg.Topics.Positions, Name: s.cfg.Name, Stream: stream, Instance: instance(),
 		TransactionTimeout: s.cfg.Kafka.TransactionTimeout, Log: s.log, Observe: s.observe,
 	}
 }
@@ -122,7 +127,7 @@ func (s *sink) store(stream string) (resumetoken.Keeper, error) {
 		key := s.cfg.Name + "/" + stream
 		return resumetoken.NewMongoDB(client.Database(home.Database).Collection(home.Collection), key, instance()), nil
 	default:
-		return resumetoken.NewKafka(s.positions(stream))
+		return resumetoken.NewKafka(s.positions(stream, stream+"/positions"))
 	}
 }
 

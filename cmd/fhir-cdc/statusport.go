@@ -5,43 +5,97 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
 	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/lookup"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/status"
 )
 
 // stuckAfter is how many mongodb.max_await a running stream may be silent.
 const stuckAfter = 30
 
-// board holds the streams that the port tells of; there are none while the topics
-// are being checked.
+// acquireMargin is added to the longest time that a predecessor's transaction holds up
+// its successor.
+const acquireMargin = 30 * time.Second
+
+// board holds what the port tells of; there are no streams while the topics are being
+// checked, and no replicas until the group is joined.
 type board struct {
 	mu      sync.Mutex
-	streams []*daemon.Stream
+	streams []status.Stream
+	facts   daemon.Facts
+	owners  func(context.Context) (map[string]string, error)
+	// audit is nil until the brokers are known to be there, and where there are none.
+	audit *publisher.Audit
 }
 
-func (b *board) show(streams []*daemon.Stream) {
+func (b *board) show(streams []*daemon.Stream, facts daemon.Facts) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.streams = streams
+	b.streams, b.facts = make([]status.Stream, len(streams)), facts
+	for i, s := range streams {
+		b.streams[i] = s
+	}
 }
 
-func (b *board) progress() []daemon.Progress {
+// audited tells the board where controls are put on record.
+func (b *board) audited(audit *publisher.Audit) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	all := make([]daemon.Progress, 0, len(b.streams))
-	for _, s := range b.streams {
-		all = append(all, s.Progress())
+	b.audit = audit
+}
+
+// joined tells the board how to ask for the streams' owners.
+func (b *board) joined(owners func(context.Context) (map[string]string, error)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.owners = owners
+}
+
+func (b *board) all() []status.Stream {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.streams
+}
+
+func (b *board) ownersOf(ctx context.Context) (map[string]string, error) {
+	b.mu.Lock()
+	ask := b.owners
+	b.mu.Unlock()
+	if ask == nil {
+		return map[string]string{}, nil
+	}
+	return ask(ctx)
+}
+
+// lookups are the counts of the facts that are looked up.
+func (b *board) lookups() []status.Lookup {
+	b.mu.Lock()
+	facts := b.facts
+	b.mu.Unlock()
+	var all []status.Lookup
+	if r, ok := facts.RequestIDs.(interface{ Stats() lookup.RequestIDStats }); ok {
+		s := r.Stats()
+		all = append(all, status.Lookup{Fact: "request_id", Asked: uint64(s.Found + s.Missing), Missed: uint64(s.Missing)})
+	}
+	if p, ok := facts.Persons.(interface{ Stats() lookup.PersonStats }); ok {
+		s := p.Stats()
+		asked := uint64(s.Cached + s.Fetched)
+		all = append(all,
+			status.Lookup{Fact: "bwell_person", Asked: asked, Missed: uint64(s.NoBwellPerson)},
+			status.Lookup{Fact: "managing_organization", Asked: asked, Missed: uint64(s.NoOrganization)})
 	}
 	return all
 }
 
 // ran tells whether any of the streams has got as far as reading.
 func (b *board) ran() bool {
-	for _, p := range b.progress() {
-		if !p.Read.IsZero() {
+	for _, s := range b.all() {
+		if !s.Progress().Read.IsZero() {
 			return true
 		}
 	}
@@ -50,26 +104,39 @@ func (b *board) ran() bool {
 
 // serveStatus opens the port, unless it is off, and returns what closes it. The port
 // outlives the streams, so that their end can be watched.
-func serveStatus(ctx context.Context, cfg *config.Config, b *board, log *zap.Logger) (closePort func(), err error) {
+func serveStatus(ctx context.Context, cfg *config.Config, b *board, l *logging, registry *prometheus.Registry, log *zap.Logger) (closePort func(), err error) {
 	if cfg.HTTP.Address == config.HTTPOff {
 		return func() {}, nil
 	}
+	sampler := status.NewSampler(b.all, b.ownersOf, shownInstance(cfg), log)
+	registry.MustRegister(status.NewMetrics(versionInfo().Version, sampler.Views, status.Counts{Lookups: b.lookups, Logged: l.counts}))
 	server := status.New(status.Options{
-		Address: cfg.HTTP.Address, Version: versionInfo().Version, Name: cfg.Name, Instance: instance(),
-		Stuck: max(stuckAfter*cfg.MongoDB.MaxAwait, 2*serverSelection+30*time.Second),
-	}, b.progress, status.NewRegistry(b.progress), log)
+		Address: cfg.HTTP.Address, Version: versionInfo().Version, Name: cfg.Name, Instance: shownInstance(cfg),
+		Stuck:     max(stuckAfter*cfg.MongoDB.MaxAwait, 2*serverSelection+30*time.Second),
+		FactsWait: cfg.Facts.Wait, Acquire: cfg.Kafka.TransactionTimeout + acquireMargin,
+		CertFile: cfg.HTTP.TLS.CertFile, KeyFile: cfg.HTTP.TLS.KeyFile,
+		Controls: controls(cfg, b, l),
+	}, sampler.Views, registry, log)
 	listener, err := server.Listen(ctx)
 	if err != nil {
 		return nil, err
 	}
-	log.Info("status port open", zap.Stringer("address", listener.Addr()))
+	log.Info("status port open", zap.Stringer("address", listener.Addr()), zap.Bool("tls", cfg.HTTP.TLS.CertFile != ""), zap.Bool("controls", cfg.HTTP.Token != ""))
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var done sync.WaitGroup
+	done.Go(func() { sampler.Run(serving) })
+	done.Go(func() {
 		if err := server.Serve(serving, listener); err != nil {
 			log.Error("the status port is closed", zap.Error(err))
 		}
-	}()
-	return func() { stop(); <-done }, nil
+	})
+	return func() { stop(); done.Wait() }, nil
+}
+
+// shownInstance names this process for people, as the other replicas see it.
+func shownInstance(cfg *config.Config) string {
+	if name := replicaName(cfg); name != "" {
+		return name
+	}
+	return instance()
 }

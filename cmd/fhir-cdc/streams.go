@@ -25,12 +25,19 @@ func newStreams(cfg *config.Config, plan []plannedStream, clients *clusters, s *
 		}
 		var stream *daemon.Stream
 		m := mapper.New(p.mapper)
-		source, history, err := watchers(cfg, client, p, m, log, func(err error) { stream.Broke(err) })
+		source, requests, err := watchers(cfg, client, p, m, log, func(err error) { stream.Broke(err) })
 		if err != nil {
 			return nil, err
 		}
+		var history daemon.Source // nil where there are no requests to remember
+		if requests != nil {
+			history = requests
+		}
 		options, err := streamOptions(cfg, p.name)
 		if err != nil {
+			return nil, err
+		}
+		if options.Repairer, err = newRepairer(cfg, p, client, m, clients, s, facts, log); err != nil {
 			return nil, err
 		}
 		stream = daemon.NewStream(options, source, history, m, facts, s.publisher(p.name), log)
@@ -99,7 +106,7 @@ const historyAwait = 10 * time.Millisecond
 
 // watchers makes the stream's watcher, and the one that reads back which
 // $everything requests were seen (nil where none are watched).
-func watchers(c *config.Config, client *mongo.Client, p plannedStream, projection *mapper.Mapper, log *zap.Logger, broke func(error)) (main, history daemon.Source, err error) {
+func watchers(c *config.Config, client *mongo.Client, p plannedStream, projection *mapper.Mapper, log *zap.Logger, broke func(error)) (main, history *watcher.Watcher, err error) {
 	spec := watcher.Spec{
 		Project: projection.Projection(), Slice: p.slice,
 		PreImages: c.Events.Change.Enabled && c.Events.Change.Deletes,

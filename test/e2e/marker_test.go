@@ -44,7 +44,8 @@ func TestMarker(t *testing.T) {
 			i.check(err)
 			for _, topic := range i.site.Topics.All() {
 				kept := harness.Of(records, topic)
-				if len(kept) == 0 {
+				// Nothing is done to the stream, so nothing is recorded of it.
+				if len(kept) == 0 && topic != i.site.Topics.Audit {
 					t.Errorf("topic %s is empty: nothing was proven about it", topic)
 				}
 				for _, r := range kept {

@@ -43,59 +43,117 @@ func failures() []int {
 		13388, // StaleConfig
 		13435, // NotPrimaryNoSecondaryOk
 		13436, // NotPrimaryOrSecondary
+		77777, // not known to anybody
 	}
 }
 
-// TestCursors lets MongoDB answer the daemons with errors and kills their cursors,
-// at random, while changes are written.
+// reconnects is how often the stream of each daemon has to break at least.
+const reconnects = 100
+
+// TestCursors lets MongoDB answer the daemons with each of the errors and kills their
+// cursors, while changes are written. In the end no cursor is left behind.
 func TestCursors(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t, 5*time.Minute)
 	mongoURI, brokers := sharedServers(t)
 	// At least once is only more than exactly once when something is repeated
 	// after a failure; a stream that is reopened in place repeats nothing.
-	p := startPair(ctx, t, mongoURI, brokers, exactlyOnce().withFacts(), atLeastOnce("mongodb"))
+	p := newPair(t, mongoURI, brokers, exactlyOnce().withFacts(), atLeastOnce("mongodb"))
+	for _, i := range p.installations {
+		i.env["FHIR_CDC_RETRY_MIN_BACKOFF"], i.env["FHIR_CDC_RETRY_MAX_BACKOFF"] = "10ms", "50ms"
+		i.env["FHIR_CDC_CHECKPOINT_INTERVAL"] = "20ms"
+	}
+	p.start(ctx, pairRate)
 	alive, cancel := whileAlive(ctx, p.daemons()...)
 	defer cancel()
 	p.caughtUp(alive)
 	admin := connect(t, mongoURI).Database("admin")
 	random := newRandom(p.load.seed)
-	commands := [][]string{{"getMore"}, {"getMore", "aggregate"}, {"find", "update", "findAndModify"}}
 	var killed, refused int
-	for n := range scaled(40, soakFactor) {
-		i := p.installations[random.IntN(len(p.installations))]
-		var err error
-		var hits int
-		if random.IntN(5) == 0 {
-			hits, err = killCursors(alive, admin, "fhir-cdc/"+i.site.Name+"/main")
-			killed += hits
-		} else {
-			codes := failures()
-			code := codes[n%len(codes)]
-			hits, err = refuse(alive, admin, "fhir-cdc/"+i.site.Name, commands[random.IntN(len(commands))], code, random)
-			refused += hits
+	for range scaled(1, soakFactor) {
+		codes := failures()
+		for n, k := range random.Perm(len(codes)) {
+			for _, i := range p.installations {
+				for _, f := range []refusal{
+					{[]string{"getMore"}, 2},
+					{[]string{"getMore", "aggregate"}, 3}, // a reading, then two openings
+					{[]string{"find", "update", "findAndModify"}, 1 + random.IntN(3)},
+				} {
+					hits, err := f.refuse(alive, admin, "fhir-cdc/"+i.site.Name, codes[k], random)
+					if err != nil {
+						t.Fatal(err)
+					}
+					refused += hits
+				}
+				if n%3 > 0 {
+					continue
+				}
+				hits, err := killCursors(alive, admin, i.comment())
+				if err != nil {
+					t.Fatal(err)
+				}
+				killed += hits
+			}
 		}
+	}
+	p.caughtUp(alive)
+	t.Logf("%d commands were refused and %d cursors killed", refused, killed)
+	for k, d := range p.daemons() {
+		i := p.installations[k]
+		broke := strings.Count(d.Logs(), "change stream broke")
+		open, err := i.openCursors(alive, admin)
 		if err != nil {
 			t.Fatal(err)
 		}
+		t.Logf("%s: the stream broke %d times; %d cursors are open", i.mode.name, broke, open)
+		if broke < reconnects {
+			t.Error("that proves too little")
+		}
 	}
-	t.Logf("%d commands were refused and %d cursors killed", refused, killed)
-	if refused < 10 || killed < 1 {
-		t.Error("that proves too little")
+	if killed < 1 {
+		t.Error("no cursor was killed")
 	}
-	p.caughtUp(alive)
 	if err := context.Cause(alive); err != nil {
 		t.Fatal(err)
 	}
 	p.finish(ctx)
 }
 
-// refuse has the server answer the next one to three commands of a client with an
-// error, and waits until they have come or for a second. It returns how many came.
-func refuse(ctx context.Context, admin *mongo.Database, client string, commands []string, code int, random *rand.Rand) (int, error) {
-	times := 1 + random.IntN(3)
+// comment is that of the cursors of the installation's stream.
+func (i *installation) comment() string { return "fhir-cdc/" + i.site.Name + "/main" }
+
+// openCursors waits until the server holds one cursor for the daemon's one stream, and
+// returns how many it holds.
+func (i *installation) openCursors(ctx context.Context, admin *mongo.Database) (int, error) {
+	for {
+		cursors, err := listCursors(ctx, admin, i.comment())
+		if err != nil {
+			return 0, err
+		}
+		open := map[int64]bool{}
+		for _, c := range cursors {
+			open[c.Cursor.ID] = true
+		}
+		if len(open) == 1 {
+			return 1, nil
+		}
+		if err := pass(ctx, askAgain); err != nil {
+			return 0, fmt.Errorf("%d cursors are open of one stream: %w", len(open), err)
+		}
+	}
+}
+
+// refusal is which of a client's commands are refused, and how many of them.
+type refusal struct {
+	commands []string
+	times    int
+}
+
+// refuse has the server answer the next commands of a client with an error, and waits
+// until they have come or for a second. It returns how many came.
+func (f refusal) refuse(ctx context.Context, admin *mongo.Database, client string, code int, random *rand.Rand) (int, error) {
 	data := bson.D{
-		{Key: "failCommands", Value: commands},
+		{Key: "failCommands", Value: f.commands},
 		{Key: "appName", Value: client},
 	}
 	if code == 0 {
@@ -117,12 +175,12 @@ func refuse(ctx context.Context, admin *mongo.Database, client string, commands 
 	if err != nil {
 		return 0, err
 	}
-	if _, err := configure(bson.D{{Key: "times", Value: times}}); err != nil {
+	if _, err := configure(bson.D{{Key: "times", Value: f.times}}); err != nil {
 		return 0, err
 	}
 	begin := time.Now()
 	for {
-		if err := pass(ctx, between(random, 20*time.Millisecond, 100*time.Millisecond)); err != nil {
+		if err := pass(ctx, between(random, 5*time.Millisecond, 30*time.Millisecond)); err != nil {
 			return 0, err
 		}
 		var state struct {
@@ -136,30 +194,45 @@ func refuse(ctx context.Context, admin *mongo.Database, client string, commands 
 			return 0, fmt.Errorf("look at the failpoint: %w", err)
 		}
 		hits := state.Failpoint.Times - before
-		if hits >= times || state.Failpoint.Mode == 0 || time.Since(begin) > time.Second {
+		if hits >= f.times || state.Failpoint.Mode == 0 || time.Since(begin) > time.Second {
 			after, err := configure("off")
 			return after - before, err
 		}
 	}
 }
 
-// killCursors kills the change streams with a comment, as an operator may.
-func killCursors(ctx context.Context, admin *mongo.Database, comment string) (int, error) {
+// openCursor is one that the server holds.
+type openCursor struct {
+	Namespace string `bson:"ns"`
+	// Type is idleCursor, or that of the operation that uses it now.
+	Type   string `bson:"type"`
+	Cursor struct {
+		ID    int64 `bson:"cursorId"`
+		Given int   `bson:"nDocsReturned"`
+	} `bson:"cursor"`
+}
+
+// listCursors are the change streams with a comment.
+func listCursors(ctx context.Context, admin *mongo.Database, comment string) ([]openCursor, error) {
 	cursors, err := admin.Aggregate(ctx, mongo.Pipeline{
 		{{Key: "$currentOp", Value: bson.D{{Key: "idleCursors", Value: true}, {Key: "allUsers", Value: true}}}},
 		{{Key: "$match", Value: bson.D{{Key: "cursor.originatingCommand.comment", Value: comment}}}},
 	})
 	if err != nil {
-		return 0, fmt.Errorf("list cursors: %w", err)
+		return nil, fmt.Errorf("list cursors: %w", err)
 	}
-	var found []struct {
-		Namespace string `bson:"ns"`
-		Cursor    struct {
-			ID int64 `bson:"cursorId"`
-		} `bson:"cursor"`
-	}
+	var found []openCursor
 	if err := cursors.All(ctx, &found); err != nil {
-		return 0, fmt.Errorf("list cursors: %w", err)
+		return nil, fmt.Errorf("list cursors: %w", err)
+	}
+	return found, nil
+}
+
+// killCursors kills the change streams with a comment, as an operator may.
+func killCursors(ctx context.Context, admin *mongo.Database, comment string) (int, error) {
+	found, err := listCursors(ctx, admin, comment)
+	if err != nil {
+		return 0, err
 	}
 	var killed int
 	var errs []error

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fhir-cdc/fhir-cdc/test/harness"
 	"github.com/fhir-cdc/fhir-cdc/test/services"
 )
 
@@ -34,9 +33,8 @@ func freeze(ctx context.Context, d time.Duration, pids ...int) error {
 	return errors.Join(errs...)
 }
 
-func withTransactionTimeout(m mode) mode {
-	m.env["FHIR_CDC_KAFKA_TRANSACTION_TIMEOUT"] = transactionTimeout.String()
-	return m
+func withTransactionTimeout(i *installation) {
+	i.env["FHIR_CDC_KAFKA_TRANSACTION_TIMEOUT"] = transactionTimeout.String()
 }
 
 // TestFrozen freezes the broker, and then the daemons, for longer than a
@@ -49,7 +47,9 @@ func TestFrozen(t *testing.T) {
 		// How often the broker looks for transactions that have been open too long.
 		"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
 	}})
-	p := startPair(ctx, t, mongoURI, kafka.Brokers, withTransactionTimeout(exactlyOnce()), atLeastOnce("kafka"))
+	p := newPair(t, mongoURI, kafka.Brokers, exactlyOnce(), atLeastOnce("kafka"))
+	withTransactionTimeout(p.installations[0])
+	p.start(ctx, pairRate)
 	alive, cancel := whileAlive(ctx, p.daemons()...)
 	defer cancel()
 	p.caughtUp(alive)
@@ -108,72 +108,3 @@ func TestZombie(t *testing.T) {
 
 // exitFenced is the exit code of a daemon that another one has replaced.
 const exitFenced = 5
-
-// sessionTimeout is the shortest that a broker takes.
-const sessionTimeout = 6 * time.Second
-
-// TestReplicas ends, kills and freezes the replica that carries the stream, while
-// changes are written; another one takes over, the frozen one too when its turn
-// comes again.
-func TestReplicas(t *testing.T) {
-	t.Parallel() // mostly waiting
-	ctx := long(t, 5*time.Minute)
-	mongoURI, brokers := sharedServers(t)
-	m := exactlyOnce()
-	m.env["FHIR_CDC_REPLICAS"] = "kafka"
-	m.env["FHIR_CDC_SESSION_TIMEOUT"] = sessionTimeout.String()
-	m.env["FHIR_CDC_INSTANCE"] = "a"
-	p := startPair(ctx, t, mongoURI, brokers, m)
-	i := p.installations[0]
-	owner := i.daemons[0]
-	p.caughtUp(ctx)
-	// next is a further replica. It waits until the owner is gone.
-	next := func(name string) *harness.Daemon {
-		i.env["FHIR_CDC_INSTANCE"] = name
-		d := i.start()
-		if err := d.WaitForLog(ctx, "joined the replicas"); err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
-	takenOver := func(what string, by *harness.Daemon) {
-		begin := time.Now()
-		if err := by.WaitForLog(ctx, harness.LogResumes); err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-		t.Logf("%s: taken over after %v", what, time.Since(begin).Round(time.Millisecond))
-		p.caughtUp(ctx)
-	}
-
-	b := next("b")
-	if code, err := owner.Stop(ctx); err != nil || code != 0 {
-		t.Fatalf("stopped with exit code %d (%v), want 0", code, err)
-	}
-	takenOver("the owner is stopped", b)
-
-	c := next("c")
-	if err := b.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	takenOver("the owner is killed", c)
-
-	d := next("d")
-	if err := syscall.Kill(c.Pid(), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	takenOver("the owner is frozen", d)
-	if err := syscall.Kill(c.Pid(), syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
-	p.caughtUp(ctx)
-	lives := strings.Count(c.Logs(), harness.LogResumes)
-	if err := d.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	p.caughtUp(ctx)
-	if strings.Count(c.Logs(), harness.LogResumes) == lives {
-		t.Error("the replica that was frozen has not taken over again")
-	}
-	i.daemons = append(i.daemons, c) // the one to stop
-	p.finish(ctx)
-}

@@ -14,6 +14,9 @@ import (
 // kafkaOutage is how long Kafka is away.
 const kafkaOutage = 20 * time.Second
 
+// pairRate is how many changes are written a second beside a pair.
+const pairRate = 300
+
 // pair is a daemon in each mode, beside one FHIR server. Each has its own topics.
 type pair struct {
 	installations []*installation
@@ -25,6 +28,14 @@ type pair struct {
 // startPair begins to write and to carry, until stop.
 func startPair(ctx context.Context, t *testing.T, mongoURI string, brokers []string, modes ...mode) *pair {
 	t.Helper()
+	p := newPair(t, mongoURI, brokers, modes...)
+	p.start(ctx, pairRate)
+	return p
+}
+
+// newPair prepares the daemons, which may still be configured.
+func newPair(t *testing.T, mongoURI string, brokers []string, modes ...mode) *pair {
+	t.Helper()
 	p := &pair{}
 	first := harness.NewSite(t, mongoURI, brokers)
 	for _, m := range modes {
@@ -32,18 +43,26 @@ func startPair(ctx context.Context, t *testing.T, mongoURI string, brokers []str
 		site.Databases = first.Databases
 		p.installations = append(p.installations, install(t, m, site))
 	}
+	return p
+}
+
+// start starts the daemons and then writes rate changes a second.
+func (p *pair) start(ctx context.Context, rate int) {
+	first := p.installations[0]
+	t := first.t
+	t.Helper()
 	for _, i := range p.installations {
 		i.startReady(ctx)
 	}
-	p.load = newLoad(connect(t, mongoURI), first.Databases, seed(t, 0), math.MaxInt, 300)
+	databases := first.site.Databases
+	p.load = newLoad(connect(t, first.site.MongoURI), databases, seed(t, 0), math.MaxInt, rate)
 	p.load.keys = 500
-	for _, m := range modes {
-		if m.facts {
-			p.load.withHistory(first.Databases)
+	for _, i := range p.installations {
+		if i.mode.facts {
+			p.load.withHistory(databases)
 		}
 	}
 	p.await = p.load.begin(ctx, t)
-	return p
 }
 
 func (p *pair) daemons() []*harness.Daemon {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fhir-cdc/fhir-cdc/test/proxy"
 	"github.com/fhir-cdc/fhir-cdc/test/services"
 )
 
@@ -30,23 +31,44 @@ type server[S io.Closer] struct {
 type servers struct {
 	mongo server[*services.MongoDB]
 	// kafka is a broker of each version of the transactions' protocol.
-	kafka map[int]*server[*services.Kafka]
+	kafka map[int]*server[*broker]
 }
 
+// broker is one that can also be reached through a network of the test's.
+type broker struct {
+	*services.Kafka
+	network *proxy.Proxy
+}
+
+func startBroker(ctx context.Context, options services.KafkaOptions) (*broker, error) {
+	network, err := proxy.Listen(proxy.Kafka())
+	if err != nil {
+		return nil, err
+	}
+	const name = "PROXY"
+	options.Listeners = []services.KafkaListener{{Name: name, Protocol: "PLAINTEXT", Advertise: network.Address()}}
+	kafka, err := services.StartKafka(ctx, options)
+	if err != nil {
+		return nil, errors.Join(err, network.Close())
+	}
+	network.Forward(kafka.Listeners[name])
+	return &broker{kafka, network}, nil
+}
+
+func (b *broker) Close() error { return errors.Join(b.network.Close(), b.Kafka.Close()) }
+
 func newServers() *servers {
-	s := &servers{kafka: map[int]*server[*services.Kafka]{}}
+	s := &servers{kafka: map[int]*server[*broker]{}}
 	s.mongo.start = func(ctx context.Context) (*services.MongoDB, error) {
 		// With failpoints; they are set for one client each.
 		return services.StartMongoDB(ctx, services.MongoDBOptions{TestCommands: true})
 	}
 	for _, version := range []int{1, 2} {
-		s.kafka[version] = &server[*services.Kafka]{start: func(ctx context.Context) (*services.Kafka, error) {
-			options := services.KafkaOptions{NeedControl: true}
-			if version != newestTransactions {
-				options.TransactionVersion = version
-			}
-			return services.StartKafka(ctx, options)
-		}}
+		var options services.KafkaOptions
+		if version != newestTransactions {
+			options.TransactionVersion = version
+		}
+		s.kafka[version] = &server[*broker]{start: func(ctx context.Context) (*broker, error) { return startBroker(ctx, options) }}
 	}
 	return s
 }

@@ -14,6 +14,12 @@
 //
 // FHIR_CDC_TEST_SERVICES=env, docker or packages allows only that one.
 //
+// A container cannot be had with every option: a login, an older
+// transaction.version, files of this machine (TLS) make way for a process. Nor can
+// it be stopped by a signal from here (SIGSTOP) unless the engine runs here.
+//
 // A server that was started here keeps its port and its data over Stop, Kill
-// and Start, and ends with the process that started it.
+// and Start, and ends with the process that started it. Containers of a process
+// that was killed are ended by testcontainers' reaper where its image can be had,
+// else by the next process that starts a container here.
 package services

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -36,6 +38,7 @@ type dockerEngine struct {
 
 // connectDocker returns ErrUnavailable if no engine answers.
 func connectDocker(ctx context.Context) (*dockerEngine, error) {
+	chooseReaper()
 	provider, err := testcontainers.NewDockerProvider(testcontainers.WithLogger(log.NewNoopLogger()))
 	if err != nil {
 		return nil, unavailable("no Docker engine: %w", err)
@@ -49,43 +52,50 @@ func connectDocker(ctx context.Context) (*dockerEngine, error) {
 	if err != nil {
 		return nil, unavailable("Docker engine's address: %w", err)
 	}
-	if host == "localhost" {
+	if host == "localhost" || isOwnAddress(host) {
 		host = loopback
 	}
-	return &dockerEngine{provider: provider, host: host}, nil
+	e := &dockerEngine{provider: provider, host: host}
+	if err := e.removeLeftovers(ctx); err != nil {
+		return nil, fmt.Errorf("remove containers that a former run left behind: %w", err)
+	}
+	return e, nil
 }
 
-// ensureImages returns ErrUnavailable if an image is neither there nor can be
+// isOwnAddress tells whether this machine has the address: to testcontainers a machine
+// that was made from an image looks like a container, whose engine is on the other side
+// of a bridge.
+func isOwnAddress(host string) bool {
+	addresses, err := net.InterfaceAddrs()
+	return err == nil && slices.ContainsFunc(addresses, func(a net.Addr) bool {
+		own, ok := a.(*net.IPNet)
+		return ok && own.IP.String() == host
+	})
+}
+
+// ensureImage returns ErrUnavailable if the image is neither there nor can be
 // pulled. testcontainers would pull too, but goes on trying for many minutes
-// where there is no registry in reach. It runs a container of its own that
-// removes ours if this process dies; its image is needed as well.
-func (e *dockerEngine) ensureImages(ctx context.Context, image string, progress func(string)) error {
-	images := []string{image}
-	config := e.provider.Config().Config
-	if !config.RyukDisabled {
-		images = append(images, testcontainers.ReaperDefaultImage) //nolint:staticcheck // deprecated without a replacement
+// where there is no registry in reach.
+func (e *dockerEngine) ensureImage(ctx context.Context, image string, progress func(string)) error {
+	return ensureImage(ctx, e.provider.Client(), image, pullTimeout, progress)
+}
+
+func ensureImage(ctx context.Context, engine client.ImageAPIClient, image string, limit time.Duration, progress func(string)) error {
+	image = path.Join(os.Getenv(envImagePrefix), image)
+	if _, err := engine.ImageInspect(ctx, image); err == nil {
+		return nil
 	}
-	for _, image := range images {
-		image = path.Join(config.HubImageNamePrefix, image)
-		if _, err := e.provider.Client().ImageInspect(ctx, image); err == nil {
-			continue
-		}
-		progress("pulling the image " + image)
-		if err := e.pull(ctx, image); err != nil {
-			return unavailable("pull %s: %w", image, err)
-		}
+	progress("pulling the image " + image)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	pulling, err := engine.ImagePull(ctx, image, client.ImagePullOptions{})
+	if err == nil {
+		err = pulling.Wait(ctx)
+	}
+	if err != nil {
+		return unavailable("pull %s: %w", image, err)
 	}
 	return nil
-}
-
-func (e *dockerEngine) pull(ctx context.Context, image string) error {
-	ctx, cancel := context.WithTimeout(ctx, pullTimeout)
-	defer cancel()
-	pulling, err := e.provider.Client().ImagePull(ctx, image, client.ImagePullOptions{})
-	if err != nil {
-		return err
-	}
-	return pulling.Wait(ctx)
 }
 
 // create makes a container whose ports are the same inside and outside. That
@@ -103,6 +113,11 @@ func (e *dockerEngine) create(ctx context.Context, image string, cmd []string, e
 		exposed = append(exposed, port)
 		bindings[network.MustParsePort(port)] = []network.PortBinding{{HostIP: hostIP, HostPort: strconv.Itoa(p)}}
 	}
+	owner, err := ownership()
+	if err != nil {
+		release()
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "fhir-cdc-container-")
 	if err != nil {
 		release()
@@ -114,6 +129,7 @@ func (e *dockerEngine) create(ctx context.Context, image string, cmd []string, e
 		Cmd:                cmd,
 		Env:                env,
 		ExposedPorts:       exposed,
+		Labels:             map[string]string{ownerLabel: owner},
 		HostConfigModifier: func(h *container.HostConfig) { h.PortBindings = bindings },
 	})
 	if err != nil {

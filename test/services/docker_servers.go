@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -18,11 +21,15 @@ func mongoDBFromDocker(ctx context.Context, opts MongoDBOptions) (*MongoDB, erro
 	if opts.Auth || opts.Dir != "" {
 		return nil, unavailable("no container with a login or with a folder of the machine")
 	}
+	if file := fileAmong(opts.Args); file != "" {
+		return nil, unavailable("%s is a file of this machine, which a container does not see", file)
+	}
 	engine, ports, release, err := prepareDocker(ctx, mongoDBImage, 1, opts.progress)
 	if err != nil {
 		return nil, err
 	}
-	cmd := append([]string{"mongod", "--bind_ip_all"}, mongodArgs(opts, ports[0])...)
+	// The image's own start adds --bind_ip_all, and mongod takes it only once.
+	cmd := append([]string{"mongod"}, mongodArgs(opts, ports[0])...)
 	c, err := engine.create(ctx, mongoDBImage, cmd, nil, ports, release)
 	if err != nil {
 		return nil, err
@@ -34,6 +41,9 @@ func mongoDBFromDocker(ctx context.Context, opts MongoDBOptions) (*MongoDB, erro
 func kafkaFromDocker(ctx context.Context, opts KafkaOptions) (*Kafka, error) {
 	if opts.TransactionVersion != 0 {
 		return nil, unavailable("the image formats with the default features only")
+	}
+	if file := fileAmong(slices.Collect(maps.Values(opts.Properties))); file != "" {
+		return nil, unavailable("%s is a file of this machine, which a container does not see", file)
 	}
 	engine, reserved, release, err := prepareDocker(ctx, kafkaImage, opts.ports(), opts.progress)
 	if err != nil {
@@ -51,13 +61,31 @@ func kafkaFromDocker(ctx context.Context, opts KafkaOptions) (*Kafka, error) {
 	return startKafka(ctx, c, opts, engine.host, ports)
 }
 
+// fileAmong returns the first setting that names a file of this machine, such as a
+// key or a keystore; empty if none does.
+func fileAmong(settings []string) string {
+	for _, s := range settings {
+		_, value, found := strings.Cut(s, "=") // --option=value
+		if !found {
+			value = s
+		}
+		if !filepath.IsAbs(value) {
+			continue
+		}
+		if _, err := os.Stat(value); err == nil {
+			return value
+		}
+	}
+	return ""
+}
+
 // prepareDocker finds the engine, the image and free ports.
 func prepareDocker(ctx context.Context, image string, n int, progress func(string)) (*dockerEngine, []int, func(), error) {
 	engine, err := connectDocker(ctx)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if err := engine.ensureImages(ctx, image, progress); err != nil {
+	if err := engine.ensureImage(ctx, image, progress); err != nil {
 		return nil, nil, nil, err
 	}
 	ports, release, err := reservePorts(n)

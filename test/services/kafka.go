@@ -51,8 +51,11 @@ type KafkaOptions struct {
 type KafkaListener struct {
 	// Name is the listener's name, in upper case: "SASL".
 	Name string
-	// Protocol is SSL, SASL_PLAINTEXT or SASL_SSL.
+	// Protocol is PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
 	Protocol string
+	// Advertise is the host:port that clients of this listener are told to come
+	// to, such as that of a proxy; empty: the listener's own.
+	Advertise string
 }
 
 func (o KafkaOptions) needsOwn() bool {

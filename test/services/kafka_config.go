@@ -37,7 +37,11 @@ func kafkaProperties(opts KafkaOptions, bind, host string, ports kafkaPorts, log
 	protocols := []string{"PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT"}
 	for i, l := range opts.Listeners {
 		listeners = append(listeners, at(l.Name, bind, ports.listeners[i]))
-		advertised = append(advertised, at(l.Name, host, ports.listeners[i]))
+		if l.Advertise == "" {
+			advertised = append(advertised, at(l.Name, host, ports.listeners[i]))
+		} else {
+			advertised = append(advertised, l.Name+"://"+l.Advertise)
+		}
 		protocols = append(protocols, l.Name+":"+l.Protocol)
 	}
 	properties := map[string]string{

@@ -23,29 +23,39 @@ const alreadyInitialized = 23
 
 // mongoDBFromPackages starts mongod as a process.
 func mongoDBFromPackages(ctx context.Context, opts MongoDBOptions) (*MongoDB, error) {
-	program, err := mongodProgram(ctx, opts.progress)
+	p, port, err := mongodProcess(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
+	opts.progress(fmt.Sprintf("starting MongoDB %s on port %d", mongodVersion, port))
+	return startMongoDB(ctx, p, opts, loopback, port)
+}
+
+// mongodProcess prepares a mongod on a free port.
+func mongodProcess(ctx context.Context, opts MongoDBOptions) (*process, int, error) {
+	program, err := mongodProgram(ctx, opts.progress)
+	if err != nil {
+		return nil, 0, err
+	}
 	ports, release, err := reservePorts(1)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	dir, err := os.MkdirTemp("", "fhir-cdc-mongodb-")
 	if err != nil {
 		release()
-		return nil, fmt.Errorf("make folder: %w", err)
+		return nil, 0, fmt.Errorf("make folder: %w", err)
 	}
 	p := &process{dir: dir, data: opts.Dir, release: release}
 	if p.data == "" {
 		p.data = filepath.Join(dir, "data")
 	}
-	args := []string{program, "--dbpath", p.data, "--bind_ip", "127.0.0.1", "--nounixsocket"}
+	args := []string{program, "--dbpath", p.data, "--bind_ip", loopback, "--nounixsocket"}
 	if opts.Auth {
 		keyFile := filepath.Join(dir, "keyfile")
 		if err := os.WriteFile(keyFile, []byte(secret()), 0o600); err != nil {
 			release()
-			return nil, fmt.Errorf("write key file: %w", err)
+			return nil, 0, fmt.Errorf("write key file: %w", err)
 		}
 		args = append(args, "--auth")
 		if !opts.Standalone {
@@ -55,10 +65,9 @@ func mongoDBFromPackages(ctx context.Context, opts MongoDBOptions) (*MongoDB, er
 	p.argv = append(args, mongodArgs(opts, ports[0])...)
 	if err := os.MkdirAll(p.data, 0o700); err != nil {
 		release()
-		return nil, fmt.Errorf("make data folder: %w", err)
+		return nil, 0, fmt.Errorf("make data folder: %w", err)
 	}
-	opts.progress(fmt.Sprintf("starting MongoDB %s on port %d", mongodVersion, ports[0]))
-	return startMongoDB(ctx, p, opts, "127.0.0.1", ports[0])
+	return p, ports[0], nil
 }
 
 // mongodArgs are the arguments that do not depend on the source.
@@ -105,7 +114,7 @@ func startMongoDB(ctx context.Context, inst instance, opts MongoDBOptions, host 
 		}
 		return withClient(direct, func(c *mongo.Client) error {
 			if !opts.Standalone {
-				if err := initiate(ctx, c, port); err != nil {
+				if err := initiate(ctx, c, net.JoinHostPort(loopback, strconv.Itoa(port))); err != nil {
 					return err
 				}
 			}
@@ -141,16 +150,16 @@ func listens(ctx context.Context, address string) error {
 	return conn.Close()
 }
 
-// initiate makes the server a replica set of one member; nothing happens if it
-// is one.
-func initiate(ctx context.Context, client *mongo.Client, port int) error {
-	member := bson.D{
-		{Key: "_id", Value: 0},
-		{Key: "host", Value: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))},
+// initiate makes the server a replica set of members, itself among them; nothing
+// happens if it is one.
+func initiate(ctx context.Context, client *mongo.Client, members ...string) error {
+	var list bson.A
+	for i, host := range members {
+		list = append(list, bson.D{{Key: "_id", Value: i}, {Key: "host", Value: host}})
 	}
 	err := client.Database("admin").RunCommand(ctx, bson.D{{Key: "replSetInitiate", Value: bson.D{
 		{Key: "_id", Value: replicaSet},
-		{Key: "members", Value: bson.A{member}},
+		{Key: "members", Value: list},
 	}}}).Err()
 	var refused mongo.ServerError
 	if errors.As(err, &refused) && refused.HasErrorCode(alreadyInitialized) {

@@ -1,6 +1,8 @@
 package services_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,18 +17,60 @@ import (
 // serverOfChild tells the test binary to be the process that starts a server.
 const serverOfChild = "FHIR_CDC_TEST_START_AND_WAIT"
 
+func TestMain(m *testing.M) {
+	if os.Getenv(serverOfChild) == "" {
+		os.Exit(m.Run())
+	}
+	server, err := services.StartMongoDB(context.Background(), services.MongoDBOptions{NeedControl: true})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Printf("pid=%d\n", server.Pid())
+	select {} // until it is killed
+}
+
 func TestServerEndsWithItsParent(t *testing.T) {
 	long(t)
-	if os.Getenv(serverOfChild) != "" {
-		m := services.MongoDBForTest(t, services.MongoDBOptions{NeedControl: true})
-		fmt.Printf("pid=%d\n", m.Pid())
-		<-t.Context().Done() // killed
-	}
 	t.Setenv(services.EnvSource, "packages")
 	services.MongoDBForTest(t, services.MongoDBOptions{NeedControl: true}) // skips where there are none
 	ctx := deadline(t)
-	child := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestServerEndsWithItsParent$")
+	waitForEnd(ctx, t, startAndKill(ctx, t))
+}
+
+func TestContainerEndsWithTheNextStart(t *testing.T) {
+	long(t)
+	t.Setenv(services.EnvSource, "docker")
+	ctx := deadline(t)
+	start := func() {
+		t.Helper()
+		m, err := services.StartMongoDB(ctx, services.MongoDBOptions{NeedControl: true})
+		if errors.Is(err, services.ErrUnavailable) {
+			t.Skip(err)
+		}
+		if err == nil {
+			err = m.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	start()
+	pid := startAndKill(ctx, t)
+	if syscall.Kill(pid, 0) != nil {
+		t.Skip("the engine's processes are not of this machine")
+	}
+	start()
+	waitForEnd(ctx, t, pid)
+}
+
+// startAndKill runs a process that starts a server, kills it, and returns the server's
+// process id.
+func startAndKill(ctx context.Context, t *testing.T) (pid int) {
+	t.Helper()
+	child := exec.CommandContext(ctx, os.Args[0])
 	child.Env = append(os.Environ(), serverOfChild+"=1", "TMPDIR="+t.TempDir())
+	child.Stderr = os.Stderr
 	out, err := child.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +78,6 @@ func TestServerEndsWithItsParent(t *testing.T) {
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var pid int
 	if _, err := fmt.Fscanf(out, "pid=%d\n", &pid); err != nil {
 		t.Fatal(err)
 	}
@@ -42,6 +85,11 @@ func TestServerEndsWithItsParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = child.Wait() // it was killed
+	return pid
+}
+
+func waitForEnd(ctx context.Context, t *testing.T, pid int) {
+	t.Helper()
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
 	for syscall.Kill(pid, 0) == nil && !isZombie(pid) {

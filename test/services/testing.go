@@ -58,3 +58,15 @@ func closeForTest(t testing.TB, name string, s *Server) {
 		t.Errorf("close %s: %v", name, err)
 	}
 }
+
+// PortsForTest gives a test free ports of this machine for servers that it starts
+// itself. No other test gets them until it ends, also while nothing listens on them.
+func PortsForTest(t testing.TB, n int) []int {
+	t.Helper()
+	ports, release, err := reservePorts(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	return ports
+}

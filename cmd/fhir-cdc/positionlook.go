@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// positionView is what is shown of a stream.
+type positionView struct {
+	Stream string `json:"stream"`
+	Store  string `json:"store"`
+	// Position is nil for a stream that has never had one.
+	Position *spot `json:"position"`
+	// Saved is when it was stored, by the store's clock.
+	Saved string `json:"saved,omitempty"`
+	// PipelineChanged says that the configuration has another pipeline than the
+	// position: the stream will go on from the position's cluster time.
+	PipelineChanged bool `json:"pipelineChanged"`
+	// The times in seconds are nil where they cannot be known.
+	AgeSeconds       *float64 `json:"ageSeconds"`
+	LagSeconds       *float64 `json:"lagSeconds"`
+	OplogLeftSeconds *float64 `json:"oplogLeftSeconds"`
+
+	Running bool `json:"running"`
+	// Carrier is the process that carries the stream now, Owner the one that acquired
+	// it last.
+	Carrier string     `json:"carrier,omitempty"`
+	Owner   *ownerView `json:"owner"`
+}
+
+type ownerView struct {
+	Instance string `json:"instance"`
+	Since    string `json:"since,omitempty"`
+	Seen     string `json:"seen,omitempty"`
+	Stopped  string `json:"stopped,omitempty"`
+}
+
+// keeper is where a stream's position is kept, once it is known to be in reach.
+func (o *operation) keeper(ctx context.Context, p plannedStream, also ...string) (resumetoken.Keeper, error) {
+	if err := o.reachStore(ctx, also...); err != nil {
+		return nil, err
+	}
+	return o.sink.store(p.name)
+}
+
+// reachStore makes sure that the home of positions can be used, and that further
+// topics are there.
+func (o *operation) reachStore(ctx context.Context, topics ...string) error {
+	needed := publisher.Requirements{}
+	switch o.cfg.Checkpoint.Store {
+	case config.StoreKafka:
+		if o.cfg.Sink == config.SinkStdout {
+			return &usageError{"sink: stdout keeps no positions, unless checkpoint.store is mongodb or file"}
+		}
+		needed.Positions = o.cfg.Topics.Positions
+	case config.StoreMongoDB:
+		if err := o.reach(ctx, o.cfg.CheckpointCluster()); err != nil {
+			return fmt.Errorf("positions: %w", err)
+		}
+	case config.StoreFile:
+	}
+	if o.cfg.Sink == config.SinkStdout {
+		return nil
+	}
+	for _, topic := range topics {
+		if topic == o.cfg.Topics.Audit {
+			needed.Audit = topic
+			continue
+		}
+		needed.Events = append(needed.Events, topic)
+	}
+	if needed.Positions == "" && needed.Audit == "" && len(needed.Events) == 0 {
+		return nil
+	}
+	_, err := o.haveTopics(ctx, needed)
+	return err
+}
+
+// positionLook looks at streams without touching them.
+type positionLook struct {
+	o       *operation
+	running *liveness
+	// windows are the oplogs of the clusters, nil for one that does not answer.
+	windows  map[config.Secret]*watcher.Window
+	troubles []string
+}
+
+func newPositionLook(ctx context.Context, o *operation) (*positionLook, error) {
+	if err := o.reachStore(ctx); err != nil {
+		return nil, err
+	}
+	running, err := newLiveness(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return &positionLook{o: o, running: running, windows: map[config.Secret]*watcher.Window{}}, nil
+}
+
+// tellTroubles says what could not be found out; what could is worth showing.
+func (l *positionLook) tellTroubles(s *terminal.Screen) {
+	for _, text := range l.troubles {
+		_ = s.Print(s.Paint(terminal.Yellow, "note: ") + text)
+	}
+}
+
+func (l *positionLook) stream(ctx context.Context, p plannedStream) (positionView, error) {
+	keeper, err := l.o.sink.store(p.name)
+	if err != nil {
+		return positionView{}, err
+	}
+	stored, err := keeper.Inspect(ctx)
+	if err != nil {
+		return positionView{}, err
+	}
+	v := positionView{Stream: p.name, Store: string(l.o.cfg.Checkpoint.Store)}
+	v.Running, v.Carrier = l.running.of(p.name, stored)
+	if o := stored.Owner; o.Instance != "" {
+		v.Owner = &ownerView{Instance: o.Instance, Since: terminal.Time(o.Since), Seen: terminal.Time(o.Seen), Stopped: terminal.Time(o.Stopped)}
+	}
+	if stored.Position.IsZero() {
+		return v, nil
+	}
+	shown := spotOf(stored.Position)
+	v.Position, v.Saved = &shown, terminal.Time(stored.Saved)
+	w, err := l.o.watcher(p)
+	if err != nil {
+		return positionView{}, err
+	}
+	v.PipelineChanged = w.Fingerprint() != stored.Position.Fingerprint
+	v.AgeSeconds = inSeconds(time.Since(timeOf(stored.Position.ClusterTime)))
+	window, err := l.window(ctx, p, w)
+	if err != nil {
+		return positionView{}, err
+	}
+	if window != nil && !window.Newest.IsZero() {
+		v.LagSeconds = inSeconds(behind(stored.Position.ClusterTime, window.Newest))
+	}
+	if window != nil && !window.Oldest.IsZero() {
+		v.OplogLeftSeconds = inSeconds(timeOf(stored.Position.ClusterTime).Sub(timeOf(window.Oldest)))
+	}
+	return v, nil
+}
+
+// window asks a cluster once. A cluster that is away is a trouble, one that refuses
+// the login an error.
+func (l *positionLook) window(ctx context.Context, p plannedStream, w *watcher.Watcher) (*watcher.Window, error) {
+	if known, ok := l.windows[p.place.URI]; ok {
+		return known, nil
+	}
+	err := l.o.reach(ctx, p.place)
+	var window watcher.Window
+	if err == nil {
+		window, err = w.Window(ctx)
+	}
+	switch {
+	case err == nil:
+		l.windows[p.place.URI] = &window
+	case ctx.Err() != nil || errors.As(err, new(*watcher.Error)):
+		return nil, err
+	default:
+		l.windows[p.place.URI] = nil
+		l.troubles = append(l.troubles, fmt.Sprintf("lag and oplog are not known: %v", err))
+	}
+	return l.windows[p.place.URI], nil
+}
+
+// behind is the time from a position to the newest operation, never negative: the two
+// are asked for one after the other.
+func behind(from, to bson.Timestamp) time.Duration {
+	return max(0, timeOf(to).Sub(timeOf(from)))
+}
+
+func timeOf(t bson.Timestamp) time.Time {
+	if t.T == 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(t.T), 0).UTC()
+}
+
+func inSeconds(d time.Duration) *float64 {
+	s := d.Seconds()
+	return &s
+}
+
+// tokenText is the part of a token that people copy: the server's own text.
+func tokenText(token bson.Raw) string {
+	if text, ok := token.Lookup("_data").StringValueOK(); ok {
+		return text
+	}
+	text, err := bson.MarshalExtJSON(token, true, false)
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/fhir-cdc/fhir-cdc/replay"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// spanFlags say which part of the oplog is read.
+type spanFlags struct {
+	fromTime, toTime   *pastTime
+	fromToken, toToken *resumeToken
+}
+
+func addSpanFlags(cmd *cobra.Command) *spanFlags {
+	f := &spanFlags{
+		fromTime: addTimeFlag(cmd, "from-time", "first change, by the time it was committed"),
+		toTime:   addTimeFlag(cmd, "to-time", "end, not included; without any the present"),
+	}
+	f.fromToken = addTokenFlag(cmd, "from-token", "begin after the change of this resume `TOKEN`")
+	f.toToken = addTokenFlag(cmd, "to-token", "end with the change of this resume `TOKEN`")
+	return f
+}
+
+// check finds flags that contradict each other. Cobra would find them too, but not as
+// faults of usage.
+func (f *spanFlags) check(cmd *cobra.Command) error {
+	if n := given(cmd, "from-time", "from-token"); n != 1 {
+		return &usageError{"say where to begin, with one of --from-time and --from-token"}
+	}
+	if given(cmd, "to-time", "to-token") > 1 {
+		return &usageError{"give one of --to-time and --to-token"}
+	}
+	return nil
+}
+
+// given counts the flags that were set.
+func given(cmd *cobra.Command, names ...string) (n int) {
+	for _, name := range names {
+		if cmd.Flags().Changed(name) {
+			n++
+		}
+	}
+	return n
+}
+
+// jobs are the streams with the span to read of each; now is each cluster's newest
+// time.
+func (f *spanFlags) jobs(streams []replay.Stream, now []bson.Timestamp) ([]replay.Job, error) {
+	if len(streams) > 1 && (f.fromToken.raw != nil || f.toToken.raw != nil) {
+		return nil, &usageError{"a resume token belongs to one stream: say which with --stream"}
+	}
+	var jobs []replay.Job
+	for i, s := range streams {
+		span := watcher.Span{From: at(f.fromTime.Time), UntilTime: now[i]}
+		if f.fromToken.raw != nil {
+			span.From, span.After = f.fromToken.at, f.fromToken.raw
+		}
+		if end := replay.Before(at(f.toTime.Time)); !f.toTime.IsZero() && !end.After(now[i]) {
+			span.UntilTime = end
+		}
+		if f.toToken.raw != nil {
+			span.Until, span.UntilTime = f.toToken.raw, f.toToken.at
+		}
+		switch {
+		case span.From.After(span.UntilTime):
+			return nil, &usageError{fmt.Sprintf("the span begins at %s and ends before that, at %s", replay.Clock(span.From), replay.Clock(span.UntilTime))}
+		case span.UntilTime.After(now[i]):
+			return nil, &usageError{fmt.Sprintf("--to-token lies in the future of stream %s, whose newest change is of %s", s.Name, replay.Clock(now[i]))}
+		}
+		jobs = append(jobs, replay.Job{Stream: s, Span: span})
+	}
+	return jobs, nil
+}
+
+// resumeToken is a flag's value: a resume token as MongoDB, /status and the position
+// commands show it, or its text alone.
+type resumeToken struct {
+	text string
+	raw  bson.Raw
+	at   bson.Timestamp
+}
+
+func addTokenFlag(cmd *cobra.Command, name, usage string) *resumeToken {
+	t := &resumeToken{}
+	cmd.Flags().Var(t, name, usage+`: its text, or JSON such as {"_data": "8269…"}`)
+	return t
+}
+
+// String implements pflag.Value.
+func (t *resumeToken) String() string { return t.text }
+
+// Type implements pflag.Value; it names the value in the help text.
+func (t *resumeToken) Type() string { return "TOKEN" }
+
+// Set implements pflag.Value.
+func (t *resumeToken) Set(text string) error {
+	data := text
+	var form struct {
+		Data string `json:"_data"`
+	}
+	if json.Unmarshal([]byte(text), &form) == nil {
+		data = form.Data
+	}
+	raw, err := bson.Marshal(bson.D{{Key: "_data", Value: data}})
+	if err != nil {
+		return err
+	}
+	at, ok := resumetoken.ClusterTime(raw)
+	if _, err := hex.DecodeString(data); err != nil || !ok {
+		return fmt.Errorf("it is no resume token: those begin with 82 and have hexadecimal digits only")
+	}
+	t.text, t.raw, t.at = data, raw, at
+	return nil
+}

@@ -1,0 +1,52 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"net"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
+
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// advice says in a sentence what an operator should do about an error of a stream.
+// Nothing published is ever in doubt, so most of it is about where to look.
+func advice(err error) string {
+	var known *watcher.Error
+	var policy *PolicyError
+	var server mongo.ServerError
+	var broker *kerr.Error
+	switch {
+	case errors.As(err, &known):
+		return "Act: " + known.Hint + "."
+	case errors.As(err, &policy):
+		return "Act: mend the document, or set events." + string(policy.Failure.Kind) + ".on_failure: dead_letter, and start again. All before it is published."
+	case errors.As(err, new(*publisher.ConfigurationError)):
+		return "Act: give the topic or the right that the error names, then start again. Nothing was skipped."
+	case errors.Is(err, resumetoken.ErrFenced):
+		return "Nothing to do among replicas: another process carries the stream. Without replicas, see that no two installations share a name."
+	case errors.Is(err, errDrainTimeout):
+		return "Nothing to do: what was not published is read again at the next start. Raise shutdown_timeout if it happens often."
+	case errors.As(err, new(topology.ServerSelectionError)), mongo.IsNetworkError(err), mongo.IsTimeout(err):
+		return "See that MongoDB is up and reachable from here. The stream goes on by itself and nothing is lost while the oplog holds its position."
+	case errors.As(err, &server):
+		return "See MongoDB's log for this code. The stream goes on by itself and nothing is lost while the oplog holds its position."
+	case errors.As(err, &broker) && !broker.Retriable:
+		return "See the brokers' log, and the rights and limits of the topics that the error names. The stream tries again by itself."
+	case broker != nil, kafkaAway(err):
+		return "See that Kafka is up and that kafka.brokers can be reached from here. The stream goes on by itself and nothing is lost while the oplog holds its position."
+	}
+	return "The stream tries again by itself. If it stays, see the log around this time."
+}
+
+// kafkaAway tells errors of a connection: by now they are no longer MongoDB's.
+func kafkaAway(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, kgo.ErrRecordTimeout) || errors.Is(err, context.DeadlineExceeded)
+}

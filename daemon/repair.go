@@ -1,0 +1,83 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// Repairer makes up for the changes after a position that the oplog no longer holds.
+type Repairer interface {
+	// Repair publishes through p what was missed, and returns the position to go on
+	// at, which it has committed. It keeps its own state in the positions that it
+	// commits, and goes on with the one that it finds in position. report may be
+	// called from any goroutine.
+	Repair(ctx context.Context, p Publisher, position resumetoken.Position, report func(RepairProgress)) (resumetoken.Position, error)
+}
+
+// RepairProgress tells how far a repair has come.
+type RepairProgress struct {
+	// Since is the time of the position whose history is lost, Began when the repair
+	// of it began.
+	Since, Began time.Time
+	// Collection is the one being scanned; Scanned of about Total of its documents
+	// have been looked at.
+	Collection     string
+	Scanned, Total int64
+	// Events and DeadLetters count what the repair has published.
+	Events, DeadLetters int64
+	// Rate is the number of documents looked at in a second, and Left the time that
+	// the rest of the collection takes at this rate; zero if not known.
+	Rate float64
+	Left time.Duration
+}
+
+// repairs tells whether an error is answered by a repair, which the next attempt
+// begins with.
+func (s *Stream) repairs(err error) bool {
+	var known *watcher.Error
+	if s.opts.Repairer == nil || !errors.As(err, &known) || known.Class != watcher.HistoryLost {
+		return false
+	}
+	s.lost = true
+	s.log.Error("the oplog no longer holds the stream's position; what was missed is made up for from the collections", zap.Error(err))
+	return true
+}
+
+// repaired brings a position whose history is lost to one that can be read on from.
+func (s *Stream) repaired(ctx context.Context, p Publisher, position resumetoken.Position) (resumetoken.Position, error) {
+	if s.opts.Repairer == nil || (!s.lost && position.Repair == nil) {
+		return position, nil
+	}
+	if position.Repair == nil && s.reaches(ctx, position) {
+		// Only the token is of no use: the server refuses it, but still has the changes.
+		s.log.Warn("the oplog still reaches back to the position's time; going on there")
+		s.lost = false
+		position.Fingerprint = ""
+		return position, nil
+	}
+	s.progress.state(Repairing)
+	defer s.progress.repair(nil)
+	repaired, err := s.opts.Repairer.Repair(ctx, p, position, func(r RepairProgress) { s.progress.repair(&r) })
+	if err != nil {
+		return position, fmt.Errorf("repair lost history: %w", err)
+	}
+	s.lost = false
+	return repaired, nil
+}
+
+// reaches tells whether the oplog still holds everything after a position, and the
+// position's token can be told from those of later changes.
+func (s *Stream) reaches(ctx context.Context, position resumetoken.Position) bool {
+	if _, ok := resumetoken.ClusterTime(position.Token); !ok {
+		return false
+	}
+	_, err := s.source.Begin(ctx, watcher.From{ClusterTime: position.ClusterTime})
+	return err == nil
+}

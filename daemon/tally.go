@@ -1,0 +1,116 @@
+package daemon
+
+import (
+	"slices"
+	"time"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+)
+
+// Action is what happened to the document that an event tells of.
+type Action string
+
+// The actions. A change stream's insert creates, its replace and update change.
+const (
+	Create Action = "create"
+	Update Action = "update"
+	Delete Action = "delete"
+)
+
+// Tally is what events are counted by.
+type Tally struct {
+	Kind   mapper.Kind
+	Action Action
+}
+
+// tallies lists those that the mapper can produce.
+func tallies() []Tally {
+	return []Tally{
+		{mapper.KindChange, Create},
+		{mapper.KindChange, Update},
+		{mapper.KindChange, Delete},
+		{mapper.KindExport, Create},
+		{mapper.KindExport, Update},
+		{mapper.KindAccessedEverything, Create},
+	}
+}
+
+func actionOf(operation string) Action {
+	switch operation {
+	case "insert":
+		return Create
+	case "delete":
+		return Delete
+	}
+	return Update
+}
+
+// Histogram counts observations by size.
+type Histogram struct {
+	// Bounds are the buckets' upper bounds, ascending, each included. They are shared:
+	// read them, never write to them.
+	Bounds []float64
+	// Counts are the observations of each bucket alone; one more than Bounds, for what
+	// lies above.
+	Counts []uint64
+	Sum    float64
+}
+
+func newHistogram(bounds []float64) Histogram {
+	return Histogram{Bounds: bounds, Counts: make([]uint64, len(bounds)+1)}
+}
+
+func (h *Histogram) observe(v float64) {
+	i, _ := slices.BinarySearch(h.Bounds, v)
+	h.Counts[i]++
+	h.Sum += v
+}
+
+func (h Histogram) clone() Histogram {
+	h.Counts = slices.Clone(h.Counts)
+	return h
+}
+
+// secondsBounds reach from an idle stream's commit on an unloaded broker to a
+// backlog of an hour.
+func secondsBounds() []float64 {
+	return []float64{.0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600}
+}
+
+func eventsBounds() []float64 { return []float64{1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000} }
+
+func bytesBounds() []float64 {
+	return []float64{1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20}
+}
+
+// count adds a batch that was committed at a time: one pass over its events, with
+// the counts of consecutive events of one sort kept back until the sort changes.
+func (p *progress) count(b *publisher.Batch, at time.Time) {
+	var run Tally
+	var n uint64
+	size, now := 0, at.UnixMilli()
+	for i := range b.Events {
+		e := &b.Events[i]
+		if t := (Tally{e.Kind, actionOf(e.Source.Operation)}); t != run {
+			if n > 0 {
+				p.now.Events[run] += n
+			}
+			run, n = t, 0
+		}
+		n++
+		size += e.Size()
+		if e.Source.WallTime > 0 {
+			const millisecond = 1e-3
+			p.now.EndToEndSeconds.observe(max(0, float64(now-e.Source.WallTime)*millisecond))
+		}
+	}
+	if n > 0 {
+		p.now.Events[run] += n
+		p.now.BatchEvents.observe(float64(len(b.Events)))
+		p.now.BatchBytes.observe(float64(size))
+	}
+	for i := range b.Failures {
+		p.now.DeadLetters[b.Failures[i].Kind]++
+	}
+}

@@ -1,0 +1,27 @@
+# The image of a release, around the binary that the release has built: as Dockerfile in
+# all but where the program comes from, which a test holds.
+FROM golang:1.26 AS build
+RUN mkdir -p /data
+
+FROM scratch
+ARG TARGETPLATFORM
+ARG VERSION=container
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="fhir-cdc" \
+      org.opencontainers.image.description="Publishes a FHIR server's Kafka events from its MongoDB change streams" \
+      org.opencontainers.image.source="https://github.com/fhir-cdc/fhir-cdc" \
+      org.opencontainers.image.documentation="https://github.com/fhir-cdc/fhir-cdc#readme" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY $TARGETPLATFORM/fhir-cdc /fhir-cdc
+COPY --from=build --chown=65532:65532 /data /var/lib/fhir-cdc
+USER 65532:65532
+WORKDIR /var/lib/fhir-cdc
+EXPOSE 8080
+ENTRYPOINT ["/fhir-cdc"]
+CMD ["run"]
+# /readyz: a stand-by is well too. Without the port (FHIR_CDC_HTTP_ADDRESS=off) the check
+# fails: switch it off as well (docker run --no-healthcheck).
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["/fhir-cdc", "healthcheck"]

@@ -1,0 +1,101 @@
+package deploytest
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	core "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// alerts are the alerts' names in a list of groups.
+func alerts(groups []monitoring.RuleGroup) map[string]bool {
+	names := map[string]bool{}
+	for _, g := range groups {
+		for _, r := range g.Rules {
+			if r.Alert != "" {
+				names[r.Alert] = true
+			}
+		}
+	}
+	return names
+}
+
+// The rules of the chart are those of deploy/alerts, in the operator's own type.
+func TestAlertRules(t *testing.T) {
+	paths, err := filepath.Glob(filepath.Join("..", "alerts", "*.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var file monitoring.PrometheusRuleSpec
+		if err := yaml.UnmarshalStrict(text, &file); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		for name := range alerts(file.Groups) {
+			want[name] = true
+		}
+	}
+	if len(want) == 0 {
+		t.Fatal("deploy/alerts has no alerts")
+	}
+	for without := range want {
+		rule := prometheusRule(t, map[string]any{"enabled": true, "disabled": []any{without}})
+		got := alerts(rule.Spec.Groups)
+		for name := range want {
+			if got[name] == (name == without) {
+				t.Errorf("without %s: alert %s is there: %v", without, name, got[name])
+			}
+		}
+	}
+}
+
+func prometheusRule(t *testing.T, values map[string]any) *monitoring.PrometheusRule {
+	t.Helper()
+	files, err := render("fhir-cdc", map[string]any{"prometheusRule": values})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := objects(manifest(files))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule := one[*monitoring.PrometheusRule](t, list)
+	if rule == nil {
+		t.Fatal("no PrometheusRule")
+	}
+	return rule
+}
+
+// A dashboard comes through the ConfigMap as it is.
+func TestDashboard(t *testing.T) {
+	files, err := render("fhir-cdc", map[string]any{"grafanaDashboard": map[string]any{"enabled": true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := objects(manifest(files))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dashboards := one[*core.ConfigMap](t, list)
+	if dashboards == nil || len(dashboards.Data) == 0 {
+		t.Fatal("no ConfigMap with a dashboard")
+	}
+	for name, text := range dashboards.Data {
+		own, err := os.ReadFile(filepath.Join("..", "dashboards", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text != string(own) || !json.Valid(own) {
+			t.Errorf("%s is not the file in deploy/dashboards, or no JSON", name)
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package deploytest
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	apps "k8s.io/api/apps/v1"
+	core "k8s.io/api/core/v1"
+	networking "k8s.io/api/networking/v1"
+	policy "k8s.io/api/policy/v1"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// rendered are the decoded objects of the chart for each of the values.
+func rendered(t *testing.T) map[string][]runtime.Object {
+	t.Helper()
+	all := map[string][]runtime.Object{}
+	for name, values := range valuesFiles(t) {
+		files, err := render("fhir-cdc", values)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if all[name], err = objects(manifest(files)); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	return all
+}
+
+// one returns the only object of its type, or the zero value if there is none.
+func one[T runtime.Object](t *testing.T, list []runtime.Object) (found T) {
+	t.Helper()
+	n := 0
+	for _, o := range list {
+		if typed, ok := o.(T); ok {
+			found = typed
+			n++
+		}
+	}
+	if n > 1 {
+		t.Errorf("%d objects of type %T", n, found)
+	}
+	return found
+}
+
+func TestKinds(t *testing.T) {
+	want := map[string]string{
+		"defaults":         "Deployment NetworkPolicy PodDisruptionBudget Service ServiceAccount",
+		"kubernetes":       "ConfigMap Deployment NetworkPolicy PodDisruptionBudget Service ServiceAccount",
+		"affinity":         "ConfigMap Deployment NetworkPolicy PodDisruptionBudget Service ServiceAccount",
+		"server-variables": "Deployment Service",
+		"everything":       "ConfigMap Deployment NetworkPolicy PodDisruptionBudget PrometheusRule Service ServiceAccount ServiceMonitor",
+	}
+	for name, list := range rendered(t) {
+		var kinds []string
+		for _, o := range list {
+			kinds = append(kinds, o.GetObjectKind().GroupVersionKind().Kind)
+		}
+		slices.Sort(kinds)
+		if got := strings.Join(kinds, " "); got != want[name] {
+			t.Errorf("%s: %s, want %s", name, got, want[name])
+		}
+	}
+}
+
+func TestPods(t *testing.T) {
+	for name, list := range rendered(t) {
+		t.Run(name, func(t *testing.T) {
+			deployment := one[*apps.Deployment](t, list)
+			pod := deployment.Spec.Template.Spec
+			container := pod.Containers[0]
+			if deployment.Spec.Replicas == nil || name == "defaults" && *deployment.Spec.Replicas != 2 {
+				t.Error("want two replicas by default")
+			}
+			if s := pod.SecurityContext; s == nil || s.RunAsNonRoot == nil || !*s.RunAsNonRoot || s.RunAsUser == nil || *s.RunAsUser == 0 {
+				t.Errorf("pod's security context %+v, want one that is not root", s)
+			}
+			s := container.SecurityContext
+			if s == nil || !*s.ReadOnlyRootFilesystem || *s.AllowPrivilegeEscalation || !slices.Contains(s.Capabilities.Drop, "ALL") {
+				t.Errorf("container's security context %+v, want a read-only root, no escalation, no capabilities", s)
+			}
+			if pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken {
+				t.Error("the pod gets a token of Kubernetes, which it has no use for")
+			}
+			for path, probe := range map[string]*core.Probe{"/startupz": container.StartupProbe, "/livez": container.LivenessProbe, "/readyz": container.ReadinessProbe} {
+				if probe == nil || probe.HTTPGet == nil || probe.HTTPGet.Path != path || probe.HTTPGet.Port.String() != "http" {
+					t.Errorf("the probe of %s is %+v", path, probe)
+				}
+			}
+			if container.Resources.Requests.Cpu().IsZero() || container.Resources.Requests.Memory().IsZero() || container.Resources.Limits.Memory().IsZero() {
+				t.Errorf("resources %+v, want requests and a limit of memory", container.Resources)
+			}
+		})
+	}
+}
+
+// A pod that is killed before shutdown_timeout has passed leaves a batch open.
+func TestShutdownIsShorterThanTheGracePeriod(t *testing.T) {
+	for name, list := range rendered(t) {
+		pod := one[*apps.Deployment](t, list).Spec.Template.Spec
+		shutdown, err := time.ParseDuration(variable(pod.Containers[0], "FHIR_CDC_SHUTDOWN_TIMEOUT"))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if grace := time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second; grace <= shutdown {
+			t.Errorf("%s: terminationGracePeriodSeconds is %v, shutdown_timeout %v", name, grace, shutdown)
+		}
+	}
+}
+
+// variable returns the value of a container's variable, the last that counts.
+func variable(c core.Container, name string) (value string) {
+	for _, v := range c.Env {
+		if v.Name == name {
+			value = v.Value
+		}
+	}
+	return value
+}
+
+// Whatever selects pods selects the Deployment's.
+func TestSelectors(t *testing.T) {
+	for name, list := range rendered(t) {
+		deployment := one[*apps.Deployment](t, list)
+		pods := labels.Set(deployment.Spec.Template.Labels)
+		selects := map[string]*meta.LabelSelector{"Deployment": deployment.Spec.Selector}
+		service := one[*core.Service](t, list)
+		selects["Service"] = &meta.LabelSelector{MatchLabels: service.Spec.Selector}
+		if o := one[*policy.PodDisruptionBudget](t, list); o != nil {
+			selects["PodDisruptionBudget"] = o.Spec.Selector
+		}
+		if o := one[*networking.NetworkPolicy](t, list); o != nil {
+			selects["NetworkPolicy"] = &o.Spec.PodSelector
+		}
+		if term := antiAffinity(deployment); term != nil {
+			selects["anti-affinity"] = term.LabelSelector
+		}
+		for what, s := range selects {
+			if selector, err := meta.LabelSelectorAsSelector(s); err != nil || selector.Empty() || !selector.Matches(pods) {
+				t.Errorf("%s: %s selects %v (%v), the pods have %v", name, what, s, err, pods)
+			}
+		}
+		if o := one[*monitoring.ServiceMonitor](t, list); o != nil {
+			if selector, err := meta.LabelSelectorAsSelector(&o.Spec.Selector); err != nil || !selector.Matches(labels.Set(service.Labels)) {
+				t.Errorf("%s: the ServiceMonitor does not select the Service (%v)", name, err)
+			}
+			if o.Spec.Endpoints[0].Port != service.Spec.Ports[0].Name {
+				t.Errorf("%s: the ServiceMonitor asks port %q, the Service has %q", name, o.Spec.Endpoints[0].Port, service.Spec.Ports[0].Name)
+			}
+		}
+	}
+}
+
+// antiAffinity is the term that keeps replicas off each other's nodes, nil if there is none.
+func antiAffinity(d *apps.Deployment) *core.PodAffinityTerm {
+	a := d.Spec.Template.Spec.Affinity
+	switch {
+	case a == nil || a.PodAntiAffinity == nil:
+		return nil
+	case len(a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0:
+		return &a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution[0]
+	default:
+		return &a.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution[0].PodAffinityTerm
+	}
+}

@@ -1,0 +1,65 @@
+package replay
+
+import (
+	"strings"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+)
+
+// Filter chooses events. An empty list chooses all; of several lists all must agree.
+type Filter struct {
+	Kinds []mapper.Kind
+	// Resources are the resource types of change and export events; with it, no usage
+	// event is chosen.
+	Resources []string
+	// IDs are events' ids or the keys of their records, which for change events are
+	// the resources' ids.
+	IDs []string
+
+	kinds, resources, ids map[string]bool
+}
+
+// NewFilter prepares a filter.
+func NewFilter(kinds []mapper.Kind, resources, ids []string) *Filter {
+	f := &Filter{Kinds: kinds, Resources: resources, IDs: ids, kinds: map[string]bool{}, resources: set(resources), ids: set(ids)}
+	for _, k := range kinds {
+		f.kinds[string(k)] = true
+	}
+	return f
+}
+
+func set(list []string) map[string]bool {
+	s := make(map[string]bool, len(list))
+	for _, text := range list {
+		s[text] = true
+	}
+	return s
+}
+
+// Chooses tells whether an event is chosen.
+func (f *Filter) Chooses(e *mapper.Event) bool {
+	return f.source(e.Kind, e.Source) && (len(f.ids) == 0 || f.ids[e.ID] || f.ids[string(e.Key)])
+}
+
+// ChoosesFailure tells whether what cannot be an event is chosen. It has no id.
+func (f *Filter) ChoosesFailure(x *mapper.Failure) bool {
+	return f.source(x.Kind, x.Source) && len(f.ids) == 0
+}
+
+func (f *Filter) source(kind mapper.Kind, s mapper.Source) bool {
+	if len(f.kinds) > 0 && !f.kinds[string(kind)] {
+		return false
+	}
+	return len(f.resources) == 0 || (kind != mapper.KindAccessedEverything && f.resources[ResourceOf(s)])
+}
+
+// ResourceOf is the resource type of a change's collection; of one that holds no
+// resources, its name.
+func ResourceOf(s mapper.Source) string {
+	for _, suffix := range []string{"_4_0_0", "_3_0_1"} {
+		if resource, ok := strings.CutSuffix(s.Collection, suffix); ok {
+			return resource
+		}
+	}
+	return s.Collection
+}

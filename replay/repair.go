@@ -1,0 +1,221 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.uber.org/zap"
+
+	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// RepairSource is the change stream that is repaired; *watcher.Watcher is one. It
+// should not wait long at its end.
+type RepairSource interface {
+	Fingerprint() string
+	Begin(ctx context.Context, from watcher.From) (bson.Raw, error)
+	Scan(ctx context.Context, from bson.Timestamp, until bson.Raw, each func(change bson.Raw)) error
+}
+
+// Repairer publishes what changes that the oplog no longer holds have left in the
+// collections. It is a daemon.Repairer.
+//
+// The gap reaches from the lost position to a token that is taken before anything is
+// scanned, where the live stream goes on. Which versions lie in it is told by ids,
+// not by clocks: everything in the collections that is written about the gap or
+// later has its event, except for the ids that the topics hold already (published
+// before the position, or by an earlier attempt at the repair) and those that the
+// change stream tells of after the token. Clocks only bound what is looked at, with
+// a tolerance.
+type Repairer struct {
+	// Stream is the stream's name.
+	Stream  string
+	Mapper  *mapper.Mapper
+	Scanner *Scanner
+	Source  RepairSource
+	// Current are the collections of the stream's feeds, History those of the history
+	// that there is of them.
+	Current, History []Source
+	// Sliced says that other streams share the collections. Each then has the history
+	// of those resources only that are no longer there.
+	Sliced       bool
+	Facts        daemon.Facts
+	SeenRequests int
+	// Published hands over the ids of the events that the topics hold since a time.
+	// Without it (nil), or if it is not allowed, events about the lost position may be
+	// published twice, with the same ids.
+	Published func(ctx context.Context, since time.Time, each func(id string)) error
+	// Audit puts on record what is done.
+	Audit func(ctx context.Context, action publisher.AuditAction, details map[string]any) error
+	// Tolerance is the longest difference between the clocks of the FHIR server, of
+	// MongoDB, of Kafka and of this process.
+	Tolerance time.Duration
+	// Settle is how long after its change a history document may come.
+	Settle time.Duration
+	// Stop holds the kinds for which a failure stops the stream.
+	Stop map[mapper.Kind]bool
+	// SaveInterval is how often the state is stored while nothing is found.
+	SaveInterval time.Duration
+	// ReportInterval is how often progress is logged.
+	ReportInterval time.Duration
+	Log            *zap.Logger
+}
+
+// Repair implements daemon.Repairer.
+func (r *Repairer) Repair(ctx context.Context, p daemon.Publisher, position resumetoken.Position, report func(daemon.RepairProgress)) (resumetoken.Position, error) {
+	a := &repairing{
+		Repairer: r, publisher: p, position: position, report: report, known: known{},
+		since: time.Unix(int64(position.ClusterTime.T), 0).UTC(),
+		log:   r.Log.With(zap.String("stream", r.Stream)),
+	}
+	a.translation = daemon.NewTranslation(r.Mapper, r.Facts, r.SeenRequests, p.MaxEventBytes)
+	if err := a.begin(ctx); err != nil {
+		return position, err
+	}
+	if err := a.readBack(ctx); err != nil {
+		return position, err
+	}
+	for _, s := range a.steps() {
+		if err := a.step(ctx, s); err != nil {
+			return position, err
+		}
+	}
+	return a.end(ctx)
+}
+
+// repairing is one attempt at a repair.
+type repairing struct {
+	*Repairer
+	publisher   daemon.Publisher
+	translation *daemon.Translation
+	position    resumetoken.Position
+	state       resumetoken.Repair
+	since       time.Time
+	report      func(daemon.RepairProgress)
+	log         *zap.Logger
+
+	// known are the ids that must not be published (again).
+	known known
+	// readTo is the oplog time up to which the change stream has been read for ids.
+	readTo bson.Timestamp
+	// unread says that the topics may not be read back.
+	unread bool
+	saved  time.Time
+	meter  meter
+	// unproducible counts versions that only history tells of and no event can be
+	// made of.
+	unproducible int64
+}
+
+// begin takes up the stored state, or begins a repair: with the token that the live
+// stream goes on at, before anything is read.
+func (a *repairing) begin(ctx context.Context) error {
+	if stored := a.position.Repair; stored != nil && stored.Fingerprint == a.Source.Fingerprint() {
+		a.state = *stored
+		a.readTo = stored.ClusterTime
+		a.log.Info("repair of lost history goes on", zap.Time("since", a.since), zap.String("collection", stored.Step), zap.Int64("events", stored.Events))
+		return nil
+	}
+	token, err := a.Source.Begin(ctx, watcher.From{})
+	if err != nil {
+		return fmt.Errorf("take a fresh token: %w", err)
+	}
+	at, ok := resumetoken.ClusterTime(token)
+	if !ok {
+		return errors.New("take a fresh token: its time cannot be read; MongoDB 6.0 or newer is needed")
+	}
+	a.state = resumetoken.Repair{Token: token, ClusterTime: at, Fingerprint: a.Source.Fingerprint(), Began: time.Now().UTC()}
+	a.readTo = at
+	a.log.Error("history lost: the changes of a time are no longer in the oplog; their events are made from the collections",
+		zap.Time("since", a.since), zap.Time("until", time.Unix(int64(at.T), 0).UTC()))
+	if err := a.Audit(ctx, publisher.AuditGap, a.gap()); err != nil {
+		return err
+	}
+	if err := a.commit(ctx, nil, nil); err != nil {
+		return err
+	}
+	// The last versions before the token may still wait for their history.
+	timer := time.NewTimer(a.Settle)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// gap is what the audit topic says of the gap.
+func (a *repairing) gap() map[string]any {
+	position := func(t bson.Timestamp) map[string]uint32 { return map[string]uint32{"t": t.T, "i": t.I} }
+	return map[string]any{
+		"since": a.since, "until": time.Unix(int64(a.state.ClusterTime.T), 0).UTC(),
+		"sinceClusterTime": position(a.position.ClusterTime), "untilClusterTime": position(a.state.ClusterTime),
+	}
+}
+
+// clocks is how far three clocks may lie apart in a row: that of the FHIR server,
+// which dates versions, MongoDB's, which dates changes, and this process's, which
+// dates records.
+const clocks = 3
+
+// readBack learns which events about and after the lost position the topics hold.
+func (a *repairing) readBack(ctx context.Context) error {
+	if a.Published == nil {
+		a.unread = true
+		return nil
+	}
+	began := time.Now()
+	err := a.Published(ctx, a.since.Add(-clocks*a.Tolerance), a.known.add)
+	if errors.Is(err, publisher.ErrNotReadable) {
+		a.unread, a.known = true, known{}
+		a.log.Warn("the topics may not be read, so events about the lost position may come twice, with the same ids", zap.Error(err))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	a.log.Info("read back what the topics hold", zap.Int("events", len(a.known)), zap.Duration("took", time.Since(began)))
+	return nil
+}
+
+// end moves the stream to the token, which ends the repair.
+func (a *repairing) end(ctx context.Context) (resumetoken.Position, error) {
+	next := resumetoken.Position{
+		Stream: a.position.Stream, Token: a.state.Token, ClusterTime: a.state.ClusterTime, Fingerprint: a.state.Fingerprint,
+		WallTime: time.Unix(int64(a.state.ClusterTime.T), 0).UTC(),
+	}
+	details := a.gap()
+	details["events"], details["deadLetters"], details["unproducible"] = a.state.Events, a.state.DeadLetters, a.unproducible
+	details["boundaryUnread"] = a.unread
+	details["seconds"] = time.Since(a.state.Began).Seconds()
+	if err := a.Audit(ctx, publisher.AuditRepaired, details); err != nil {
+		return a.position, err
+	}
+	if err := a.publisher.Commit(ctx, &publisher.Batch{Position: next}); err != nil {
+		return a.position, fmt.Errorf("store the position after the repair: %w", err)
+	}
+	a.log.Info("lost history is repaired; going on live", zap.Int64("events", a.state.Events), zap.Int64("deadLetters", a.state.DeadLetters),
+		zap.Int64("unproducible", a.unproducible), zap.Duration("took", time.Since(a.state.Began).Round(time.Millisecond)))
+	return next, nil
+}
+
+// commit publishes events and failures together with the state after them.
+func (a *repairing) commit(ctx context.Context, events []mapper.Event, failures []mapper.Failure) error {
+	a.state.Events += int64(len(events))
+	a.state.DeadLetters += int64(len(failures))
+	state := a.state
+	a.position.Repair = &state
+	if err := a.publisher.Commit(ctx, &publisher.Batch{Events: events, Failures: failures, Position: a.position}); err != nil {
+		return fmt.Errorf("commit repaired events: %w", err)
+	}
+	a.saved = time.Now()
+	return nil
+}

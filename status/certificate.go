@@ -1,0 +1,76 @@
+package status
+
+import (
+	"crypto/tls"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// certificate is the port's, read again when its files change, so that a renewal needs
+// no restart. While the new files do not fit (one is written after the other) the old
+// certificate serves.
+type certificate struct {
+	certFile, keyFile string
+	log               *zap.Logger
+
+	mu     sync.Mutex
+	loaded *tls.Certificate
+	seen   [2]version
+}
+
+// version tells one state of a file from the next.
+type version struct {
+	modified time.Time
+	size     int64
+}
+
+// newCertificate reads the files, so that a wrong name is an error at the start.
+func newCertificate(certFile, keyFile string, log *zap.Logger) (*certificate, error) {
+	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
+	if _, err := c.get(nil); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *certificate) config() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
+}
+
+// get is asked at every handshake.
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := [2]version{versionOf(c.certFile), versionOf(c.keyFile)}
+	if c.loaded != nil && now == c.seen {
+		return c.loaded, nil
+	}
+	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	switch {
+	case err == nil && c.loaded != nil:
+		c.log.Info("the status port has a new certificate")
+	case err != nil && c.loaded == nil:
+		return nil, fmt.Errorf("http.tls: read certificate and key: %w", err)
+	case err != nil:
+		if now != c.seen {
+			c.log.Warn("the status port keeps its old certificate: the new one cannot be used", zap.Error(err))
+		}
+		c.seen = now
+		return c.loaded, nil
+	}
+	c.loaded, c.seen = &pair, now
+	return c.loaded, nil
+}
+
+// versionOf is zero for a file that is not there.
+func versionOf(path string) version {
+	info, err := os.Stat(path)
+	if err != nil {
+		return version{}
+	}
+	return version{info.ModTime(), info.Size()}
+}

@@ -1,0 +1,173 @@
+package status
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Controls are what the port lets an operator do. Without a token there are none.
+type Controls struct {
+	// Token gives the secret that a request must bear; it is asked each time, so that
+	// it can be rotated. Nil, or an empty token at the start, means that the controls
+	// do not exist.
+	Token func() string
+	// Pause and Resume act on a stream that this process carries.
+	Pause, Resume func(stream string) error
+	// Level is the log's level, SetLevel changes it.
+	Level    func() string
+	SetLevel func(level string) error
+	// Audit puts a control on record before it is carried out.
+	Audit func(ctx context.Context, control, stream string, details map[string]any) error
+}
+
+// ErrElsewhere says that a control is for the process that carries the stream.
+var ErrElsewhere = errors.New("this process does not carry the stream")
+
+// auditTimeout bounds the wait for the audit record; requestTimeout is longer.
+const auditTimeout = 10 * time.Second
+
+// order is the body of a control's request.
+type order struct {
+	Stream string `json:"stream"`
+	Level  string `json:"level"`
+}
+
+// routeControls adds the controls' routes, if there is a token.
+func (s *Server) routeControls(mux *http.ServeMux) {
+	if !s.hasControls() {
+		return
+	}
+	c := s.opts.Controls
+	mux.HandleFunc("POST /control/pause", s.control("pause", func(o order) (string, error) {
+		return fmt.Sprintf("Stream %s pauses.", o.Stream), c.Pause(o.Stream)
+	}))
+	mux.HandleFunc("POST /control/resume", s.control("resume", func(o order) (string, error) {
+		return fmt.Sprintf("Stream %s goes on.", o.Stream), c.Resume(o.Stream)
+	}))
+	mux.HandleFunc("POST /control/log-level", s.control("log-level", func(o order) (string, error) {
+		return fmt.Sprintf("Log level is %s.", o.Level), c.SetLevel(o.Level)
+	}))
+}
+
+func (s *Server) hasControls() bool {
+	return s.opts.Controls.Token != nil && s.opts.Controls.Token() != ""
+}
+
+// control is the way of every control: it is bounded for each client, needs the token,
+// and is on record before it is done. A form of another site can neither set the
+// Authorization header nor send JSON, and what a browser says of a request's origin is
+// looked at too.
+func (s *Server) control(name string, do func(order) (string, error)) http.HandlerFunc {
+	origin := http.NewCrossOriginProtection()
+	return func(w http.ResponseWriter, r *http.Request) {
+		client := clientOf(r)
+		switch {
+		case !s.limiter.allow(client, s.now()):
+			w.Header().Set("Retry-After", "5")
+			refuse(w, http.StatusTooManyRequests, "Too many requests from this address; wait a little.")
+			return
+		case origin.Check(r) != nil:
+			refuse(w, http.StatusForbidden, "A control must not come from another site's page.")
+			return
+		case !s.authorized(r):
+			s.log.Warn("control refused: wrong or no token", zap.String("control", name), zap.String("client", client))
+			w.Header().Set("WWW-Authenticate", `Bearer realm="fhir-cdc"`)
+			refuse(w, http.StatusUnauthorized, "The token is missing or wrong.")
+			return
+		}
+		if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
+			refuse(w, http.StatusUnsupportedMediaType, "The body must be JSON, with Content-Type: application/json.")
+			return
+		}
+		const enough = 4 << 10
+		var o order
+		decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, enough))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&o); err != nil {
+			refuse(w, http.StatusBadRequest, "The body is not the JSON of a control.")
+			return
+		}
+		s.carryOut(w, r, name, client, o, do)
+	}
+}
+
+// carryOut does what has been found to be allowed. Pause and resume are not done if they
+// cannot be put on record. The log's level is: it is wanted most when Kafka is away.
+func (s *Server) carryOut(w http.ResponseWriter, r *http.Request, name, client string, o order, do func(order) (string, error)) {
+	if name != "log-level" {
+		if err := s.carries(o.Stream); err != nil {
+			refuse(w, http.StatusConflict, err.Error())
+			return
+		}
+	}
+	details := map[string]any{"control": name, "client": client}
+	if o.Level != "" {
+		details["level"] = o.Level
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), auditTimeout)
+	defer cancel()
+	note := ""
+	if err := s.opts.Controls.Audit(ctx, name, o.Stream, details); err != nil {
+		s.log.Error("control not on record", zap.String("control", name), zap.String("client", client), zap.Error(err))
+		if name != "log-level" {
+			refuse(w, http.StatusServiceUnavailable, "Not done: the audit topic could not be written.")
+			return
+		}
+		note = " The audit topic could not be written; the log has it."
+	}
+	message, err := do(o)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	s.log.Info("control", zap.String("control", name), zap.String("stream", o.Stream), zap.String("to", o.Level), zap.String("client", client))
+	answer(w, http.StatusOK, map[string]string{"message": message + note})
+}
+
+// carries tells why a stream cannot be controlled here.
+func (s *Server) carries(stream string) error {
+	var names []string
+	for _, v := range s.views() {
+		if v.Stream != stream {
+			names = append(names, v.Stream)
+			continue
+		}
+		switch {
+		case v.carried():
+			return nil
+		case v.Owner != "":
+			return fmt.Errorf("%w: ask the status port of %s", ErrElsewhere, v.Owner)
+		}
+		return ErrElsewhere
+	}
+	return fmt.Errorf("there is no stream %q here, there is: %s", stream, strings.Join(names, ", "))
+}
+
+// authorized compares digests, so that the time it takes tells neither the token nor
+// its length.
+func (s *Server) authorized(r *http.Request) bool {
+	scheme, given, found := strings.Cut(r.Header.Get("Authorization"), " ")
+	want := sha256.Sum256([]byte(s.opts.Controls.Token()))
+	got := sha256.Sum256([]byte(given))
+	return subtle.ConstantTimeCompare(want[:], got[:]) == 1 && found && strings.EqualFold(scheme, "Bearer") && given != ""
+}
+
+func refuse(w http.ResponseWriter, code int, text string) {
+	answer(w, code, map[string]string{"error": text})
+}
+
+func answer(w http.ResponseWriter, code int, body map[string]string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(body) // A client that has gone needs no answer.
+}

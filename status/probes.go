@@ -1,0 +1,90 @@
+package status
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/fhir-cdc/fhir-cdc/daemon"
+)
+
+func (s *Server) probe(check func() (string, bool)) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		text, ok := check()
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if !ok {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = fmt.Fprintln(w, text)
+	}
+}
+
+// live is about what a restart would mend: a running stream that has not heard from
+// the server for long, or a look-up that does not come back. A stream that waits for
+// Kafka or MongoDB to come back is in no need of it.
+func (s *Server) live() (string, bool) {
+	now := s.now()
+	for _, p := range s.views() {
+		if p.State != daemon.Running {
+			continue
+		}
+		if !p.Mapping.IsZero() {
+			if busy := now.Sub(p.Mapping); busy > s.opts.Stuck+s.opts.FactsWait {
+				return fmt.Sprintf("stream %s has been looking facts up for %s", p.Stream, busy.Round(time.Second)), false
+			}
+		}
+		if p.Blocked {
+			continue
+		}
+		since := p.Since
+		if p.Read.After(since) {
+			since = p.Read
+		}
+		if silent := now.Sub(since); silent > s.opts.Stuck {
+			return fmt.Sprintf("stream %s has not heard from MongoDB for %s", p.Stream, silent.Round(time.Second)), false
+		}
+	}
+	return "ok", true
+}
+
+// ready tells whether this process does, or can take over, its part. A stand-by and a
+// paused stream are ready and say so; acquiring is ready for a bounded time.
+func (s *Server) ready() (string, bool) {
+	var running int
+	var paused []string
+	for _, p := range s.views() {
+		switch p.State {
+		case daemon.Running:
+			running++
+			if pending := p.commitPending(s.now()); pending > stalled {
+				return fmt.Sprintf("stream %s has been waiting for Kafka for %s", p.Stream, pending.Round(time.Second)), false
+			}
+		case daemon.Paused:
+			paused = append(paused, p.Stream)
+		case daemon.Waiting, daemon.Stopped:
+			return fmt.Sprintf("stream %s is %s: %s", p.Stream, p.State, p.LastError), false
+		case daemon.Repairing:
+			return fmt.Sprintf("stream %s makes up for changes that the oplog no longer holds; /status tells how far it is", p.Stream), false
+		case daemon.Acquiring:
+			if taken := s.now().Sub(p.Since); s.opts.Acquire > 0 && taken > s.opts.Acquire {
+				return fmt.Sprintf("stream %s has been acquiring for %s", p.Stream, taken.Round(time.Second)), false
+			}
+		case daemon.StandingBy:
+		}
+	}
+	switch {
+	case len(paused) > 0:
+		return "ok, paused: " + strings.Join(paused, ", "), true
+	case running == 0:
+		return "ok, standing by", true
+	}
+	return fmt.Sprintf("ok, %d streams run here", running), true
+}
+
+func (s *Server) started() (string, bool) {
+	if len(s.views()) == 0 {
+		return "starting: topics are being checked", false
+	}
+	return "ok", true
+}

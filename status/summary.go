@@ -1,0 +1,139 @@
+package status
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/fhir-cdc/fhir-cdc/daemon"
+)
+
+// summary is the JSON of /status.
+type summary struct {
+	Name     string   `json:"name"`
+	Instance string   `json:"instance"`
+	Version  string   `json:"version"`
+	Time     string   `json:"time"`
+	Ready    bool     `json:"ready"`
+	Readyz   string   `json:"readyz"`
+	LogLevel string   `json:"logLevel,omitempty"`
+	Controls bool     `json:"controls"`
+	Streams  []stream `json:"streams"`
+}
+
+// stream is the JSON of one stream. What is not known is left out.
+type stream struct {
+	Stream             string            `json:"stream"`
+	State              string            `json:"state"`
+	Since              string            `json:"since"`
+	Owner              string            `json:"owner,omitempty"`
+	Here               bool              `json:"here"`
+	ClusterTime        string            `json:"clusterTime,omitempty"`
+	LagSeconds         *float64          `json:"lagSeconds,omitempty"`
+	PositionAgeSeconds *float64          `json:"positionAgeSeconds,omitempty"`
+	OplogLeftSeconds   *float64          `json:"oplogLeftSeconds,omitempty"`
+	LastCommit         string            `json:"lastCommit,omitempty"`
+	LastRead           string            `json:"lastRead,omitempty"`
+	Events             map[string]uint64 `json:"events"`
+	Actions            []tally           `json:"actions"`
+	DeadLetters        map[string]uint64 `json:"deadLetters"`
+	// CommitPendingSeconds is there while Kafka does not take a batch.
+	CommitPendingSeconds float64 `json:"commitPendingSeconds,omitempty"`
+
+	Rate          rates             `json:"rate"`
+	Commits       uint64            `json:"commits"`
+	Interruptions uint64            `json:"interruptions"`
+	Fenced        uint64            `json:"fenced"`
+	Reopenings    map[string]uint64 `json:"reopenings"`
+	OpenCursors   int64             `json:"openCursors"`
+	LastError     string            `json:"lastError,omitempty"`
+	LastErrorAt   string            `json:"lastErrorAt,omitempty"`
+	Advice        string            `json:"advice,omitempty"`
+	Repair        *repair           `json:"repair,omitempty"`
+}
+
+type tally struct {
+	Kind   string `json:"kind"`
+	Action string `json:"action"`
+	Events uint64 `json:"events"`
+}
+
+// rates are the chart: events a second, oldest first.
+type rates struct {
+	IntervalSeconds float64   `json:"intervalSeconds"`
+	EventsPerSecond []float64 `json:"eventsPerSecond"`
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	now := s.now()
+	text, ready := s.ready()
+	if _, started := s.started(); !started {
+		text, ready = s.started()
+	}
+	out := summary{
+		Name: s.opts.Name, Instance: s.opts.Instance, Version: s.opts.Version, Time: stamp(now), Ready: ready, Readyz: text,
+		Streams: []stream{}, Controls: s.hasControls(),
+	}
+	if level := s.opts.Controls.Level; level != nil {
+		out.LogLevel = level()
+	}
+	for _, v := range s.views() {
+		out.Streams = append(out.Streams, describe(v, now))
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(out); err != nil {
+		s.log.Debug("status was not read to its end", zap.Error(err))
+	}
+}
+
+func describe(v View, now time.Time) stream {
+	d := stream{
+		Stream: v.Stream, State: string(v.State), Since: stamp(v.Since), Owner: v.Owner, Here: v.carried(),
+		LagSeconds: v.lag(), PositionAgeSeconds: v.positionAge(now), OplogLeftSeconds: v.oplogLeft(),
+		LastCommit: stamp(v.Committed), LastRead: stamp(v.Read),
+		Events: map[string]uint64{}, DeadLetters: map[string]uint64{}, Reopenings: map[string]uint64{},
+		Rate:    rates{rateInterval.Seconds(), v.Rates},
+		Commits: v.Commits, Interruptions: v.Interruptions, Fenced: v.Fenced, OpenCursors: v.OpenCursors,
+		LastError: v.LastError, LastErrorAt: stamp(v.LastErrorAt), Advice: v.Advice,
+	}
+	if pending := v.commitPending(now); pending > stalled {
+		d.CommitPendingSeconds = pending.Seconds()
+	}
+	if v.Repair != nil {
+		d.Repair = describeRepair(v.Repair)
+	}
+	if v.Rates == nil {
+		d.Rate.EventsPerSecond = []float64{}
+	}
+	for _, t := range slices.SortedFunc(maps.Keys(v.Events), func(a, b daemon.Tally) int {
+		return slices.Compare([]string{string(a.Kind), string(a.Action)}, []string{string(b.Kind), string(b.Action)})
+	}) {
+		n := v.Events[t]
+		d.Events[string(t.Kind)] += n
+		d.Actions = append(d.Actions, tally{string(t.Kind), string(t.Action), n})
+	}
+	for kind, n := range v.DeadLetters {
+		d.DeadLetters[string(kind)] = n
+	}
+	for cause, n := range v.Reopenings {
+		if n > 0 {
+			d.Reopenings[string(cause)] = n
+		}
+	}
+	if v.ClusterTime.T > 0 && v.carried() {
+		d.ClusterTime = stamp(time.Unix(int64(v.ClusterTime.T), 0))
+	}
+	return d
+}
+
+// stamp is a time for JSON, "" for none.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}

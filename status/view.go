@@ -1,0 +1,80 @@
+package status
+
+import (
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// View is what the port shows of one stream: what the stream says of itself and what
+// the sampler has found out beside it.
+type View struct {
+	daemon.Progress
+	// Window is the cluster's oplog as it was asked last; zero if it was not.
+	Window watcher.Window
+	// Owner is the instance that carries the stream, "" if that is not known.
+	Owner string
+	// Rates are events a second, oldest first, one for each rateInterval.
+	Rates []float64
+}
+
+// carried tells whether this process carries the stream, so that positions and times
+// are of now. A stand-by's are of the last time that it did.
+func (v View) carried() bool { return v.State != daemon.StandingBy }
+
+// lag is how far the stream is behind the cluster in seconds, nil if that is not known.
+func (v View) lag() *float64 {
+	if !v.carried() || v.Handled.T == 0 || v.Window.Newest.T == 0 {
+		return nil
+	}
+	return between(v.Handled, v.Window.Newest)
+}
+
+// oplogLeft is how much of the oplog lies before the position in seconds, nil if that
+// is not known.
+func (v View) oplogLeft() *float64 {
+	if !v.carried() || v.ClusterTime.T == 0 || v.Window.Oldest.T == 0 {
+		return nil
+	}
+	return between(v.Window.Oldest, v.ClusterTime)
+}
+
+func (v View) positionAge(now time.Time) *float64 {
+	if !v.carried() || v.ClusterTime.T == 0 {
+		return nil
+	}
+	return since(time.Unix(int64(v.ClusterTime.T), 0), now)
+}
+
+func (v View) readAge(now time.Time) *float64 {
+	if !v.carried() || v.Read.IsZero() {
+		return nil
+	}
+	return since(v.Read, now)
+}
+
+// stalled is how long a commit may be under way before Kafka counts as away. Elections
+// and a rolling restart of the brokers take less.
+const stalled = 15 * time.Second
+
+// commitPending is how long the commit under way has taken so far.
+func (v View) commitPending(now time.Time) time.Duration {
+	if v.Committing.IsZero() {
+		return 0
+	}
+	return max(0, now.Sub(v.Committing))
+}
+
+// since is never negative: clocks differ.
+func since(from, to time.Time) *float64 {
+	seconds := max(0, to.Sub(from).Seconds())
+	return &seconds
+}
+
+func between(from, to bson.Timestamp) *float64 {
+	seconds := max(0, float64(to.T)-float64(from.T))
+	return &seconds
+}

@@ -1,0 +1,179 @@
+package services
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+)
+
+// ReplicaSet is a MongoDB replica set of several members, for elections.
+type ReplicaSet struct {
+	// URI is the connection string that names all members.
+	URI     string
+	members map[string]*Server // by host:port
+}
+
+// StartReplicaSet returns a replica set of n members that has a primary. They are
+// processes, also where containers are preferred: members have to reach each other
+// under the addresses that their clients use. Of the options Standalone, Auth and Dir
+// have no meaning here.
+func StartReplicaSet(ctx context.Context, n int, opts MongoDBOptions) (*ReplicaSet, error) {
+	return fromFirst(ctx, "MongoDB replica set", map[string]func(context.Context) (*ReplicaSet, error){
+		sourceEnv: func(context.Context) (*ReplicaSet, error) {
+			return nil, unavailable("a replica set of its own is needed")
+		},
+		sourceDocker: func(context.Context) (*ReplicaSet, error) {
+			return nil, unavailable("no containers of a replica set")
+		},
+		sourcePackages: func(ctx context.Context) (*ReplicaSet, error) { return replicaSetFromPackages(ctx, n, opts) },
+	})
+}
+
+// ReplicaSetForTest gives a test a replica set as MongoDBForTest gives a server.
+func ReplicaSetForTest(t testing.TB, n int, opts MongoDBOptions) *ReplicaSet {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), startForTest)
+	defer cancel()
+	r, err := StartReplicaSet(ctx, n, opts)
+	check(t, err)
+	t.Cleanup(func() {
+		for address, m := range r.members {
+			closeForTest(t, "MongoDB "+address, m)
+		}
+	})
+	return r
+}
+
+func replicaSetFromPackages(ctx context.Context, n int, opts MongoDBOptions) (*ReplicaSet, error) {
+	r := &ReplicaSet{members: map[string]*Server{}}
+	var addresses []string
+	for range n {
+		p, port, err := mongodProcess(ctx, opts)
+		if err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+		address := net.JoinHostPort(loopback, strconv.Itoa(port))
+		addresses = append(addresses, address)
+		r.members[address] = &Server{inst: p, ready: func(ctx context.Context) error { return listens(ctx, address) }}
+		if err := r.members[address].Start(ctx); err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+	}
+	uri := url.URL{Scheme: "mongodb", Host: strings.Join(addresses, ","), Path: "/", RawQuery: "replicaSet=" + replicaSet}
+	r.URI = uri.String()
+	first := options.Client().SetHosts(addresses[:1]).SetDirect(true).SetServerSelectionTimeout(time.Second)
+	err := withClient(first, func(c *mongo.Client) error { return initiate(ctx, c, addresses...) })
+	if err == nil {
+		err = r.waitComplete(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// member is one of the set as its status shows it.
+type member struct {
+	Name  string `bson:"name"`
+	State string `bson:"stateStr"`
+}
+
+const statePrimary, stateSecondary = "PRIMARY", "SECONDARY"
+
+// status asks the first member that answers.
+func (r *ReplicaSet) status(ctx context.Context) ([]member, error) {
+	var status struct {
+		Members []member `bson:"members"`
+	}
+	o := options.Client().ApplyURI(r.URI).SetServerSelectionTimeout(time.Second)
+	err := withClient(o, func(c *mongo.Client) error {
+		return c.Database("admin").RunCommand(ctx, bson.D{{Key: "replSetGetStatus", Value: 1}}).Decode(&status)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("status of the replica set: %w", err)
+	}
+	return status.Members, nil
+}
+
+// waitComplete waits until every member is a primary or a secondary.
+func (r *ReplicaSet) waitComplete(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	var last error
+	err := poll(ctx, func() (bool, error) {
+		members, err := r.status(ctx)
+		if last = err; err != nil {
+			return false, nil
+		}
+		states := map[string]int{}
+		for _, m := range members {
+			states[m.State]++
+		}
+		if states[statePrimary] != 1 || states[stateSecondary] != len(r.members)-1 {
+			last = fmt.Errorf("members are %v", members)
+			return false, nil
+		}
+		return true, nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait for the replica set: %w", errors.Join(err, last))
+	}
+	return nil
+}
+
+// Primary is the member that takes writes now.
+func (r *ReplicaSet) Primary(ctx context.Context) (*Server, error) {
+	members, err := r.status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range members {
+		if m.State == statePrimary {
+			return r.members[m.Name], nil
+		}
+	}
+	return nil, fmt.Errorf("no primary: %v", members)
+}
+
+// stepDownTime is how long a member that has stepped down is not elected again.
+const stepDownTime = 10 * time.Second
+
+// StepDown has the primary step down, so that another member is elected. It returns
+// when it has stepped down.
+func (r *ReplicaSet) StepDown(ctx context.Context) error {
+	o := options.Client().ApplyURI(r.URI)
+	return withClient(o, func(c *mongo.Client) error {
+		var last error
+		err := poll(ctx, func() (bool, error) {
+			// It is refused while no secondary has caught up.
+			last = c.Database("admin").RunCommand(ctx, bson.D{
+				{Key: "replSetStepDown", Value: int(stepDownTime.Seconds())},
+				{Key: "secondaryCatchUpPeriodSecs", Value: int(stepDownTime.Seconds()) / 2},
+			}).Err()
+			return last == nil, nil
+		})
+		if err != nil {
+			return fmt.Errorf("step down: %w", errors.Join(err, last))
+		}
+		return nil
+	})
+}
+
+// Close ends all members and deletes their data.
+func (r *ReplicaSet) Close() error {
+	var errs []error
+	for _, m := range r.members {
+		errs = append(errs, m.Close())
+	}
+	return errors.Join(errs...)
+}
