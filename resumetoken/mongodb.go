@@ -37,6 +37,8 @@ type mongoPosition struct {
 	Saved   time.Time `bson:"saved"`
 	Spot    mongoSpot `bson:",inline"`
 	Paused  bool      `bson:"paused"`
+	// Repair is the stored form of a Repair, as JSON text; "" for none.
+	Repair string `bson:"repair"`
 	// Hours are the first positions of the last hours, oldest first.
 	Hours []mongoSpot `bson:"hours"`
 	// Now is the server's clock, computed when the document is read.
@@ -83,6 +85,9 @@ func (m *MongoDB) Acquire(ctx context.Context) (Position, error) {
 	m.last = doc.Spot.ClusterTime
 	p := doc.Spot.position(m.stream)
 	p.Paused = doc.Paused
+	if p.Repair, err = repairFromText(doc.Repair); err != nil {
+		return Position{}, m.failed("read", err)
+	}
 	return p, nil
 }
 
@@ -119,6 +124,10 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 	if p.IsZero() {
 		return m.failed("save", errors.New("it has no token"))
 	}
+	repair, err := p.Repair.text()
+	if err != nil {
+		return m.failed("save", err)
+	}
 	filter := append(bson.D{{Key: "_id", Value: m.stream}, {Key: "epoch", Value: m.epoch}}, condition...)
 	update := bson.D{
 		{Key: "$set", Value: bson.D{
@@ -128,6 +137,7 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 			{Key: "wallTime", Value: p.WallTime},
 			{Key: "fingerprint", Value: p.Fingerprint},
 			{Key: "paused", Value: p.Paused},
+			{Key: "repair", Value: repair},
 		}},
 		{Key: "$currentDate", Value: bson.D{{Key: "saved", Value: true}}},
 	}

@@ -29,6 +29,9 @@ func (m *MongoDB) Inspect(ctx context.Context) (Stored, error) {
 	}
 	if len(doc.Spot.Token) > 0 {
 		stored.Position = doc.Spot.position(m.stream)
+		if stored.Position.Repair, err = repairFromText(doc.Repair); err != nil {
+			return stored, m.failed("read", err)
+		}
 	}
 	return stored, nil
 }
