@@ -241,10 +241,11 @@ func (s *Stream) first(ctx context.Context, p Publisher) (resumetoken.Position, 
 func (s *Stream) position(token bson.Raw, before resumetoken.Position) resumetoken.Position {
 	p := resumetoken.Position{
 		Stream: s.opts.Name, Token: token, Fingerprint: s.source.Fingerprint(),
-		ClusterTime: before.ClusterTime, WallTime: before.WallTime,
+		ClusterTime: before.ClusterTime, WallTime: before.WallTime, Published: before.Published,
 	}
 	if at, ok := resumetoken.ClusterTime(token); ok && at.After(p.ClusterTime) {
 		p.ClusterTime = at
 	}
+	p.Published = resumetoken.Ahead(p.Published, token)
 	return p
 }
