@@ -39,6 +39,10 @@ type mongoPosition struct {
 	Paused  bool      `bson:"paused"`
 	// Repair is the stored form of a Repair, as JSON text; "" for none.
 	Repair string `bson:"repair"`
+	// Layout, Published and HandedTo are Position's.
+	Layout    string      `bson:"layout"`
+	Published []Published `bson:"published"`
+	HandedTo  int         `bson:"handedTo"`
 	// Hours are the first positions of the last hours, oldest first.
 	Hours []mongoSpot `bson:"hours"`
 	// Now is the server's clock, computed when the document is read.
@@ -55,6 +59,16 @@ type mongoSpot struct {
 
 func (s mongoSpot) position(stream string) Position {
 	return Position{Stream: stream, Token: s.Token, ClusterTime: s.ClusterTime, WallTime: s.WallTime, Fingerprint: s.Fingerprint}
+}
+
+func (d mongoPosition) position(stream string) (Position, error) {
+	repair, err := repairFromText(d.Repair)
+	if err != nil {
+		return Position{}, err
+	}
+	p := d.Spot.position(stream)
+	p.Layout, p.Published, p.HandedTo, p.Paused, p.Repair = d.Layout, d.Published, d.HandedTo, d.Paused, repair
+	return p, nil
 }
 
 // NewMongoDB is the store of a stream's position in coll, which need not exist.
@@ -83,9 +97,8 @@ func (m *MongoDB) Acquire(ctx context.Context) (Position, error) {
 		return Position{}, m.failed("read", err)
 	}
 	m.last = doc.Spot.ClusterTime
-	p := doc.Spot.position(m.stream)
-	p.Paused = doc.Paused
-	if p.Repair, err = repairFromText(doc.Repair); err != nil {
+	p, err := doc.position(m.stream)
+	if err != nil {
 		return Position{}, m.failed("read", err)
 	}
 	return p, nil
@@ -109,8 +122,12 @@ func (m *MongoDB) claim(ctx context.Context) (mongoPosition, error) {
 // Save implements Store.
 func (m *MongoDB) Save(ctx context.Context, p Position) error {
 	return m.save(ctx, p, bson.E{
-		// Also true where there is no clusterTime yet.
-		Key: "clusterTime", Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$gt", Value: p.ClusterTime}}}},
+		Key: "$or", Value: bson.A{
+			// Also true where there is no clusterTime yet.
+			bson.D{{Key: "clusterTime", Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$gt", Value: p.ClusterTime}}}}}},
+			// A stream that was handed over begins anew.
+			bson.D{{Key: "handedTo", Value: bson.D{{Key: "$gt", Value: 0}}}},
+		},
 	})
 }
 
@@ -138,6 +155,9 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 			{Key: "fingerprint", Value: p.Fingerprint},
 			{Key: "paused", Value: p.Paused},
 			{Key: "repair", Value: repair},
+			{Key: "layout", Value: p.Layout},
+			{Key: "published", Value: p.Published},
+			{Key: "handedTo", Value: p.HandedTo},
 		}},
 		{Key: "$currentDate", Value: bson.D{{Key: "saved", Value: true}}},
 	}

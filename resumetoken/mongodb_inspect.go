@@ -28,8 +28,7 @@ func (m *MongoDB) Inspect(ctx context.Context) (Stored, error) {
 		stored.Owner.Seen = doc.Saved
 	}
 	if len(doc.Spot.Token) > 0 {
-		stored.Position = doc.Spot.position(m.stream)
-		if stored.Position.Repair, err = repairFromText(doc.Repair); err != nil {
+		if stored.Position, err = doc.position(m.stream); err != nil {
 			return stored, m.failed("read", err)
 		}
 	}
