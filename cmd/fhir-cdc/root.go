@@ -58,7 +58,9 @@ func newRootCommand(environ []string, stdout, stderr io.Writer) (root *cobra.Com
 		newReplayCommand(environ, stdout, stderr),
 		newVerifyCommand(environ, stdout, stderr),
 		newConfigCommand(environ, stdout),
+		newCheckCommand(environ, stdout, stderr),
 		newPositionCommand(environ, stdout, stderr),
+		newTailCommand(environ, stdout, stderr),
 		newHealthcheckCommand(environ, stdout),
 		newVersionCommand(stdout),
 	)

@@ -99,6 +99,11 @@ func (i *installation) crash(ctx context.Context, changes, rounds int) {
 		lives[k] = i.crashAt(ctx, point, random, func(creep int) { g.raise((k+1)*share + creep) })
 	}
 	i.start()
+	for l.count() < changes { // the kills may have been faster than the writing
+		if err := pass(ctx, askAgain); err != nil {
+			i.t.Fatal(err)
+		}
+	}
 	l.finish()
 	g.raise(math.MaxInt) // one more of each writer
 	await()
