@@ -37,6 +37,8 @@ type mongoPosition struct {
 	Saved   time.Time `bson:"saved"`
 	Spot    mongoSpot `bson:",inline"`
 	Paused  bool      `bson:"paused"`
+	// Repair is the stored form of a Repair, as JSON text; "" for none.
+	Repair string `bson:"repair"`
 	// Layout, Published and HandedTo are Position's.
 	Layout    string      `bson:"layout"`
 	Published []Published `bson:"published"`
@@ -59,10 +61,12 @@ func (s mongoSpot) position(stream string) Position {
 	return Position{Stream: stream, Token: s.Token, ClusterTime: s.ClusterTime, WallTime: s.WallTime, Fingerprint: s.Fingerprint}
 }
 
-func (d mongoPosition) position(stream string) Position {
+func (d mongoPosition) position(stream string) (Position, error) {
 	p := d.Spot.position(stream)
 	p.Layout, p.Published, p.HandedTo, p.Paused = d.Layout, d.Published, d.HandedTo, d.Paused
-	return p
+	repair, err := repairFromText(d.Repair)
+	p.Repair = repair
+	return p, err
 }
 
 // NewMongoDB is the store of a stream's position in coll, which need not exist.
@@ -91,7 +95,11 @@ func (m *MongoDB) Acquire(ctx context.Context) (Position, error) {
 		return Position{}, m.failed("read", err)
 	}
 	m.last = doc.Spot.ClusterTime
-	return doc.position(m.stream), nil
+	p, err := doc.position(m.stream)
+	if err != nil {
+		return Position{}, m.failed("read", err)
+	}
+	return p, nil
 }
 
 func (m *MongoDB) claim(ctx context.Context) (mongoPosition, error) {
@@ -131,6 +139,10 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 	if p.IsZero() {
 		return m.failed("save", errors.New("it has no token"))
 	}
+	repair, err := p.Repair.text()
+	if err != nil {
+		return m.failed("save", err)
+	}
 	filter := append(bson.D{{Key: "_id", Value: m.stream}, {Key: "epoch", Value: m.epoch}}, condition...)
 	update := bson.D{
 		{Key: "$set", Value: bson.D{
@@ -140,6 +152,7 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 			{Key: "wallTime", Value: p.WallTime},
 			{Key: "fingerprint", Value: p.Fingerprint},
 			{Key: "paused", Value: p.Paused},
+			{Key: "repair", Value: repair},
 			{Key: "layout", Value: p.Layout},
 			{Key: "published", Value: p.Published},
 			{Key: "handedTo", Value: p.HandedTo},

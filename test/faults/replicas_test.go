@@ -33,6 +33,8 @@ func TestReplicas(t *testing.T) {
 	m.env["FHIR_CDC_REPLICAS"] = "kafka"
 	m.env["FHIR_CDC_SESSION_TIMEOUT"] = sessionTimeout.String()
 	m.env["FHIR_CDC_INSTANCE"] = "a"
+	// With one to hand out, a stand-by stays one until the owner is gone.
+	m.env["FHIR_CDC_TOPICS_POSITION_PARTITIONS"] = "1"
 	p := startPair(ctx, t, mongoURI, brokers, m)
 	i := p.installations[0]
 	owner := i.daemons[0]
@@ -93,11 +95,11 @@ func TestReplicas(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	lives := strings.Count(c.Logs(), harness.LogResumes)
 	if err := syscall.Kill(c.Pid(), syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	p.caughtUp(ctx)
-	lives := strings.Count(c.Logs(), harness.LogResumes)
 	if err := d.Kill(); err != nil {
 		t.Fatal(err)
 	}
