@@ -15,7 +15,7 @@ LINT_VERSION := v2.15.0
 LINT := $(CACHE)/bin/golangci-lint-$(LINT_VERSION)
 
 # Tools of a release, pinned for the same reason.
-GORELEASER_VERSION := v2.17.0
+GORELEASER_VERSION := v2.15.1
 GORELEASER := $(CACHE)/bin/goreleaser-$(GORELEASER_VERSION)
 CYCLONEDX_VERSION := v1.10.0
 CYCLONEDX := $(CACHE)/bin/cyclonedx-gomod-$(CYCLONEDX_VERSION)/cyclonedx-gomod

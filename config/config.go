@@ -47,6 +47,8 @@ type MongoDB struct {
 	Database  string        `mapstructure:"database"`
 	BatchSize int           `mapstructure:"batch_size"`
 	MaxAwait  time.Duration `mapstructure:"max_await"`
+	// OplogMinWindow is how much of the past the oplog should hold.
+	OplogMinWindow time.Duration `mapstructure:"oplog_min_window"`
 
 	History     Database   `mapstructure:"history"`
 	AccessLogs  Collection `mapstructure:"access_logs"`

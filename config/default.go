@@ -20,10 +20,12 @@ func Default() *Config {
 			Database: "fhir",
 			// Enough for a commit to take no longer than reading the next batch;
 			// docs/benchmarks.md compares sizes.
-			BatchSize:   4000,
-			MaxAwait:    time.Second,
-			AccessLogs:  Collection{Collection: "access-logs"},
-			AuditEvents: Collection{Collection: "AuditEvent_4_0_0"},
+			BatchSize: 4000,
+			MaxAwait:  time.Second,
+			// A day is how long an outage at a weekend may last unseen.
+			OplogMinWindow: 24 * time.Hour,
+			AccessLogs:     Collection{Collection: "access-logs"},
+			AuditEvents:    Collection{Collection: "AuditEvent_4_0_0"},
 		},
 		Kafka: Kafka{
 			Brokers:            []string{},

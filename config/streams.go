@@ -121,7 +121,8 @@ func streamsNode(groups []StreamGroup) *yaml.Node {
 
 // streams finds what is wrong with the groups.
 func (v *validator) streams() {
-	names := []string{StreamMain, StreamAuditEvents, StreamAccessLogs}
+	// Positions are stored under these names, and the layout of the streams.
+	names := []string{StreamMain, StreamAuditEvents, StreamAccessLogs, "layout"}
 	var resources, databases []string
 	for i, g := range v.cfg.Streams {
 		wrong := func(format string, args ...any) {
@@ -140,7 +141,7 @@ func (v *validator) streams() {
 		}
 		for _, name := range g.StreamNames() {
 			if slices.Contains(names, name) {
-				wrong("makes a stream %q, a name that is taken (%s, %s and %s are the default streams')", name, StreamMain, StreamAuditEvents, StreamAccessLogs)
+				wrong("makes a stream %q, a name that is taken (%s belong to fhir-cdc)", name, strings.Join(names[:4], ", "))
 				break
 			}
 			names = append(names, name)

@@ -35,6 +35,7 @@ func specs() []spec {
 		checked("mongodb.database", checkDatabase, "Database with the resources.").from("MONGO_DB_NAME"),
 		number("mongodb.batch_size", "changes", 1, 100_000, "Most changes that one answer of the server holds."),
 		duration("mongodb.max_await", 10*time.Millisecond, time.Minute, "Longest time that the server waits for a change before it answers with none."),
+		duration("mongodb.oplog_min_window", 0, 366*24*time.Hour, "How much of the past the oplog should hold; fhir-cdc check warns below it."),
 		section("mongodb.history", "History of resources, where request ids are found."),
 		secret("mongodb.history.uri", "Connection string; empty: the main cluster.").from("RESOURCE_HISTORY_MONGO_URL"),
 		text("mongodb.history.username", "User name to put into this connection string.").from("RESOURCE_HISTORY_MONGO_USERNAME").file(),

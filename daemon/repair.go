@@ -55,6 +55,10 @@ func (s *Stream) repaired(ctx context.Context, p Publisher, position resumetoken
 	if s.opts.Repairer == nil || (!s.lost && position.Repair == nil) {
 		return position, nil
 	}
+	if position.Paused {
+		// Nothing is published now. After the pause the history is found lost again.
+		return position, nil
+	}
 	if position.Repair == nil && s.reaches(ctx, position) {
 		// Only the token is of no use: the server refuses it, but still has the changes.
 		s.log.Warn("the oplog still reaches back to the position's time; going on there")

@@ -196,7 +196,7 @@ func (s *Stream) attempt(ctx context.Context) (committed bool, err error) {
 			return false, err
 		}
 	case err != nil:
-		return false, fmt.Errorf("acquire: %w", err)
+		return false, refused(fmt.Errorf("acquire: %w", err))
 	default:
 		s.log.Info("stream resumes", zap.Time("changed", position.WallTime), zap.Uint32("clusterTime", position.ClusterTime.T))
 	}
@@ -241,10 +241,11 @@ func (s *Stream) first(ctx context.Context, p Publisher) (resumetoken.Position, 
 func (s *Stream) position(token bson.Raw, before resumetoken.Position) resumetoken.Position {
 	p := resumetoken.Position{
 		Stream: s.opts.Name, Token: token, Fingerprint: s.source.Fingerprint(),
-		ClusterTime: before.ClusterTime, WallTime: before.WallTime,
+		ClusterTime: before.ClusterTime, WallTime: before.WallTime, Published: before.Published,
 	}
 	if at, ok := resumetoken.ClusterTime(token); ok && at.After(p.ClusterTime) {
 		p.ClusterTime = at
 	}
+	p.Published = resumetoken.Ahead(p.Published, token)
 	return p
 }

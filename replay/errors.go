@@ -59,13 +59,21 @@ func retry[T any](ctx context.Context, fn func() (T, error)) (T, error) {
 		if err == nil || n == attempts || ctx.Err() != nil || errors.As(err, new(*eachError)) || isRefusal(err) {
 			return result, err
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return result, fmt.Errorf("%w (after %w)", context.Cause(ctx), err)
-		case <-timer.C:
+		if e := wait(ctx, pause); e != nil {
+			return result, fmt.Errorf("%w (after %w)", e, err)
 		}
+	}
+}
+
+// wait waits, or returns why ctx ended.
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

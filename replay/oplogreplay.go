@@ -37,6 +37,7 @@ type OplogReplay struct {
 
 	mu     sync.Mutex
 	result ReplayResult
+	tally  tally
 }
 
 // ReplayResult is what a replay has done, in the form of its JSON output.
@@ -104,9 +105,7 @@ func (r *OplogReplay) Run(ctx context.Context, jobs []Job) (*ReplayResult, error
 		g.Go(func() error { return r.stream(ctx, job, &r.result.Streams[i]) })
 	}
 	err := g.Wait()
-	slices.SortFunc(r.result.Counts, func(a, b ReplayCount) int {
-		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Topic, b.Topic))
-	})
+	r.result.Counts = r.tally.sorted()
 	return &r.result, err
 }
 
@@ -136,32 +135,20 @@ func (r *OplogReplay) stream(ctx context.Context, job Job, done *ReplayStream) e
 		done.Token = part.Token
 		for i := range part.Events {
 			e := &part.Events[i]
-			r.count(e.Kind, e.Source, e.Topic).Events++
+			r.tally.of(e.Kind, e.Source, e.Topic).Events++
 			if named < r.First {
 				named++
 				r.result.First = append(r.result.First, NameOf(e))
 			}
 		}
 		for i := range part.Failures {
-			r.count(part.Failures[i].Kind, part.Failures[i].Source, "").DeadLetters++
+			r.tally.of(part.Failures[i].Kind, part.Failures[i].Source, "").DeadLetters++
 		}
 		if r.Advanced != nil {
 			r.Advanced(job.Stream.Name, part.At, len(part.Events))
 		}
 		return nil
 	})
-}
-
-func (r *OplogReplay) count(kind mapper.Kind, s mapper.Source, topic string) *ReplayCount {
-	resource := ResourceOf(s)
-	i := slices.IndexFunc(r.result.Counts, func(c ReplayCount) bool {
-		return c.Kind == kind && c.Resource == resource && c.Topic == topic
-	})
-	if i < 0 {
-		i = len(r.result.Counts)
-		r.result.Counts = append(r.result.Counts, ReplayCount{Kind: kind, Resource: resource, Topic: topic})
-	}
-	return &r.result.Counts[i]
 }
 
 // NameOf names an event.

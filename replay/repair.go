@@ -142,14 +142,7 @@ func (a *repairing) begin(ctx context.Context) error {
 		return err
 	}
 	// The last versions before the token may still wait for their history.
-	timer := time.NewTimer(a.Settle)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return wait(ctx, a.Settle)
 }
 
 // gap is what the audit topic says of the gap.
@@ -190,7 +183,7 @@ func (a *repairing) readBack(ctx context.Context) error {
 func (a *repairing) end(ctx context.Context) (resumetoken.Position, error) {
 	next := resumetoken.Position{
 		Stream: a.position.Stream, Token: a.state.Token, ClusterTime: a.state.ClusterTime, Fingerprint: a.state.Fingerprint,
-		WallTime: time.Unix(int64(a.state.ClusterTime.T), 0).UTC(),
+		WallTime: time.Unix(int64(a.state.ClusterTime.T), 0).UTC(), Paused: a.position.Paused,
 	}
 	details := a.gap()
 	details["events"], details["deadLetters"], details["unproducible"] = a.state.Events, a.state.DeadLetters, a.unproducible

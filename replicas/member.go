@@ -92,14 +92,22 @@ func (m *Member) callback(what string, handle func([]int32)) func(context.Contex
 // after the session timeout. A static member has to be signed off by name: closing
 // its client keeps its place, which is right for a crash and wrong for a stop.
 func (m *Member) Leave(ctx context.Context) error {
-	defer m.client.Close()
 	if m.opts.Instance == "" {
+		defer m.client.Close()
 		if err := m.client.LeaveGroupContext(ctx); err != nil {
 			return fmt.Errorf("leave group %s: %w", m.opts.Group, err)
 		}
 		return nil
 	}
-	left, err := kadm.NewClient(m.client).LeaveGroup(ctx, kadm.LeaveGroup(m.opts.Group).InstanceIDs(m.opts.Instance).Reason("fhir-cdc stops"))
+	// Closed first: a member whose heartbeat or joining is under way would come back
+	// under the name that is signed off, and keep its place until the session ends.
+	m.client.Close()
+	client, err := kgo.NewClient(m.opts.Client...)
+	if err != nil {
+		return fmt.Errorf("leave group %s: %w", m.opts.Group, err)
+	}
+	defer client.Close()
+	left, err := kadm.NewClient(client).LeaveGroup(ctx, kadm.LeaveGroup(m.opts.Group).InstanceIDs(m.opts.Instance).Reason("fhir-cdc stops"))
 	if err == nil {
 		err = left.Error()
 	}

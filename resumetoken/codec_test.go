@@ -126,7 +126,7 @@ func TestDecodeGivesBackWhatWasEncoded(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	for _, tc := range []struct{ name, data, want string }{
-		{"a newer format", `{"v":2,"stream":"a","token":"in a new form"}`, "upgrade"},
+		{"a newer format", `{"v":3,"stream":"a","token":"in a new form"}`, "upgrade"},
 		{"no version", `{"stream":"a"}`, "fhir-cdc has not written it"},
 		{"no JSON", `<xml/>`, "decode position of 6 bytes"},
 		{"no token", `{"v":1,"stream":"a"}`, `stream "a": token`},

@@ -88,7 +88,7 @@ func (s *fileStore) Acquire(context.Context) (Position, error) {
 	if err != nil {
 		return Position{}, fmt.Errorf("read position file %s: stream %q: %w", f.path, s.stream, err)
 	}
-	s.last = p.ClusterTime
+	s.last = forwardFrom(p)
 	return p, nil
 }
 

@@ -170,7 +170,7 @@ func (k *Kafka) acquire(ctx context.Context) (Position, error) {
 	k.observe("after_claim")
 	p, err := k.readPosition(ctx, topic)
 	k.observe("after_read")
-	k.last, k.hour = p.ClusterTime, hourOf(p.ClusterTime)
+	k.last, k.hour = forwardFrom(p), hourOf(p.ClusterTime)
 	return p, err
 }
 

@@ -133,7 +133,7 @@ func (k *Kafka) readPosition(ctx context.Context, topic *topicLog) (Position, er
 	case err != nil:
 		return Position{}, err
 	case len(record.Value) == 0:
-		return Position{}, ErrNone // deleted, so that the stream starts anew
+		return Position{}, ErrDeleted // so that the stream starts anew
 	}
 	return Decode(record.Value)
 }

@@ -55,6 +55,32 @@ func (k *Kafka) Inspect(ctx context.Context) (Stored, error) {
 	return stored, nil
 }
 
+// Glance reads the newest committed position of the stream's own partition, zero if
+// there is none. It waits for nothing, so the newest may not be there yet.
+func (k *Kafka) Glance(ctx context.Context) (Position, error) {
+	var p Position
+	err := k.withTopic(ctx, func(topic *topicLog, partition int32) error {
+		start, err := topic.start(ctx, partition)
+		if err != nil {
+			return err
+		}
+		end, err := topic.committed(ctx, partition)
+		if err != nil {
+			return err
+		}
+		record, err := topic.lastBefore(ctx, partition, start, end, k.TransactionalID())
+		if err != nil || len(record.Value) == 0 {
+			return notNone(err)
+		}
+		p, err = Decode(record.Value)
+		return err
+	})
+	if err != nil {
+		return Position{}, fmt.Errorf("read position of stream %q: %w", k.opts.Stream, err)
+	}
+	return p, nil
+}
+
 func (k *Kafka) inspectOwner(ctx context.Context, topic *topicLog, partition int32, start, end int64, stored *Stored) error {
 	record, err := topic.lastBefore(ctx, partition, start, end, claimKey(k.TransactionalID()))
 	switch {

@@ -37,6 +37,12 @@ type mongoPosition struct {
 	Saved   time.Time `bson:"saved"`
 	Spot    mongoSpot `bson:",inline"`
 	Paused  bool      `bson:"paused"`
+	// Repair is the stored form of a Repair, as JSON text; "" for none.
+	Repair string `bson:"repair"`
+	// Layout, Published and HandedTo are Position's.
+	Layout    string      `bson:"layout"`
+	Published []Published `bson:"published"`
+	HandedTo  int         `bson:"handedTo"`
 	// Hours are the first positions of the last hours, oldest first.
 	Hours []mongoSpot `bson:"hours"`
 	// Now is the server's clock, computed when the document is read.
@@ -53,6 +59,16 @@ type mongoSpot struct {
 
 func (s mongoSpot) position(stream string) Position {
 	return Position{Stream: stream, Token: s.Token, ClusterTime: s.ClusterTime, WallTime: s.WallTime, Fingerprint: s.Fingerprint}
+}
+
+func (d mongoPosition) position(stream string) (Position, error) {
+	repair, err := repairFromText(d.Repair)
+	if err != nil {
+		return Position{}, err
+	}
+	p := d.Spot.position(stream)
+	p.Layout, p.Published, p.HandedTo, p.Paused, p.Repair = d.Layout, d.Published, d.HandedTo, d.Paused, repair
+	return p, nil
 }
 
 // NewMongoDB is the store of a stream's position in coll, which need not exist.
@@ -81,8 +97,10 @@ func (m *MongoDB) Acquire(ctx context.Context) (Position, error) {
 		return Position{}, m.failed("read", err)
 	}
 	m.last = doc.Spot.ClusterTime
-	p := doc.Spot.position(m.stream)
-	p.Paused = doc.Paused
+	p, err := doc.position(m.stream)
+	if err != nil {
+		return Position{}, m.failed("read", err)
+	}
 	return p, nil
 }
 
@@ -104,8 +122,12 @@ func (m *MongoDB) claim(ctx context.Context) (mongoPosition, error) {
 // Save implements Store.
 func (m *MongoDB) Save(ctx context.Context, p Position) error {
 	return m.save(ctx, p, bson.E{
-		// Also true where there is no clusterTime yet.
-		Key: "clusterTime", Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$gt", Value: p.ClusterTime}}}},
+		Key: "$or", Value: bson.A{
+			// Also true where there is no clusterTime yet.
+			bson.D{{Key: "clusterTime", Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$gt", Value: p.ClusterTime}}}}}},
+			// A stream that was handed over begins anew.
+			bson.D{{Key: "handedTo", Value: bson.D{{Key: "$gt", Value: 0}}}},
+		},
 	})
 }
 
@@ -119,6 +141,10 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 	if p.IsZero() {
 		return m.failed("save", errors.New("it has no token"))
 	}
+	repair, err := p.Repair.text()
+	if err != nil {
+		return m.failed("save", err)
+	}
 	filter := append(bson.D{{Key: "_id", Value: m.stream}, {Key: "epoch", Value: m.epoch}}, condition...)
 	update := bson.D{
 		{Key: "$set", Value: bson.D{
@@ -128,6 +154,10 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 			{Key: "wallTime", Value: p.WallTime},
 			{Key: "fingerprint", Value: p.Fingerprint},
 			{Key: "paused", Value: p.Paused},
+			{Key: "repair", Value: repair},
+			{Key: "layout", Value: p.Layout},
+			{Key: "published", Value: p.Published},
+			{Key: "handedTo", Value: p.HandedTo},
 		}},
 		{Key: "$currentDate", Value: bson.D{{Key: "saved", Value: true}}},
 	}

@@ -28,7 +28,9 @@ func (m *MongoDB) Inspect(ctx context.Context) (Stored, error) {
 		stored.Owner.Seen = doc.Saved
 	}
 	if len(doc.Spot.Token) > 0 {
-		stored.Position = doc.Spot.position(m.stream)
+		if stored.Position, err = doc.position(m.stream); err != nil {
+			return stored, m.failed("read", err)
+		}
 	}
 	return stored, nil
 }

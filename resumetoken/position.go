@@ -3,6 +3,7 @@ package resumetoken
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -31,6 +32,16 @@ type Position struct {
 	Paused bool
 	// Repair is set while what was lost after the position is being made up for.
 	Repair *Repair
+	// Layout is the id of the layout of streams that the position belongs to, ""
+	// for an installation that has never had any but the initial one.
+	Layout string
+	// Published is what other streams had published beyond this position when they
+	// handed their collections over; it is left out when this stream comes to it.
+	Published []Published
+	// HandedTo is the generation of the layout that the stream has been handed over
+	// to; 0 for a stream that has not been. Nothing goes on from a sealed position but
+	// by Handover.
+	HandedTo int
 }
 
 // IsZero tells whether there is no position.
@@ -38,6 +49,10 @@ func (p Position) IsZero() bool { return len(p.Token) == 0 }
 
 // ErrNone is returned by Store.Acquire for a stream that has never had a position.
 var ErrNone = errors.New("no position stored")
+
+// ErrDeleted is the ErrNone of a stream whose position an operator has deleted, so
+// that it starts anew. Not every store can tell.
+var ErrDeleted = fmt.Errorf("%w: it has been deleted", ErrNone)
 
 // ErrFenced says that another process has become the stream's owner. Nothing of
 // this process can be committed any more.

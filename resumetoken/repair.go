@@ -84,3 +84,24 @@ func (d *repairDocument) decode() (*Repair, error) {
 	}
 	return r, nil
 }
+
+// text is the stored form as JSON text, "" for no repair.
+func (r *Repair) text() (string, error) {
+	d, err := r.encode()
+	if err != nil || d == nil {
+		return "", err
+	}
+	data, err := json.Marshal(d)
+	return string(data), err
+}
+
+func repairFromText(text string) (*Repair, error) {
+	if text == "" {
+		return nil, nil //nolint:nilnil // no text, no repair.
+	}
+	var d repairDocument
+	if err := json.Unmarshal([]byte(text), &d); err != nil {
+		return nil, fmt.Errorf("repair: %w", err)
+	}
+	return d.decode()
+}

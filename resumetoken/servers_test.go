@@ -50,13 +50,18 @@ func TestMongoDB(t *testing.T) {
 	})
 	t.Run("a newer format is refused", func(t *testing.T) {
 		coll := db.Collection("newer")
-		_, err := coll.InsertOne(t.Context(), bson.D{{Key: "_id", Value: "main"}, {Key: "v", Value: 2}, {Key: "token", Value: token(t, serverToken)}})
+		_, err := coll.InsertOne(t.Context(), bson.D{{Key: "_id", Value: "main"}, {Key: "v", Value: codecVersion + 1}, {Key: "token", Value: token(t, serverToken)}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := NewMongoDB(coll, "main", "one").Acquire(t.Context()); err == nil || !strings.Contains(err.Error(), "upgrade") {
 			t.Errorf("Acquire: %v", err)
 		}
+	})
+	t.Run("hand-overs", func(t *testing.T) {
+		handovers(t, 2, func(_ *testing.T, stream, instance string) Store {
+			return NewMongoDB(db.Collection("handovers"), stream, instance)
+		})
 	})
 	t.Run("a deleted document takes nothing", func(t *testing.T) {
 		coll := db.Collection("deleted")
@@ -108,6 +113,7 @@ func TestKafkaOnRealBrokers(t *testing.T) {
 			t.Run("zombie in the middle of a transaction", func(t *testing.T) { zombieMidTransaction(t, opts) })
 			t.Run("transaction times out", func(t *testing.T) { transactionTimesOut(t, opts) })
 			t.Run("history", func(t *testing.T) { historyOnRealBrokers(t, opts) })
+			t.Run("hand-overs", func(t *testing.T) { handovers(t, 1, open) })
 		})
 	}
 }

@@ -109,6 +109,7 @@ func contract(t *testing.T, open home) {
 			t.Errorf("Save of an earlier position after Acquire: %v; want ErrBackwards", err)
 		}
 	})
+	t.Run("a repair is kept with its cursor, and gone when it is over", func(t *testing.T) { keepsRepair(t, open) })
 	t.Run("nothing is saved before Acquire and after Close", func(t *testing.T) {
 		s := open(t, "unowned", "one")
 		if err := s.Save(t.Context(), position(t, "unowned", 1000)); !errors.Is(err, errNotAcquired) {

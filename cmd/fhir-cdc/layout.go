@@ -5,6 +5,7 @@ import (
 
 	"github.com/fhir-cdc/fhir-cdc/config"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -23,12 +24,34 @@ type plannedStream struct {
 // planStreams lists the streams of an installation, the default streams first. A
 // stream reads one cluster, so that one total order covers all of it: each cluster
 // has its default stream, and the groups of the configuration take their share.
-func planStreams(c *config.Config) []plannedStream {
-	plan := planGroup(c, nil)
-	for i := range c.Streams {
-		plan = append(plan, planGroup(c, &c.Streams[i])...)
+func planStreams(c *config.Config) []plannedStream { return planGroups(c, c.Streams) }
+
+// planGroups lists the streams that there are with groups in place of the
+// configuration's.
+func planGroups(c *config.Config, groups []config.StreamGroup) []plannedStream {
+	with := *c
+	with.Streams = groups
+	plan := planGroup(&with, nil)
+	for i := range groups {
+		plan = append(plan, planGroup(&with, &groups[i])...)
 	}
 	return plan
+}
+
+// layoutOf is a plan as it is stored beside the positions.
+func layoutOf(plan []plannedStream) resumetoken.Layout {
+	var layout resumetoken.Layout
+	for _, p := range plan {
+		c := resumetoken.Coverage{Stream: p.name, Cluster: p.home, Slice: p.slice.Index, Of: p.slice.Of}
+		for _, f := range p.feeds {
+			if len(f.Kinds) > 0 {
+				c.Collections = append(c.Collections, f.Namespace.String())
+			}
+		}
+		slices.Sort(c.Collections)
+		layout = append(layout, c)
+	}
+	return layout
 }
 
 // planGroup lists the streams of one group, nil for what is in none.

@@ -117,10 +117,10 @@ func (e *unreachableError) Error() string {
 	}
 	for _, server := range selection.Desc.Servers {
 		if server.LastError != nil {
-			return fmt.Sprintf("no usable server within %s: %v", serverSelection, server.LastError)
+			return fmt.Sprintf("no usable server: %v", server.LastError)
 		}
 	}
-	return fmt.Sprintf("no usable server within %s (is one the primary, and does the replica set have the URI's name?)", serverSelection)
+	return "no usable server (is one the primary, and does the replica set have the URI's name?)"
 }
 
 // Unwrap returns the driver's error.

@@ -127,21 +127,21 @@ func (l *positionLook) stream(ctx context.Context, p plannedStream) (positionVie
 	if o := stored.Owner; o.Instance != "" {
 		v.Owner = &ownerView{Instance: o.Instance, Since: terminal.Time(o.Since), Seen: terminal.Time(o.Seen), Stopped: terminal.Time(o.Stopped)}
 	}
+	w, err := l.o.watcher(p)
+	if err != nil {
+		return positionView{}, err
+	}
+	window, err := l.window(ctx, p, w)
+	if err != nil {
+		return positionView{}, err
+	}
 	if stored.Position.IsZero() {
 		return v, nil
 	}
 	shown := spotOf(stored.Position)
 	v.Position, v.Saved = &shown, terminal.Time(stored.Saved)
-	w, err := l.o.watcher(p)
-	if err != nil {
-		return positionView{}, err
-	}
 	v.PipelineChanged = w.Fingerprint() != stored.Position.Fingerprint
 	v.AgeSeconds = inSeconds(time.Since(timeOf(stored.Position.ClusterTime)))
-	window, err := l.window(ctx, p, w)
-	if err != nil {
-		return positionView{}, err
-	}
 	if window != nil && !window.Newest.IsZero() {
 		v.LagSeconds = inSeconds(behind(stored.Position.ClusterTime, window.Newest))
 	}

@@ -187,12 +187,7 @@ func interrupted(ctx context.Context, err error, result *replay.ReplayResult, f 
 }
 
 func printReplay(s *terminal.Screen, result *replay.ReplayResult) error {
-	table := terminal.NewTable("kind", "resource", "topic", ">events", ">dead letters")
-	for _, c := range result.Counts {
-		table.Row(terminal.Text(string(c.Kind)), terminal.Text(c.Resource), terminal.Text(c.Topic),
-			terminal.Text(terminal.Count(c.Events)), terminal.Text(terminal.Count(c.DeadLetters)))
-	}
-	if err := table.Print(s); err != nil {
+	if err := printCounts(s, result.Counts); err != nil {
 		return err
 	}
 	for _, r := range result.Streams {
@@ -201,11 +196,24 @@ func printReplay(s *terminal.Screen, result *replay.ReplayResult) error {
 			return err
 		}
 	}
-	if len(result.First) == 0 {
+	return printFirst(s, result.First)
+}
+
+func printCounts(s *terminal.Screen, counts []replay.ReplayCount) error {
+	table := terminal.NewTable("kind", "resource", "topic", ">events", ">dead letters")
+	for _, c := range counts {
+		table.Row(terminal.Text(string(c.Kind)), terminal.Text(c.Resource), terminal.Text(c.Topic),
+			terminal.Text(terminal.Count(c.Events)), terminal.Text(terminal.Count(c.DeadLetters)))
+	}
+	return table.Print(s)
+}
+
+func printFirst(s *terminal.Screen, events []replay.EventName) error {
+	if len(events) == 0 {
 		return nil
 	}
 	first := terminal.NewTable("changed", "kind", "resource", "topic", "key", "id")
-	for _, e := range result.First {
+	for _, e := range events {
 		first.Row(terminal.Text(terminal.Time(e.Changed)), terminal.Text(string(e.Kind)), terminal.Text(e.Resource),
 			terminal.Text(e.Topic), terminal.Text(e.Key), terminal.Text(e.ID))
 	}

@@ -56,8 +56,12 @@ func newRootCommand(environ []string, stdout, stderr io.Writer) (root *cobra.Com
 	root.AddCommand(
 		newRunCommand(environ, stdout, stderr),
 		newReplayCommand(environ, stdout, stderr),
+		newBackfillCommand(environ, stdout, stderr),
+		newVerifyCommand(environ, stdout, stderr),
 		newConfigCommand(environ, stdout),
+		newCheckCommand(environ, stdout, stderr),
 		newPositionCommand(environ, stdout, stderr),
+		newTailCommand(environ, stdout, stderr),
 		newHealthcheckCommand(environ, stdout),
 		newVersionCommand(stdout),
 	)

@@ -26,6 +26,8 @@ type sink struct {
 	// metrics is where the clients' traffic is counted; nil counts none.
 	metrics prometheus.Registerer
 	file    *resumetoken.File
+	// handover carries positions from the streams before to those of cfg.
+	handover *resumetoken.Handover
 	// maxBytes and partitions are what prepare found of the topics.
 	maxBytes   map[string]int
 	partitions map[string]int
@@ -35,6 +37,7 @@ type sink struct {
 
 func newSink(cfg *config.Config, clients *clusters, stdout io.Writer, log *zap.Logger) (*sink, error) {
 	s := &sink{cfg: cfg, clients: clients, stdout: stdout, log: log}
+	s.handover = resumetoken.NewHandover(layoutOf(planStreams(cfg)), layoutOf(planGroups(cfg, nil)), s.store, log)
 	var err error
 	if s.observe, err = faultPoint(log); err != nil {
 		return nil, err
@@ -63,33 +66,34 @@ func newSink(cfg *config.Config, clients *clusters, stdout io.Writer, log *zap.L
 
 // publisher gives the maker of one stream's publishers, a new one for each attempt.
 func (s *sink) publisher(stream string) func() (daemon.Publisher, error) {
-	if s.cfg.Sink == config.SinkStdout {
+	if s.cfg.Sink == config.SinkStdout && s.cfg.Checkpoint.Store == config.StoreKafka {
 		// Positions of a stream that is only tried out live as long as the process,
 		// unless a store was asked for that works without Kafka.
 		memory := &resumetoken.Memory{}
-		return func() (daemon.Publisher, error) {
-			if s.cfg.Checkpoint.Store == config.StoreKafka {
-				return publisher.NewStdout(s.stdout, memory, stream), nil
-			}
-			store, err := s.store(stream)
-			if err != nil {
-				return nil, err
-			}
-			return publisher.NewStdout(s.stdout, store, stream), nil
-		}
-	}
-	if s.cfg.Delivery == config.ExactlyOnce {
-		return func() (daemon.Publisher, error) {
-			return publisher.NewTransactional(s.positions(stream, stream), s.options(stream))
-		}
+		return func() (daemon.Publisher, error) { return publisher.NewStdout(s.stdout, memory, stream), nil }
 	}
 	return func() (daemon.Publisher, error) {
-		store, err := s.store(stream)
+		p, err := s.storing(stream)
 		if err != nil {
 			return nil, err
 		}
-		return publisher.NewIdempotent(store, measured(s.kafka, s.metrics, stream), s.options(stream), s.cfg.Checkpoint.Interval)
+		return publisher.NewInLayout(p, s.handover, stream), nil
 	}
+}
+
+// storing makes a publisher whose positions outlive the process.
+func (s *sink) storing(stream string) (publisher.Carrier, error) {
+	if s.cfg.Sink == config.SinkKafka && s.cfg.Delivery == config.ExactlyOnce {
+		return publisher.NewTransactional(s.positions(stream, stream), s.options(stream))
+	}
+	store, err := s.store(stream)
+	if err != nil {
+		return nil, err
+	}
+	if s.cfg.Sink == config.SinkStdout {
+		return publisher.NewStdout(s.stdout, store, stream), nil
+	}
+	return publisher.NewIdempotent(store, measured(s.kafka, s.metrics, stream), s.options(stream), s.cfg.Checkpoint.Interval)
 }
 
 func (s *sink) options(stream string) publisher.Options {
@@ -133,9 +137,18 @@ func (s *sink) prepare(ctx context.Context) error {
 	if s.cfg.Sink == config.SinkStdout {
 		return nil
 	}
+	need := s.requirements()
+	if s.cfg.ReplicasByKafka() {
+		need.Group = s.cfg.Name
+	}
+	if s.cfg.Checkpoint.Store == config.StoreKafka {
+		for _, p := range planStreams(s.cfg) {
+			need.TransactionalIDs = append(need.TransactionalIDs, s.cfg.Name+"/"+p.name)
+		}
+	}
 	backoff := s.cfg.Retry.MinBackoff
 	for {
-		report, err := publisher.CheckTopics(ctx, s.kafka, s.requirements())
+		report, err := publisher.CheckTopics(ctx, s.kafka, need)
 		if err == nil {
 			for _, w := range report.Warnings {
 				s.log.Warn(w)

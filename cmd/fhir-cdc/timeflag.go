@@ -16,7 +16,9 @@ const timeForms = "RFC 3339 such as 2026-11-23T10:00:00Z, a day, or how long ago
 // pastTime is the value of a flag that names a time that has been.
 type pastTime struct {
 	time.Time
-	now func() time.Time
+	// text is what was given: "3d" is another time each time, but the same wish.
+	text string
+	now  func() time.Time
 }
 
 // addTimeFlag adds a flag for a past time; it is zero if the flag is not given.
@@ -49,7 +51,7 @@ func (t *pastTime) Set(text string) error {
 	case parsed.Unix() <= 0:
 		return fmt.Errorf("%s is before all data", parsed.UTC().Format(time.RFC3339))
 	}
-	t.Time = parsed.UTC()
+	t.Time, t.text = parsed.UTC(), text
 	return nil
 }
 

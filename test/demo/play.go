@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/fhir-cdc/fhir-cdc/tail"
 )
 
 // arrivalTimeout is how long a record may take: it is a matter of milliseconds, but
@@ -20,7 +22,7 @@ const arrivalTimeout = 30 * time.Second
 type play struct {
 	*stage
 	history *history
-	records *records
+	records *tail.Consumer
 	// missing are the ids of events that must still come, with the time of the
 	// write; seen counts those that came.
 	missing map[string]time.Time
@@ -38,7 +40,7 @@ func newPlay(ctx context.Context, s *stage) (*play, error) {
 	}, nil
 }
 
-func (p *play) close() { p.records.close() }
+func (p *play) close() { p.records.Close() }
 
 // perform plays the history to its end.
 func (p *play) perform(ctx context.Context) error {
@@ -80,7 +82,7 @@ func (p *play) arrivals(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, arrivalTimeout, late)
 	defer cancel()
 	for len(p.missing) > 0 {
-		got, err := p.records.poll(ctx)
+		got, err := p.records.Poll(ctx)
 		if err != nil {
 			return fmt.Errorf("%d of the expected records are missing: %w; fhir-cdc's log ends with:\n%s",
 				len(p.missing), err, strings.Join(p.log.Tail(logLines), "\n"))
@@ -93,13 +95,14 @@ func (p *play) arrivals(ctx context.Context) error {
 }
 
 func (p *play) arrived(r *kgo.Record) {
-	id, after := eventID(r), time.Duration(-1)
-	if written, ok := p.missing[id]; ok {
-		after = time.Since(written)
-		delete(p.missing, id)
+	e := tail.Decode(r, p.site.Topics.DeadLetters, time.Now())
+	latency := ""
+	if written, ok := p.missing[e.ID]; ok {
+		latency = fmt.Sprintf("%d ms after the write", time.Since(written).Milliseconds())
+		delete(p.missing, e.ID)
 	}
-	p.seen[id]++
-	p.record(p.records.kindOf(r.Topic), r, after)
+	p.seen[e.ID]++
+	p.print(tail.Lines(p.Screen, e, latency)...)
 }
 
 // crash kills the daemon, writes while it is away, and starts it again.
@@ -124,7 +127,8 @@ func (p *play) crash(ctx context.Context) error {
 
 // judge reads what else has come and says whether all is as it should be.
 func (p *play) judge(ctx context.Context) error {
-	if err := p.records.rest(ctx, p.arrived); err != nil {
+	all := func(r *kgo.Record) bool { p.arrived(r); return true }
+	if err := p.records.Rest(ctx, all); err != nil {
 		return err
 	}
 	for id, times := range p.seen {
@@ -155,7 +159,7 @@ func (p *play) stayUp(ctx context.Context, in io.Reader) error {
 	polling := make(chan error, 1)
 	go func() {
 		for {
-			got, err := p.records.poll(ctx)
+			got, err := p.records.Poll(ctx)
 			if err != nil {
 				polling <- err
 				return

@@ -6,8 +6,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
@@ -42,35 +40,4 @@ func (s *screen) trouble(line string) {
 // step tells what the FHIR server was asked, and what it writes to MongoDB then.
 func (s *screen) step(request, writes string) {
 	s.print("", s.Paint(terminal.Bold+";"+terminal.Cyan, "→ "+request), s.Paint(terminal.Dim, "  MongoDB: "+writes))
-}
-
-// record shows a record. after is the time since the write, negative if it is not
-// known.
-func (s *screen) record(kind string, r *kgo.Record, after time.Duration) {
-	headline := fmt.Sprintf("← %s  %s", s.Paint(terminal.Bold+";"+colourOf(kind), kind), r.Topic)
-	if after >= 0 {
-		headline += s.Paint(terminal.Green, fmt.Sprintf("  %d ms after the write", after.Milliseconds()))
-	}
-	lines := []string{"  " + headline, "    " + s.Paint(terminal.Dim, "key      ") + string(r.Key)}
-	for i, h := range r.Headers {
-		label := "         "
-		if i == 0 {
-			label = "headers  "
-		}
-		lines = append(lines, "    "+s.Paint(terminal.Dim, label)+s.Paint(terminal.Cyan, h.Key)+"="+string(h.Value))
-	}
-	s.print(append(lines, "    "+s.Paint(terminal.Dim, "value    ")+s.body(r.Value))...)
-}
-
-func colourOf(kind string) terminal.Style {
-	switch kind {
-	case kindChange:
-		return terminal.Green
-	case kindExport:
-		return terminal.Yellow
-	case kindAccessedEverything:
-		return terminal.Magenta
-	default:
-		return terminal.Red
-	}
 }

@@ -40,25 +40,26 @@ const (
 // TestCrashMatrix kills the daemon at each named point of a batch's way, in both
 // delivery modes, on brokers of both versions of the transactions' protocol.
 func TestCrashMatrix(t *testing.T) {
-	ctx := long(t, 5*time.Minute)
-	crashMatrix(ctx, t, crashChangesShort, 2, true)
+	crashMatrix(t, func(t *testing.T) context.Context {
+		t.Parallel()
+		return long(t, 5*time.Minute)
+	}, crashChangesShort, 2)
 }
 
 // TestSoakCrashMatrix is TestCrashMatrix with 100,000 changes.
 func TestSoakCrashMatrix(t *testing.T) {
 	soakTime(t) // as long as it takes
-	crashMatrix(t.Context(), t, crashChanges, crashRounds, false)
+	crashMatrix(t, (*testing.T).Context, crashChanges, crashRounds)
 }
 
-func crashMatrix(ctx context.Context, t *testing.T, changes, rounds int, parallel bool) {
+// crashMatrix runs all cells; begin gives each its context.
+func crashMatrix(t *testing.T, begin func(*testing.T) context.Context, changes, rounds int) {
 	modes := []func() mode{exactlyOnce, func() mode { return atLeastOnce("kafka") }}
 	for version, kafka := range shared.kafka {
 		for _, m := range modes {
 			m := m()
 			t.Run(fmt.Sprintf("%s_transactions_%d", m.name, version), func(t *testing.T) {
-				if parallel {
-					t.Parallel()
-				}
+				ctx := begin(t)
 				brokers := kafka.get(t).Brokers
 				if got := transactionVersion(ctx, t, brokers); got != version {
 					t.Fatalf("the broker's transaction.version is %d, want %d", got, version)
@@ -99,6 +100,11 @@ func (i *installation) crash(ctx context.Context, changes, rounds int) {
 		lives[k] = i.crashAt(ctx, point, random, func(creep int) { g.raise((k+1)*share + creep) })
 	}
 	i.start()
+	for l.count() < changes { // the kills may have been faster than the writing
+		if err := pass(ctx, askAgain); err != nil {
+			i.t.Fatal(err)
+		}
+	}
 	l.finish()
 	g.raise(math.MaxInt) // one more of each writer
 	await()

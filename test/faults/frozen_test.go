@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/fhir-cdc/fhir-cdc/test/harness"
 	"github.com/fhir-cdc/fhir-cdc/test/services"
 )
 
@@ -109,72 +108,3 @@ func TestZombie(t *testing.T) {
 
 // exitFenced is the exit code of a daemon that another one has replaced.
 const exitFenced = 5
-
-// sessionTimeout is the shortest that a broker takes.
-const sessionTimeout = 6 * time.Second
-
-// TestReplicas ends, kills and freezes the replica that carries the stream, while
-// changes are written; another one takes over, the frozen one too when its turn
-// comes again.
-func TestReplicas(t *testing.T) {
-	t.Parallel() // mostly waiting
-	ctx := long(t, 5*time.Minute)
-	mongoURI, brokers := sharedServers(t)
-	m := exactlyOnce()
-	m.env["FHIR_CDC_REPLICAS"] = "kafka"
-	m.env["FHIR_CDC_SESSION_TIMEOUT"] = sessionTimeout.String()
-	m.env["FHIR_CDC_INSTANCE"] = "a"
-	p := startPair(ctx, t, mongoURI, brokers, m)
-	i := p.installations[0]
-	owner := i.daemons[0]
-	p.caughtUp(ctx)
-	// next is a further replica. It waits until the owner is gone.
-	next := func(name string) *harness.Daemon {
-		i.env["FHIR_CDC_INSTANCE"] = name
-		d := i.start()
-		if err := d.WaitForLog(ctx, "joined the replicas"); err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
-	takenOver := func(what string, by *harness.Daemon) {
-		begin := time.Now()
-		if err := by.WaitForLog(ctx, harness.LogResumes); err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-		t.Logf("%s: taken over after %v", what, time.Since(begin).Round(time.Millisecond))
-		p.caughtUp(ctx)
-	}
-
-	b := next("b")
-	if code, err := owner.Stop(ctx); err != nil || code != 0 {
-		t.Fatalf("stopped with exit code %d (%v), want 0", code, err)
-	}
-	takenOver("the owner is stopped", b)
-
-	c := next("c")
-	if err := b.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	takenOver("the owner is killed", c)
-
-	d := next("d")
-	if err := syscall.Kill(c.Pid(), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	takenOver("the owner is frozen", d)
-	if err := syscall.Kill(c.Pid(), syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
-	p.caughtUp(ctx)
-	lives := strings.Count(c.Logs(), harness.LogResumes)
-	if err := d.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	p.caughtUp(ctx)
-	if strings.Count(c.Logs(), harness.LogResumes) == lives {
-		t.Error("the replica that was frozen has not taken over again")
-	}
-	i.daemons = append(i.daemons, c) // the one to stop
-	p.finish(ctx)
-}

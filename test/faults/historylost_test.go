@@ -172,7 +172,7 @@ func TestRepairKilled(t *testing.T) {
 // told what to do.
 func TestHistoryLostStops(t *testing.T) {
 	t.Parallel()
-	ctx := long(t, 2*time.Minute)
+	ctx := long(t, 5*time.Minute)
 	m := services.MongoDBForTest(t, services.MongoDBOptions{TestCommands: true})
 	_, brokers := sharedServers(t)
 	i := install(t, exactlyOnce(), harness.NewSite(t, m.URI, brokers))

@@ -13,17 +13,16 @@ import (
 // TestKill kills the daemon again and again while a server writes, and restarts it
 // at once.
 func TestKill(t *testing.T) {
-	ctx := long(t, 8*time.Minute)
 	for _, m := range []mode{exactlyOnce(), atLeastOnce("kafka")} {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
-			kill(ctx, t, m, scaled(20000, soakFactor), scaled(20, soakKills), 0)
+			kill(long(t, 8*time.Minute), t, m, scaled(20000, soakFactor), scaled(20, soakKills), 0)
 		})
 	}
 	for _, m := range []mode{exactlyOnce().withFacts(), atLeastOnce("mongodb"), atLeastOnce("file")} {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
-			kill(ctx, t, m, scaled(4000, soakFactor), scaled(8, soakKills), 0)
+			kill(long(t, 8*time.Minute), t, m, scaled(4000, soakFactor), scaled(8, soakKills), 0)
 		})
 	}
 }
@@ -88,10 +87,10 @@ func (i *installation) load(t *testing.T, seed uint64, changes int) *load {
 // TestSIGTERMRun tells the daemon to stop again and again: all that it has read is
 // published, so that nothing comes twice in either mode.
 func TestSIGTERMRun(t *testing.T) {
-	ctx := long(t, 5*time.Minute)
 	for _, m := range []mode{exactlyOnce(), atLeastOnce("kafka")} {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
+			ctx := long(t, 5*time.Minute)
 			i := install(t, m, sharedSite(t))
 			l := i.load(t, seed(t, 0), scaled(10000, soakFactor))
 			var slowest time.Duration

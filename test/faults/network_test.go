@@ -197,10 +197,10 @@ func (n network) outages(random *rand.Rand) []trouble {
 
 // TestNetwork has a bad network between the daemons and their servers.
 func TestNetwork(t *testing.T) {
-	ctx := long(t, 5*time.Minute)
 	for version, kafka := range shared.kafka {
 		t.Run(fmt.Sprintf("transactions_%d", version), func(t *testing.T) {
 			t.Parallel() // mostly waiting
+			ctx := long(t, 6*time.Minute)
 			k := kafka.get(t)
 			p := newPair(t, shared.mongo.get(t).URI, k.Brokers, exactlyOnce(), atLeastOnce("kafka"))
 			n := p.through(t, k.network)

@@ -1,9 +1,11 @@
-package main
+package tail
 
 import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
 func TestBody(t *testing.T) {
@@ -20,7 +22,7 @@ func TestBody(t *testing.T) {
 		"no JSON":        {"tombstone", "tombstone"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := strings.ReplaceAll(newScreen(io.Discard).body([]byte(c.value)), "\n"+bodyIndent, "\n")
+			got := strings.ReplaceAll(body(terminal.New(io.Discard, nil), []byte(c.value)), "\n"+bodyIndent, "\n")
 			if got != c.want {
 				t.Errorf("got\n%s\nwant\n%s", got, c.want)
 			}

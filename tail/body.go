@@ -1,4 +1,4 @@
-package main
+package tail
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ func member() *regexp.Regexp { return regexp.MustCompile(`("[A-Za-z0-9_]+"): `) 
 
 // body lays JSON out: an object or array on one line where it fits, else a member a
 // line. Anything else is shown as it is.
-func (s *screen) body(value []byte) string {
+func body(s *terminal.Screen, value []byte) string {
 	var indented bytes.Buffer
 	if json.Indent(&indented, value, bodyIndent, "  ") != nil {
 		return string(value)

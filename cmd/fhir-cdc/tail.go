@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/tail"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
+)
+
+// tailFlags are the flags of the command tail beside those of the configuration.
+type tailFlags struct {
+	kinds     []string
+	beginning bool
+	since     *pastTime
+	noFollow  bool
+	limit     int
+	output    *outputForm
+}
+
+func newTailCommand(environ []string, stdout, stderr io.Writer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "tail",
+		Short: "Show events as they arrive in Kafka (with their contents)",
+		Long: `Show events and dead letters as they arrive in Kafka, committed ones only, with
+their key, headers and body. This is the one command that shows contents of events on
+purpose, which are health data: mind where its output goes.
+
+"ms in Kafka" is the time from the record's own time, when its transaction began, to
+the moment it was seen here. "ms after the write" is the time from the write in
+MongoDB; only usage events tell when that was, a change event has no more than the
+day. Both hold the difference of the clocks.
+
+It joins no consumer group. The user needs Read and Describe on the topics.`,
+		Example: `  fhir-cdc tail
+  fhir-cdc tail --kind change --since 10m
+  fhir-cdc tail --from-beginning --no-follow --output json | jq -r .id`,
+		Args: cobra.NoArgs,
+	}
+	flags := addConfigFlags(cmd, environ)
+	f := &tailFlags{output: addOutputFlag(cmd)}
+	cmd.Flags().StringSliceVar(&f.kinds, "kind", nil, "only these `KINDS`: change, export, accessed_everything, dead_letter")
+	cmd.Flags().BoolVar(&f.beginning, "from-beginning", false, "begin with the oldest record")
+	f.since = addTimeFlag(cmd, "since", "begin with the records of this time")
+	cmd.Flags().BoolVar(&f.noFollow, "no-follow", false, "end when all that is there has been shown")
+	cmd.Flags().IntVar(&f.limit, "limit", 0, "end after `N` events; 0: no limit")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if given(cmd, "from-beginning", "since") > 1 {
+			return &usageError{"give one of --from-beginning and --since"}
+		}
+		if f.limit < 0 {
+			return &usageError{"--limit is negative"}
+		}
+		return operate(cmd, flags, stderr, func(ctx context.Context, o *operation) error {
+			return runTail(ctx, o, f, environ, stdout)
+		})
+	}
+	return cmd
+}
+
+func runTail(ctx context.Context, o *operation, f *tailFlags, environ []string, stdout io.Writer) error {
+	kinds, err := tailKinds(o.cfg, f.kinds)
+	if err != nil {
+		return err
+	}
+	if o.cfg.Sink == config.SinkStdout {
+		return &usageError{"sink: stdout writes to no topics"}
+	}
+	topics := tailTopics(o.cfg, kinds)
+	if _, err := o.haveTopics(ctx, publisher.Requirements{Events: topics}); err != nil {
+		return err
+	}
+	consumer, err := tail.NewConsumer(ctx, o.sink.kafka, topics, tail.Start{Beginning: f.beginning, Since: f.since.Time})
+	if err != nil {
+		return err
+	}
+	defer consumer.Close()
+	p := &tailPrinter{flags: f, kinds: kinds, deadLetters: o.cfg.Topics.DeadLetters, screen: terminal.New(stdout, environ), stdout: stdout}
+	if f.noFollow {
+		err = consumer.Rest(ctx, p.show)
+	} else {
+		for p.goesOn() && err == nil {
+			var records []*kgo.Record
+			if records, err = consumer.Poll(ctx); err == nil {
+				for _, r := range records {
+					if !p.show(r) {
+						break
+					}
+				}
+			}
+		}
+	}
+	if p.failed != nil {
+		return fmt.Errorf("show events: %w", p.failed)
+	}
+	if ctx.Err() != nil {
+		return nil // Ctrl-C is how it ends.
+	}
+	return err
+}
+
+// tailPrinter shows events until the limit, or until they cannot be shown.
+type tailPrinter struct {
+	flags       *tailFlags
+	kinds       []mapper.Kind
+	deadLetters string
+	screen      *terminal.Screen
+	stdout      io.Writer
+	shown       int
+	failed      error
+}
+
+func (p *tailPrinter) goesOn() bool {
+	return p.failed == nil && (p.flags.limit == 0 || p.shown < p.flags.limit)
+}
+
+// show shows a record, if it is of a kind that was asked for, and tells whether to go
+// on.
+func (p *tailPrinter) show(r *kgo.Record) bool {
+	e := tail.Decode(r, p.deadLetters, time.Now())
+	if len(p.flags.kinds) > 0 && !slices.Contains(p.kinds, e.Kind) {
+		return true
+	}
+	p.shown++
+	if *p.flags.output == outputJSON {
+		p.failed = terminal.WriteJSONLine(p.stdout, e)
+	} else {
+		p.failed = p.screen.Print(tail.Lines(p.screen, e, e.Latency())...)
+	}
+	return p.goesOn()
+}
+
+// tailKinds reads --kind: all that are enabled, and dead letters, if none is named.
+func tailKinds(cfg *config.Config, names []string) ([]mapper.Kind, error) {
+	if len(names) == 0 {
+		kinds := []mapper.Kind{tail.KindDeadLetter}
+		for _, kind := range mapper.Kinds() {
+			if _, err := kindsOf(cfg, []string{string(kind)}); err == nil {
+				kinds = append(kinds, kind)
+			}
+		}
+		return kinds, nil
+	}
+	var kinds []mapper.Kind
+	for _, name := range names {
+		if name == string(tail.KindDeadLetter) {
+			kinds = append(kinds, tail.KindDeadLetter)
+			continue
+		}
+		named, err := kindsOf(cfg, []string{name})
+		if err != nil {
+			return nil, &usageError{fmt.Sprintf("--kind %q is none of the enabled kinds (change, export, accessed_everything) and not dead_letter", name)}
+		}
+		kinds = append(kinds, named...)
+	}
+	return kinds, nil
+}
+
+// tailTopics are the topics that hold the kinds, each once.
+func tailTopics(cfg *config.Config, kinds []mapper.Kind) []string {
+	topics := map[mapper.Kind]string{
+		mapper.KindChange: cfg.Events.Change.Topic, mapper.KindExport: cfg.Events.Export.Topic,
+		mapper.KindAccessedEverything: cfg.Events.AccessedEverything.Topic, tail.KindDeadLetter: cfg.Topics.DeadLetters,
+	}
+	var names []string
+	for _, kind := range kinds {
+		if name := topics[kind]; !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}

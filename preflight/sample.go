@@ -1,0 +1,124 @@
+package preflight
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+)
+
+// Sample makes the event of the newest document of each kind, as the daemon would.
+type Sample struct {
+	Mapper *mapper.Mapper
+	Facts  daemon.Facts
+	// Client gives the client of a namespace's cluster.
+	Client func(mapper.Namespace) (*mongo.Client, error)
+	// MaxEventBytes is the largest event that a topic takes.
+	MaxEventBytes func(topic string) int
+	// Show, if set, is given each event whole. It holds contents of documents.
+	Show func(*mapper.Event)
+}
+
+// newest is how many of the newest documents are tried: most AuditEvents are not of
+// an $everything.
+const newest = 1000
+
+// Events tries the collections of each kind until one has a document of it.
+func (s Sample) Events(ctx context.Context) []Finding {
+	var findings []Finding
+	for _, kind := range mapper.Kinds() {
+		if f, enabled := s.kind(ctx, kind); enabled {
+			findings = append(findings, f...)
+		}
+	}
+	return findings
+}
+
+func (s Sample) kind(ctx context.Context, kind mapper.Kind) (findings []Finding, enabled bool) {
+	subject := "sample event " + string(kind)
+	for _, c := range s.Mapper.Collections(mapper.Current) {
+		if !slices.Contains(c.Kinds, kind) {
+			continue
+		}
+		enabled = true
+		document, err := s.document(ctx, c)
+		if errors.Is(err, mongo.ErrNoDocuments) {
+			continue
+		}
+		if err != nil {
+			return []Finding{failure(subject, c.Namespace.String()+": "+short(err), "")}, true
+		}
+		out, err := s.translate(ctx, document)
+		if err != nil {
+			return []Finding{failure(subject, c.Namespace.String()+": "+short(err), "")}, true
+		}
+		if found := s.of(out, kind, subject, c.Namespace); found != nil {
+			findings = append(findings, *found)
+			return findings, true
+		}
+	}
+	return []Finding{ok(subject, "there is no document yet that makes one")}, enabled
+}
+
+// document reads the newest document that may tell of an event, as the change that
+// wrote it.
+func (s Sample) document(ctx context.Context, c mapper.Collection) (bson.Raw, error) {
+	client, err := s.Client(c.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	latest := bson.A{
+		bson.D{{Key: "$sort", Value: bson.D{{Key: "_id", Value: -1}}}},
+		bson.D{{Key: "$limit", Value: newest}},
+	}
+	if len(c.Filter) > 0 {
+		latest = append(latest, bson.D{{Key: "$match", Value: c.Filter}})
+	}
+	latest = append(latest, bson.D{{Key: "$limit", Value: 1}}, bson.D{{Key: "$project", Value: c.Projection}})
+	cursor, err := client.Database(c.Namespace.Database).Collection(c.Namespace.Collection).Aggregate(ctx, latest, options.Aggregate().SetComment("fhir-cdc/check"))
+	if err != nil {
+		return nil, err
+	}
+	var documents []bson.Raw
+	if err := cursor.All(ctx, &documents); err != nil {
+		return nil, err
+	}
+	if len(documents) == 0 {
+		return nil, mongo.ErrNoDocuments
+	}
+	return documents[0], nil
+}
+
+func (s Sample) translate(ctx context.Context, document bson.Raw) (*mapper.Output, error) {
+	out := &mapper.Output{}
+	return out, daemon.NewTranslation(s.Mapper, s.Facts, 1, s.MaxEventBytes).Append(ctx, []bson.Raw{document}, out)
+}
+
+// of describes the event of a kind, or why there is none.
+func (s Sample) of(out *mapper.Output, kind mapper.Kind, subject string, from mapper.Namespace) *Finding {
+	for i := range out.Events {
+		e := &out.Events[i]
+		if e.Kind != kind {
+			continue
+		}
+		if s.Show != nil {
+			s.Show(e)
+		}
+		f := ok(subject, "%s, key %s, to topic %s, %d bytes (from the newest document of %s)", e.ID, e.Key, e.Topic, e.Size(), from)
+		return &f
+	}
+	for i := range out.Failures {
+		if out.Failures[i].Kind == kind {
+			f := warning(subject, fmt.Sprintf("the newest document of %s makes none: %s", from, out.Failures[i].Reason), "such a change goes to the dead-letter topic, or stops the stream (events."+string(kind)+".on_failure)")
+			return &f
+		}
+	}
+	return nil
+}

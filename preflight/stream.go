@@ -1,0 +1,138 @@
+package preflight
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/fhir-cdc/fhir-cdc/terminal"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// Stream is a change stream to check.
+type Stream struct {
+	Name    string
+	Watcher *watcher.Watcher
+	// Client is of the stream's cluster, Database the one that the stream is opened
+	// on; empty for one over the cluster.
+	Client   *mongo.Client
+	Database string
+	// Sliced says that the stream is one of several slices.
+	Sliced bool
+	// OplogWindow is how much the oplog should hold.
+	OplogWindow time.Duration
+}
+
+func (s Stream) subject(what string) string { return "stream " + s.Name + ": " + what }
+
+// Open opens the stream as the daemon does, and once more after its token: that needs
+// the rights, the pipeline, post-batch tokens and startAfter.
+func (s Stream) Open(ctx context.Context) []Finding {
+	token, err := s.Watcher.Begin(ctx, watcher.From{})
+	if err == nil {
+		// The answer to an idle stream's question comes after mongodb.max_await.
+		probing, cancel := context.WithTimeout(ctx, probeTime)
+		defer cancel()
+		err = s.Watcher.Probe(probing, watcher.From{Token: token})
+	}
+	var known *watcher.Error
+	switch {
+	case errors.As(err, &known):
+		return []Finding{failure(s.subject("open"), short(known.Err), known.Hint)}
+	case err != nil:
+		return []Finding{failure(s.subject("open"), short(err), "")}
+	}
+	return []Finding{ok(s.subject("open"), "it can be opened, and resumed after its post-batch token")}
+}
+
+// probeTime is how long a stream is read that has nothing to say.
+const probeTime = 3 * time.Second
+
+// Features checks what only some servers can: hashing keys, which slices need, and
+// splitting events above 16 MB.
+func (s Stream) Features(ctx context.Context) []Finding {
+	hash := bson.D{{Key: "$match", Value: bson.D{{Key: "$expr", Value: bson.D{{Key: "$eq", Value: bson.A{
+		bson.D{{Key: "$mod", Value: bson.A{bson.D{{Key: "$toHashedIndexKey", Value: "$documentKey._id"}}, 2}}}, 0,
+	}}}}}}}
+	split := bson.D{{Key: "$changeStreamSplitLargeEvent", Value: bson.D{}}}
+	return []Finding{
+		s.feature(ctx, "slices ($toHashedIndexKey)", hash, func() Finding {
+			if s.Sliced {
+				return failure(s.subject("slices"), "the server cannot choose changes by the hash of their key", "take slices out of streams, or use a newer MongoDB")
+			}
+			return ok(s.subject("slices ($toHashedIndexKey)"), "not there, and not needed: no stream has slices")
+		}),
+		s.feature(ctx, "split of large events ($changeStreamSplitLargeEvent)", split, func() Finding {
+			return ok(s.subject("split of large events ($changeStreamSplitLargeEvent)"), "not there, and not needed: the projection keeps events small")
+		}),
+	}
+}
+
+func (s Stream) feature(ctx context.Context, name string, stage bson.D, missing func() Finding) Finding {
+	database := s.Client.Database("admin")
+	stream := bson.D{{Key: "$changeStream", Value: bson.D{{Key: "allChangesForCluster", Value: true}}}}
+	if s.Database != "" {
+		database, stream = s.Client.Database(s.Database), bson.D{{Key: "$changeStream", Value: bson.D{}}}
+	}
+	reply, err := database.RunCommand(ctx, bson.D{
+		{Key: "aggregate", Value: 1},
+		{Key: "pipeline", Value: bson.A{stream, stage}},
+		{Key: "cursor", Value: bson.D{{Key: "batchSize", Value: 0}}},
+	}).Raw()
+	var server mongo.ServerError
+	switch {
+	case err == nil:
+		if id, found := reply.Lookup("cursor", "id").AsInt64OK(); found {
+			_ = database.RunCommand(ctx, bson.D{{Key: "killCursors", Value: "$cmd.aggregate"}, {Key: "cursors", Value: bson.A{id}}}).Err()
+		}
+		return ok(s.subject(name), "there")
+	case errors.As(err, &server) && (server.HasErrorCode(40324) || server.HasErrorCode(168) || server.HasErrorCode(31325)):
+		return missing()
+	}
+	return warning(s.subject(name), "cannot be found out: "+short(err), "")
+}
+
+// Oplog checks how much of the past the oplog holds: that is how long the daemon or
+// Kafka may be away.
+func (s Stream) Oplog(ctx context.Context) []Finding {
+	subject := s.subject("oplog window")
+	window, err := s.Watcher.Window(ctx)
+	switch {
+	case err != nil:
+		return []Finding{warning(subject, short(err), "")}
+	case window.Oldest.IsZero():
+		return []Finding{warning(subject, "not known",
+			"grant find on local.oplog.rs to the user to have it watched (a sharded cluster does not tell it: look at each shard)")}
+	}
+	holds := time.Duration(int64(window.Newest.T)-int64(window.Oldest.T)) * time.Second
+	size, most := s.oplogSize(ctx)
+	text := fmt.Sprintf("%s (mongodb.oplog_min_window: %s)", terminal.Duration(holds), terminal.Duration(s.OplogWindow))
+	if most > 0 && size < most*9/10 {
+		text = fmt.Sprintf("%s in %s of %s, so it is still growing", terminal.Duration(holds), terminal.Size(size), terminal.Size(most))
+		if size > 0 {
+			holds = time.Duration(float64(holds) * float64(most) / float64(size))
+			text += fmt.Sprintf("; at this rate to about %s", terminal.Duration(holds))
+		}
+	}
+	if holds < s.OplogWindow {
+		return []Finding{warning(subject, text, fmt.Sprintf("an outage longer than that loses changes: make the oplog larger "+
+			"(replSetResizeOplog with size and minRetentionHours: %.0f), or set mongodb.oplog_min_window to what you accept", s.OplogWindow.Hours()))}
+	}
+	return []Finding{ok(subject, "%s", text)}
+}
+
+// oplogSize is what the oplog takes and may take, in bytes; zero where that may not be
+// asked.
+func (s Stream) oplogSize(ctx context.Context) (size, most int64) {
+	stats, err := s.Client.Database("local").RunCommand(ctx, bson.D{{Key: "collStats", Value: "oplog.rs"}}).Raw()
+	if err != nil {
+		return 0, 0
+	}
+	size, _ = stats.Lookup("size").AsInt64OK()
+	most, _ = stats.Lookup("maxSize").AsInt64OK()
+	return size, most
+}

@@ -1,0 +1,31 @@
+package preflight
+
+import (
+	"errors"
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+)
+
+// short is an error in one line. A server's own message is cut at its end: where it
+// quotes the command, that holds no contents, but it is long.
+func short(err error) string {
+	var command mongo.CommandError
+	text := err.Error()
+	if errors.As(err, &command) && command.Name != "" {
+		text = command.Name + ": " + command.Message
+	}
+	text = strings.Join(strings.Fields(text), " ")
+	const most = 300
+	if runes := []rune(text); len(runes) > most {
+		text = string(runes[:most]) + "…"
+	}
+	return text
+}
+
+func or(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}

@@ -1,0 +1,85 @@
+package preflight
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Transaction is a transaction to try.
+type Transaction struct {
+	// Client reaches the brokers.
+	Client []kgo.Opt
+	// ID is a transactional id that no stream has.
+	ID string
+	// Topic takes the record that is aborted: the position topic, where nobody but the
+	// daemon reads, and it reads committed records only.
+	Topic string
+	// Timeout is kafka.transaction_timeout.
+	Timeout time.Duration
+}
+
+// Try begins a transaction, writes a record and aborts it. While it is open, the
+// brokers tell when it began by their clock.
+func (t Transaction) Try(ctx context.Context) []Finding {
+	const subject = "transactions"
+	client, err := kgo.NewClient(append(append([]kgo.Opt{}, t.Client...),
+		kgo.TransactionalID(t.ID), kgo.TransactionTimeout(t.Timeout), kgo.RequiredAcks(kgo.AllISRAcks()))...)
+	if err != nil {
+		return []Finding{failure(subject, short(err), "")}
+	}
+	defer client.Close()
+	findings, err := t.try(ctx, client)
+	if err != nil {
+		return append(findings, failure(subject, short(err), t.advice(err)))
+	}
+	return append([]Finding{ok(subject, "one was begun, written to and aborted")}, findings...)
+}
+
+func (t Transaction) try(ctx context.Context, client *kgo.Client) ([]Finding, error) {
+	if _, _, err := client.ProducerID(ctx); err != nil {
+		return nil, err
+	}
+	before := time.Now()
+	if err := client.BeginTransaction(); err != nil {
+		return nil, err
+	}
+	// A record without a value deletes its key; aborted, it does nothing.
+	record := &kgo.Record{Topic: t.Topic, Key: []byte(t.ID)}
+	if err := client.ProduceSync(ctx, record).FirstErr(); err != nil {
+		return nil, errors.Join(err, client.AbortBufferedRecords(ctx), client.EndTransaction(ctx, kgo.TryAbort))
+	}
+	after := time.Now()
+	findings := t.clock(ctx, client, before, after)
+	return findings, client.EndTransaction(ctx, kgo.TryAbort)
+}
+
+// clock compares the coordinator's clock with ours; nothing else of Kafka's tells it.
+func (t Transaction) clock(ctx context.Context, client *kgo.Client, before, after time.Time) []Finding {
+	described, err := kadm.NewClient(client).DescribeTransactions(ctx, t.ID)
+	if err == nil {
+		err = described[t.ID].Err
+	}
+	if at := described[t.ID].StartTimestamp; err == nil && at > 0 {
+		return []Finding{clock("Kafka: clock", time.UnixMilli(at), before, after)}
+	}
+	return []Finding{ok("Kafka: clock", "not known: the brokers do not say when a transaction began")}
+}
+
+func (t Transaction) advice(err error) string {
+	switch {
+	case errors.Is(err, kerr.TransactionalIDAuthorizationFailed):
+		return "grant Write and Describe on the transactional ids that begin with the installation's name and a slash"
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		return "grant Read, Write and Describe on topic " + t.Topic
+	case errors.Is(err, kerr.InvalidTransactionTimeout):
+		return "set kafka.transaction_timeout to at most the brokers' transaction.max.timeout.ms"
+	case errors.Is(err, kerr.CoordinatorNotAvailable), errors.Is(err, context.DeadlineExceeded):
+		return "the brokers have no transaction coordinator: with fewer than three brokers, set transaction.state.log.replication.factor and transaction.state.log.min.isr to 1"
+	}
+	return ""
+}

@@ -1,0 +1,278 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+)
+
+// Backfill publishes what collections hold, beside the live streams. Its state is a
+// position of its own, which it commits with the events: an interrupted backfill goes
+// on where it was.
+type Backfill struct {
+	// Stream is the name of its position.
+	Stream  string
+	Scanner *Scanner
+	Sources []Source
+	Span    Span
+	// Translate makes the translation of an attempt.
+	Translate func(maxEventBytes func(topic string) int) *daemon.Translation
+	// Open makes the publisher of an attempt; nil only counts.
+	Open func() (daemon.Publisher, error)
+	// MaxEventBytes is used where nothing is opened.
+	MaxEventBytes func(topic string) int
+	// Limit waits until n more events may be published.
+	Limit func(ctx context.Context, n int) error
+	// Stop holds the kinds for which a failure ends the backfill.
+	Stop map[mapper.Kind]bool
+	// First is how many events the result names.
+	First int
+	// Restart begins anew, whatever has been done.
+	Restart bool
+	// Advanced, if set, is told how many documents have been looked at in all.
+	Advanced func(scanned, events int64)
+	// Interrupted, if set, is told an error after which the backfill goes on.
+	Interrupted func(error)
+
+	result BackfillResult
+	tally  tally
+}
+
+// BackfillResult is what has been done, in the form of its JSON output.
+type BackfillResult struct {
+	DryRun bool `json:"dryRun"`
+	// Done says that all is published; Already that it had been before this run.
+	Done    bool `json:"done"`
+	Already bool `json:"already"`
+	// Resumed says that an interrupted run went on.
+	Resumed bool `json:"resumed"`
+	// Scanned documents were looked at, and Events and DeadLetters published, by all
+	// runs together.
+	Scanned     int64     `json:"scanned"`
+	Events      int64     `json:"events"`
+	DeadLetters int64     `json:"deadLetters"`
+	Began       time.Time `json:"began"`
+	// Seconds is how long this run took, PerSecond the events of a second of it.
+	Seconds   float64 `json:"seconds"`
+	PerSecond float64 `json:"perSecond"`
+	// Counts are of this run, by kind, resource type and topic.
+	Counts []ReplayCount `json:"counts"`
+	// First are the first events, up to the number that was asked for.
+	First []EventName `json:"first"`
+}
+
+// backfillState is what is stored of a backfill, in the place of a resume token.
+type backfillState struct {
+	Step        string        `bson:"collection"`
+	After       bson.RawValue `bson:"after,omitempty"`
+	Scanned     int64         `bson:"scanned"`
+	Events      int64         `bson:"events"`
+	DeadLetters int64         `bson:"deadLetters"`
+	Began       time.Time     `bson:"began"`
+	Since       time.Time     `bson:"since"`
+	Until       time.Time     `bson:"until"`
+	Done        bool          `bson:"done"`
+}
+
+// backfillAttempts is how often in a row a backfill goes on after an error without
+// getting any further.
+const backfillAttempts = 5
+
+// Run publishes until all is done or ctx ends. The result comes with an error too;
+// what it tells has been published.
+func (b *Backfill) Run(ctx context.Context) (*BackfillResult, error) {
+	began, before := time.Now(), int64(-1)
+	b.result = BackfillResult{DryRun: b.Open == nil, First: []EventName{}}
+	var err error
+	for failed := 0; failed < backfillAttempts; {
+		at := b.result.Scanned
+		err = b.attempt(ctx, &before)
+		if err == nil || ctx.Err() != nil || b.final(err) {
+			break
+		}
+		if failed++; b.result.Scanned > at {
+			failed = 0
+		}
+		if b.Interrupted != nil {
+			b.Interrupted(err)
+		}
+		if wait(ctx, time.Duration(failed)*time.Second) != nil {
+			break
+		}
+	}
+	b.result.Seconds = time.Since(began).Seconds()
+	b.result.PerSecond = float64(b.result.Events-max(before, 0)) / b.result.Seconds
+	b.result.Counts = b.tally.sorted()
+	return &b.result, err
+}
+
+// final tells whether another attempt would meet the same error.
+func (b *Backfill) final(err error) bool {
+	return b.Open == nil || isRefusal(err) || errors.Is(err, resumetoken.ErrFenced) ||
+		errors.As(err, new(*daemon.PolicyError)) || errors.As(err, new(*publisher.ConfigurationError))
+}
+
+// attempt is one life of the publisher. before becomes the events that earlier runs
+// have published.
+func (b *Backfill) attempt(ctx context.Context, before *int64) (err error) {
+	a := &backfilling{Backfill: b, state: backfillState{Began: time.Now().UTC(), Since: b.Span.Since, Until: b.Span.Until}}
+	limit := b.MaxEventBytes
+	if b.Open != nil {
+		if a.publisher, err = b.Open(); err != nil {
+			return err
+		}
+		defer func() {
+			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+			defer cancel()
+			if e := a.publisher.Close(closing); e != nil && err == nil {
+				err = fmt.Errorf("close publisher: %w", e)
+			}
+		}()
+		if err := a.resume(ctx, *before < 0); err != nil {
+			return err
+		}
+		limit = a.publisher.MaxEventBytes
+	}
+	a.show()
+	if *before < 0 {
+		*before = a.state.Events
+	}
+	if a.state.Done {
+		b.result.Already = *before == a.state.Events
+		return nil
+	}
+	a.translation = b.Translate(limit)
+	for _, s := range a.left() {
+		if err := a.scan(ctx, s); err != nil {
+			return err
+		}
+	}
+	a.state.Done = true
+	if err := a.commit(ctx, &mapper.Output{}); err != nil {
+		return err
+	}
+	a.show()
+	return nil
+}
+
+// backfilling is one attempt.
+type backfilling struct {
+	*Backfill
+	publisher   daemon.Publisher // nil: only count
+	translation *daemon.Translation
+	state       backfillState
+	saved       time.Time
+}
+
+// resume takes the stored state up.
+func (a *backfilling) resume(ctx context.Context, first bool) error {
+	position, err := a.publisher.Acquire(ctx)
+	if errors.Is(err, resumetoken.ErrNone) || (err == nil && first && a.Restart) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("acquire the backfill's state: %w", err)
+	}
+	var state backfillState
+	if err := bson.Unmarshal(position.Token, &state); err != nil {
+		return fmt.Errorf("read the backfill's state: %w", err)
+	}
+	a.state = state
+	if first {
+		a.result.Resumed = !state.Done
+	}
+	return nil
+}
+
+// left are the collections that are not done.
+func (a *backfilling) left() []Source {
+	i := slices.IndexFunc(a.Sources, func(s Source) bool { return s.Name() == a.state.Step })
+	if i < 0 {
+		return a.Sources
+	}
+	return a.Sources[i:]
+}
+
+// saveEvery is how often the state is stored while nothing is found.
+const saveEvery = 2 * time.Second
+
+func (a *backfilling) scan(ctx context.Context, s Source) error {
+	if a.state.Step != s.Name() {
+		a.state.Step, a.state.After = s.Name(), bson.RawValue{}
+	}
+	// The span is that of the first run: "the last 3 days" must not end it differently.
+	return a.Scanner.Scan(ctx, s, Span{Since: a.state.Since, Until: a.state.Until}, Cursor{a.state.After}, func(ctx context.Context, batch Batch) error {
+		var out mapper.Output
+		if err := a.translation.AppendChanges(ctx, batch.Changes, &out); err != nil {
+			return err
+		}
+		for _, f := range out.Failures {
+			if a.Stop[f.Kind] {
+				return &daemon.PolicyError{Failure: f}
+			}
+		}
+		if a.Limit != nil {
+			if err := a.Limit(ctx, len(out.Events)); err != nil {
+				return err
+			}
+		}
+		a.state.After = batch.After.RawValue
+		a.state.Scanned += batch.Scanned
+		if len(out.Events)+len(out.Failures) > 0 || time.Since(a.saved) > saveEvery {
+			if err := a.commit(ctx, &out); err != nil {
+				return err
+			}
+		}
+		a.show()
+		// What was under way is committed; nothing more is begun.
+		return context.Cause(ctx)
+	})
+}
+
+// commit publishes events with the state after them. It is not broken off: a
+// transaction that has begun is soon over.
+func (a *backfilling) commit(ctx context.Context, out *mapper.Output) error {
+	a.state.Events += int64(len(out.Events))
+	a.state.DeadLetters += int64(len(out.Failures))
+	if a.publisher != nil {
+		token, err := bson.Marshal(a.state)
+		if err != nil {
+			return fmt.Errorf("store the backfill's state: %w", err)
+		}
+		position := resumetoken.Position{Stream: a.Stream, Token: token}
+		batch := &publisher.Batch{Events: out.Events, Failures: out.Failures, Position: position}
+		if err := a.publisher.Commit(context.WithoutCancel(ctx), batch); err != nil {
+			return fmt.Errorf("commit: %w", err)
+		}
+	}
+	a.saved = time.Now()
+	for i := range out.Events {
+		e := &out.Events[i]
+		a.tally.of(e.Kind, e.Source, e.Topic).Events++
+		if len(a.result.First) < a.First {
+			a.result.First = append(a.result.First, NameOf(e))
+		}
+	}
+	for i := range out.Failures {
+		a.tally.of(out.Failures[i].Kind, out.Failures[i].Source, "").DeadLetters++
+	}
+	return nil
+}
+
+// show puts the state into the result.
+func (a *backfilling) show() {
+	r, s := &a.result, a.state
+	r.Scanned, r.Events, r.DeadLetters, r.Began, r.Done = s.Scanned, s.Events, s.DeadLetters, s.Began, s.Done
+	if a.Advanced != nil {
+		a.Advanced(s.Scanned, s.Events)
+	}
+}

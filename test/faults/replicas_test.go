@@ -1,0 +1,140 @@
+//go:build unix
+
+package faults_test
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fhir-cdc/fhir-cdc/test/harness"
+)
+
+// sessionTimeout is the shortest that a broker takes.
+const sessionTimeout = 6 * time.Second
+
+const (
+	// longestTakeOver and longestHandOver bound the time without an owner.
+	longestTakeOver, longestHandOver = 15 * time.Second, 2 * time.Second
+	stops                            = 3
+)
+
+// TestReplicas ends, kills and freezes the replica that carries the stream, while
+// changes are written; another one takes over, the frozen one too when its turn
+// comes again.
+func TestReplicas(t *testing.T) {
+	t.Parallel() // mostly waiting
+	ctx := long(t, 5*time.Minute)
+	mongoURI, brokers := sharedServers(t)
+	m := exactlyOnce()
+	m.env["FHIR_CDC_REPLICAS"] = "kafka"
+	m.env["FHIR_CDC_SESSION_TIMEOUT"] = sessionTimeout.String()
+	m.env["FHIR_CDC_INSTANCE"] = "a"
+	// With one to hand out, a stand-by stays one until the owner is gone.
+	m.env["FHIR_CDC_TOPICS_POSITION_PARTITIONS"] = "1"
+	p := startPair(ctx, t, mongoURI, brokers, m)
+	i := p.installations[0]
+	owner := i.daemons[0]
+	p.caughtUp(ctx)
+	// next is a further replica. It waits until the owner is gone.
+	next := func(name string) *harness.Daemon {
+		i.env["FHIR_CDC_INSTANCE"] = name
+		d := i.start()
+		if err := d.WaitForLog(ctx, "joined the replicas"); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	// takenOver is how long after begin the next one carries the stream.
+	takenOver := func(what string, begin time.Time, by *harness.Daemon) time.Duration {
+		if err := by.WaitForLog(ctx, harness.LogResumes); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		took := time.Since(begin).Round(time.Millisecond)
+		t.Logf("%s: taken over after %v", what, took)
+		p.caughtUp(ctx)
+		return took
+	}
+
+	// Several times: how busy the machine is at that moment is not what is measured.
+	fastest := time.Duration(math.MaxInt64)
+	for n := range scaled(stops, soakFactor) {
+		b, begin := next(fmt.Sprintf("stopped-%d", n)), time.Now()
+		if code, err := owner.Stop(ctx); err != nil || code != 0 {
+			t.Fatalf("stopped with exit code %d (%v), want 0", code, err)
+		}
+		fastest = min(fastest, takenOver("the owner is stopped", begin, b))
+		owner = b
+	}
+	if fastest > longestHandOver {
+		t.Errorf("the fastest hand-over has taken %v, may take %v", fastest, longestHandOver)
+	}
+
+	for n := range scaled(1, soakFactor) {
+		b, begin := next(fmt.Sprintf("killed-%d", n)), time.Now()
+		if err := owner.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if took := takenOver("the owner is killed", begin, b); took > longestTakeOver {
+			t.Errorf("that may take %v", longestTakeOver)
+		}
+		owner = b
+	}
+
+	c, d := owner, next("awake")
+	begin := time.Now()
+	if err := syscall.Kill(c.Pid(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	takenOver("the owner is frozen", begin, d)
+	if soaking() {
+		if err := pass(ctx, time.Until(begin.Add(time.Minute))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lives := strings.Count(c.Logs(), harness.LogResumes)
+	if err := syscall.Kill(c.Pid(), syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	p.caughtUp(ctx)
+	if err := d.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	p.caughtUp(ctx)
+	if strings.Count(c.Logs(), harness.LogResumes) == lives {
+		t.Error("the replica that was frozen has not taken over again")
+	}
+	i.daemons = append(i.daemons, c) // the one to stop
+	p.finish(ctx)
+}
+
+// TestTwins runs two daemons of one name and, by mistake, of one instance.
+func TestTwins(t *testing.T) {
+	t.Parallel() // mostly waiting
+	ctx := long(t, 4*time.Minute)
+	mongoURI, brokers := sharedServers(t)
+	m := exactlyOnce()
+	m.env["FHIR_CDC_REPLICAS"] = "kafka"
+	m.env["FHIR_CDC_SESSION_TIMEOUT"] = sessionTimeout.String()
+	m.env["FHIR_CDC_INSTANCE"] = "twin"
+	p := startPair(ctx, t, mongoURI, brokers, m)
+	i := p.installations[0]
+	p.caughtUp(ctx)
+	first := i.daemons[0]
+	second := i.startReady(ctx) // it takes the stream
+	for range scaled(3, soakFactor) {
+		if err := pass(ctx, sessionTimeout/2); err != nil {
+			t.Fatal(err)
+		}
+		p.caughtUp(ctx)
+	}
+	t.Logf("the stream was taken %d times by the one and %d times by the other",
+		strings.Count(first.Logs(), harness.LogResumes), strings.Count(second.Logs(), harness.LogResumes))
+	if code, err := first.Stop(ctx); err != nil || (code != 0 && code != exitFenced) {
+		t.Errorf("the first has ended with code %d (%v), want 0 or %d", code, err, exitFenced)
+	}
+	p.finish(ctx)
+}
