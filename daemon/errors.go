@@ -28,11 +28,12 @@ func final(err error) bool {
 		errors.As(err, new(*publisher.ConfigurationError)) || errors.Is(err, resumetoken.ErrFenced)
 }
 
-// refused makes an error that ends the stream of a look-up that the server does not
-// allow: trying again would meet the same, and the events would wait unseen.
+// refused makes an error that ends the stream of a look-up, or of an access to
+// positions, that MongoDB does not allow: trying again would meet the same, and the
+// events would wait unseen.
 func refused(err error) error {
 	if watcher.LoginRefused(err) != nil {
-		return &watcher.Error{Class: watcher.Unauthorized, Hint: "check the MongoDB user's login, give it the right, or switch the look-up off", Err: err}
+		return &watcher.Error{Class: watcher.Unauthorized, Hint: "check the MongoDB user's login and give it the right (docs/security.md), or switch off what needs it", Err: err}
 	}
 	return err
 }

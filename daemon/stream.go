@@ -196,7 +196,7 @@ func (s *Stream) attempt(ctx context.Context) (committed bool, err error) {
 			return false, err
 		}
 	case err != nil:
-		return false, fmt.Errorf("acquire: %w", err)
+		return false, refused(fmt.Errorf("acquire: %w", err))
 	default:
 		s.log.Info("stream resumes", zap.Time("changed", position.WallTime), zap.Uint32("clusterTime", position.ClusterTime.T))
 	}

@@ -58,7 +58,7 @@ func (p *Idempotent) Acquire(ctx context.Context) (resumetoken.Position, error) 
 	p.disconnect()
 	position, err := p.positions.Acquire(ctx)
 	if err != nil && !errors.Is(err, resumetoken.ErrNone) {
-		return resumetoken.Position{}, err
+		return resumetoken.Position{}, acquiring(p.opts.Stream, err)
 	}
 	client, clientErr := kgo.NewClient(p.client...)
 	if clientErr != nil {

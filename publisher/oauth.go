@@ -140,8 +140,10 @@ func (o OAuth) get(ctx context.Context) (*oauth2.Token, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
 	defer cancel()
-	request := clientcredentials.Config{ClientID: o.ClientID, ClientSecret: o.ClientSecret, TokenURL: o.TokenEndpoint, Scopes: o.Scopes}
-	token, err := request.Token(context.WithValue(ctx, oauth2.HTTPClient, client))
+	token, err := o.ask(context.WithValue(ctx, oauth2.HTTPClient, client), oauth2.AuthStyleInHeader)
+	if notInHeader(err) {
+		token, err = o.ask(context.WithValue(ctx, oauth2.HTTPClient, client), oauth2.AuthStyleInParams)
+	}
 	var refused *oauth2.RetrieveError
 	switch {
 	case errors.As(err, &refused):
@@ -150,9 +152,25 @@ func (o OAuth) get(ctx context.Context) (*oauth2.Token, error) {
 		if status == http.StatusTooManyRequests || status >= http.StatusInternalServerError {
 			return nil, err
 		}
-		return nil, &ConfigurationError{fmt.Errorf("%w: check kafka.sasl.oauth, client id, secret and scope", err)}
+		return nil, &ConfigurationError{fmt.Errorf("%w: check kafka.sasl.oauth, client id, secret and scopes", err)}
 	case err != nil:
 		return nil, fmt.Errorf("get a token from %s: %w", o.TokenEndpoint, err)
 	}
 	return token, nil
+}
+
+func (o OAuth) ask(ctx context.Context, style oauth2.AuthStyle) (*oauth2.Token, error) {
+	request := clientcredentials.Config{
+		ClientID: o.ClientID, ClientSecret: o.ClientSecret, TokenURL: o.TokenEndpoint, Scopes: o.Scopes, AuthStyle: style,
+	}
+	return request.Token(ctx)
+}
+
+// notInHeader tells whether the endpoint may be one that takes id and secret in the
+// request's body only, which RFC 6749 (2.3.1) lets it. (The library tries both after
+// any error, and shows the error of the second.)
+func notInHeader(err error) bool {
+	var refused *oauth2.RetrieveError
+	return errors.As(err, &refused) &&
+		(refused.Response.StatusCode == http.StatusUnauthorized || refused.ErrorCode == "invalid_client" || refused.ErrorCode == "invalid_request")
 }

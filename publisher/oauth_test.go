@@ -125,6 +125,24 @@ func TestTokenEndpointFails(t *testing.T) {
 	}
 }
 
+// Some endpoints take the client's secret in the body only.
+func TestTokenEndpointWithoutBasicLogin(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if r.PostFormValue("client_id") != "id" || r.PostFormValue("client_secret") != "s" {
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = fmt.Fprint(w, `{"error":"invalid_request"}`)
+			return
+		}
+		_, _ = fmt.Fprint(w, `{"access_token":"t","token_type":"Bearer"}`)
+	}))
+	defer server.Close()
+	token, err := OAuth{TokenEndpoint: server.URL, ClientID: "id", ClientSecret: "s"}.get(t.Context())
+	if err != nil || token.AccessToken != "t" {
+		t.Errorf("token %v, %v", token, err)
+	}
+}
+
 func TestBearerRefused(t *testing.T) {
 	session, _, err := bearerOf(t, SASL{Token: "hunter2"}).Authenticate(context.Background(), "broker")
 	if err != nil {

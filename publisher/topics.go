@@ -36,6 +36,10 @@ type Requirements struct {
 	DeadLetters string
 	// Audit is the audit topic; empty where there is none.
 	Audit string
+	// Group is the consumer group of the replicas; empty where there is none.
+	Group string
+	// TransactionalIDs are those of the streams.
+	TransactionalIDs []string
 	// Create has missing topics made. Without it they are an error.
 	Create bool
 	// Partitions are for event and dead-letter topics that are made here,
@@ -91,7 +95,8 @@ func (c *topicCheck) run(ctx context.Context) error {
 	names := c.names()
 	missing, err := c.list(ctx, names)
 	if err != nil {
-		return err
+		// All that an operator has to give is in one error.
+		return errors.Join(err, c.otherRights(ctx))
 	}
 	if len(missing) > 0 {
 		if !c.req.Create {
@@ -104,7 +109,7 @@ func (c *topicCheck) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.describe(ctx, names)
+	return errors.Join(c.describe(ctx, names), c.otherRights(ctx))
 }
 
 // names are all topics once: events of several kinds may share one.
@@ -123,6 +128,7 @@ func (c *topicCheck) list(ctx context.Context, names []string) (missing []string
 	limited, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
 	req := kmsg.NewPtrMetadataRequest()
+	req.IncludeTopicAuthorizedOperations = true
 	for _, name := range names {
 		topic := kmsg.NewMetadataRequestTopic()
 		topic.Topic = kmsg.StringPtr(name)
@@ -141,10 +147,11 @@ func (c *topicCheck) list(ctx context.Context, names []string) (missing []string
 		switch err := kerr.ErrorForCode(topic.ErrorCode); {
 		case err == nil:
 			c.report.Partitions[name] = len(topic.Partitions)
+			faults = append(faults, c.topicRights(name, topic.AuthorizedOperations))
 		case errors.Is(err, kerr.UnknownTopicOrPartition):
 			missing = append(missing, name)
 		case errors.Is(err, kerr.TopicAuthorizationFailed):
-			faults = append(faults, fmt.Errorf("topic %s: the user may not see it and needs Describe and Write on it: %w", name, err))
+			faults = append(faults, lacking(name, c.neededOn(name)))
 		default:
 			faults = append(faults, fmt.Errorf("topic %s: %w", name, err))
 		}

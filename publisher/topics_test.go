@@ -124,7 +124,7 @@ func TestCheckTopicsWithoutPermissions(t *testing.T) {
 		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: eventTopic, Err: kerr.TopicAuthorizationFailed, Count: -1})
 		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: deadTopic, Err: kerr.TopicAuthorizationFailed, Count: -1})
 		_, err := CheckTopics(t.Context(), opts, requirements())
-		if err == nil || !strings.Contains(err.Error(), "topic "+eventTopic+": the user may not see it") || !strings.Contains(err.Error(), "topic "+deadTopic+": ") {
+		if err == nil || !strings.Contains(err.Error(), "topic "+eventTopic+": the user needs Write on it") || !strings.Contains(err.Error(), "topic "+deadTopic+": ") {
 			t.Errorf("CheckTopics: %v", err)
 		}
 	})

@@ -37,7 +37,8 @@ func NewTransactional(positions resumetoken.KafkaOptions, opts Options) (*Transa
 // transaction, and returns the position that was committed last, or
 // resumetoken.ErrNone. It is also the only way on after an error of Commit.
 func (t *Transactional) Acquire(ctx context.Context) (resumetoken.Position, error) {
-	return t.positions.Acquire(ctx)
+	position, err := t.positions.Acquire(ctx)
+	return position, acquiring(t.opts.Stream, err)
 }
 
 // Commit publishes a batch and the position after it. A batch without events

@@ -62,11 +62,13 @@ func (s mongoSpot) position(stream string) Position {
 }
 
 func (d mongoPosition) position(stream string) (Position, error) {
-	p := d.Spot.position(stream)
-	p.Layout, p.Published, p.HandedTo, p.Paused = d.Layout, d.Published, d.HandedTo, d.Paused
 	repair, err := repairFromText(d.Repair)
-	p.Repair = repair
-	return p, err
+	if err != nil {
+		return Position{}, err
+	}
+	p := d.Spot.position(stream)
+	p.Layout, p.Published, p.HandedTo, p.Paused, p.Repair = d.Layout, d.Published, d.HandedTo, d.Paused, repair
+	return p, nil
 }
 
 // NewMongoDB is the store of a stream's position in coll, which need not exist.

@@ -1,10 +1,15 @@
 package watcher
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/auth"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 
@@ -78,6 +83,10 @@ func fatalCodes() map[int]*Error {
 // classify makes an *Error of an error that must stop the stream and returns nil
 // for all others. It goes by code and label, never by text.
 func classify(err error) *Error {
+	var login *auth.Error
+	if errors.As(err, &login) && refusedLogin(login.Unwrap()) {
+		return &Error{Class: Unauthorized, Hint: fatalCodes()[18].Hint, Err: err}
+	}
 	var server mongo.ServerError
 	if !errors.As(err, &server) {
 		return classifyConnection(err)
@@ -93,12 +102,22 @@ func classify(err error) *Error {
 	return nil
 }
 
-// classifyConnection finds what an operator must see in an error that the driver
-// made before a server has answered with a code.
-func classifyConnection(err error) *Error {
-	if errors.As(err, new(*auth.Error)) {
-		return &Error{Class: Unauthorized, Hint: fatalCodes()[18].Hint, Err: err}
+// refusedLogin tells whether a login failed because of what was presented, rather
+// than of the connection or the server's state.
+func refusedLogin(cause error) bool {
+	var server driver.Error
+	if errors.As(cause, &server) && server.Code != 0 {
+		// BadValue (a mechanism not known), UserNotFound, Unauthorized,
+		// AuthenticationFailed, MechanismUnavailable, and Atlas's own.
+		return slices.Contains([]int32{2, 11, 13, 18, 334, 8000}, server.Code)
 	}
+	return !errors.As(cause, new(net.Error)) && !errors.As(cause, new(topology.ConnectionError)) && !errors.Is(cause, io.EOF) &&
+		!errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) && !errors.As(cause, &server)
+}
+
+// classifyConnection finds a refused TLS handshake behind an error that no server
+// has answered with.
+func classifyConnection(err error) *Error {
 	var selection topology.ServerSelectionError
 	if !errors.As(err, &selection) {
 		return nil

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/auth"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 )
@@ -52,6 +53,8 @@ func TestClassify(t *testing.T) {
 
 		{"the driver's login", fmt.Errorf("connection: %w", &auth.Error{}), Unauthorized},
 		{"the driver's login, joined", errors.Join(io.EOF, topology.ConnectionError{Wrapped: &auth.Error{}}), Unauthorized},
+
+		{"UserNotFound of no login", code(11), again},
 
 		{"InterruptedAtShutdown", code(11600), again},
 		{"InterruptedDueToReplStateChange", code(11602), again},
@@ -103,5 +106,27 @@ func TestClassifyKeepsNoStateBetweenErrors(t *testing.T) {
 	first, second := classify(mongo.CommandError{Code: 286, Message: "one"}), classify(mongo.CommandError{Code: 286, Message: "two"})
 	if first.Err == nil || first.Err.Error() == second.Err.Error() {
 		t.Errorf("%v and %v", first, second)
+	}
+}
+
+// A login may also fail because the server goes away under it.
+func TestRefusedLogin(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		cause error
+		want  bool
+	}{
+		{"UserNotFound", driver.Error{Code: 11}, true},
+		{"AuthenticationFailed, wrapped", fmt.Errorf("sasl: %w", driver.Error{Code: 18}), true},
+		{"a mechanism that the server does not know", driver.Error{Code: 334}, true},
+		{"the driver's own check of the server's proof", errors.New("server signature"), true},
+		{"InterruptedAtShutdown", driver.Error{Code: 11600}, false},
+		{"network", driver.Error{Labels: []string{driver.NetworkError}}, false},
+		{"the connection", topology.ConnectionError{Wrapped: io.EOF}, false},
+		{"a time-out", fmt.Errorf("read: %w", context.DeadlineExceeded), false},
+	} {
+		if got := refusedLogin(c.cause); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
 	}
 }

@@ -21,13 +21,15 @@ import (
 // anything that could disturb the live ones. prefix goes before the topics of events.
 func oplogStreams(cfg *config.Config, clients *clusters, prefix string, log *zap.Logger) ([]replay.Stream, error) {
 	var streams []replay.Stream
+	quick := *cfg
+	quick.MongoDB.MaxAwait = historyAwait // nothing is waited for at the end
 	for _, p := range planStreams(cfg) {
 		client, err := clients.client(p.place.URI)
 		if err != nil {
 			return nil, err
 		}
 		m := mapper.New(prefixed(p.mapper, prefix))
-		source, requests, err := watchers(cfg, client, p, m, log, nil)
+		source, requests, err := watchers(&quick, client, p, m, log, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -57,6 +57,7 @@ func newRootCommand(environ []string, stdout, stderr io.Writer) (root *cobra.Com
 		newRunCommand(environ, stdout, stderr),
 		newReplayCommand(environ, stdout, stderr),
 		newBackfillCommand(environ, stdout, stderr),
+		newVerifyCommand(environ, stdout, stderr),
 		newConfigCommand(environ, stdout),
 		newCheckCommand(environ, stdout, stderr),
 		newPositionCommand(environ, stdout, stderr),

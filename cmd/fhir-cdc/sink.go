@@ -137,9 +137,18 @@ func (s *sink) prepare(ctx context.Context) error {
 	if s.cfg.Sink == config.SinkStdout {
 		return nil
 	}
+	need := s.requirements()
+	if s.cfg.ReplicasByKafka() {
+		need.Group = s.cfg.Name
+	}
+	if s.cfg.Checkpoint.Store == config.StoreKafka {
+		for _, p := range planStreams(s.cfg) {
+			need.TransactionalIDs = append(need.TransactionalIDs, s.cfg.Name+"/"+p.name)
+		}
+	}
 	backoff := s.cfg.Retry.MinBackoff
 	for {
-		report, err := publisher.CheckTopics(ctx, s.kafka, s.requirements())
+		report, err := publisher.CheckTopics(ctx, s.kafka, need)
 		if err == nil {
 			for _, w := range report.Warnings {
 				s.log.Warn(w)

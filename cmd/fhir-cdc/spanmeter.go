@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"sync"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -49,3 +50,18 @@ func (m *spanMeter) advanced(stream string, at bson.Timestamp, events int) {
 func (m *spanMeter) close() { m.progress.Close() }
 
 func seconds(from, to bson.Timestamp) int64 { return max(int64(to.T)-int64(from.T), 0) }
+
+// oplogNote adds to progress that counts something else how far streams have been read.
+type oplogNote struct {
+	progress *terminal.Progress
+
+	mu     sync.Mutex
+	events int64
+}
+
+func (n *oplogNote) changed(stream string, at bson.Timestamp, events int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.events += int64(events)
+	n.progress.Detail(fmt.Sprintf("%s events of the oplog, stream %s at %s", terminal.Count(n.events), stream, replay.Clock(at)))
+}

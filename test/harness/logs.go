@@ -95,3 +95,15 @@ func containsAny(text string, any []string) bool {
 	}
 	return false
 }
+
+// Warnings are the lines that a daemon has logged at warn or above.
+func Warnings(d *Daemon) []string {
+	var lines []string
+	for line := range strings.Lines(d.Logs()) {
+		var entry struct{ Level string }
+		if json.Unmarshal([]byte(line), &entry) == nil && (entry.Level == "warn" || entry.Level == "error") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}

@@ -18,8 +18,8 @@ const (
 )
 
 func mongoDBFromDocker(ctx context.Context, opts MongoDBOptions) (*MongoDB, error) {
-	if opts.Auth || opts.Dir != "" {
-		return nil, unavailable("no container with a login or with a folder of the machine")
+	if opts.Auth || opts.Dir != "" || opts.TLS != nil {
+		return nil, unavailable("no container with a login, with certificates or with a folder of the machine")
 	}
 	if file := fileAmong(opts.Args); file != "" {
 		return nil, unavailable("%s is a file of this machine, which a container does not see", file)
@@ -41,6 +41,9 @@ func mongoDBFromDocker(ctx context.Context, opts MongoDBOptions) (*MongoDB, erro
 func kafkaFromDocker(ctx context.Context, opts KafkaOptions) (*Kafka, error) {
 	if opts.TransactionVersion != 0 {
 		return nil, unavailable("the image formats with the default features only")
+	}
+	if len(opts.SystemProperties) > 0 {
+		return nil, unavailable("no container with properties of the Java machine")
 	}
 	if file := fileAmong(slices.Collect(maps.Values(opts.Properties))); file != "" {
 		return nil, unavailable("%s is a file of this machine, which a container does not see", file)

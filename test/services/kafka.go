@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +43,9 @@ type KafkaOptions struct {
 	// Listeners are listeners beside the plain one. Their keystores and logins
 	// go into Properties (listener.name.<name in lower case>.…).
 	Listeners []KafkaListener
+	// SystemProperties are properties of the Java machine, such as
+	// org.apache.kafka.sasl.oauthbearer.allowed.urls. Not with containers.
+	SystemProperties map[string]string
 	// HeapMB is the broker's heap in MB; default 512.
 	HeapMB int
 	// Progress, if set, is told what is being downloaded or started.
@@ -59,15 +64,24 @@ type KafkaListener struct {
 }
 
 func (o KafkaOptions) needsOwn() bool {
-	return o.NeedControl || o.TransactionVersion != 0 || len(o.Properties) > 0 || len(o.Listeners) > 0 || o.HeapMB != 0
+	return o.NeedControl || o.TransactionVersion != 0 || len(o.Properties) > 0 || len(o.Listeners) > 0 || len(o.SystemProperties) > 0 || o.HeapMB != 0
 }
 
-// heap is the argument of the Java machine.
+// heap is the Java machine's argument for its memory.
 func (o KafkaOptions) heap() string {
 	if o.HeapMB == 0 {
 		o.HeapMB = 512
 	}
 	return fmt.Sprintf("-Xmx%dm", o.HeapMB)
+}
+
+// javaArguments are the arguments of the Java machine.
+func (o KafkaOptions) javaArguments() []string {
+	args := []string{o.heap()}
+	for _, name := range slices.Sorted(maps.Keys(o.SystemProperties)) {
+		args = append(args, "-D"+name+"="+o.SystemProperties[name])
+	}
+	return args
 }
 
 func (o KafkaOptions) progress(what string) {

@@ -43,10 +43,8 @@ func kafkaFromPackages(ctx context.Context, opts KafkaOptions) (*Kafka, error) {
 	p := &process{dir: dir, data: filepath.Join(dir, "data"), release: release}
 	config := filepath.Join(dir, "server.properties")
 	logging := filepath.Join(dir, "log4j2.properties")
-	p.argv = []string{
-		java, opts.heap(), "-Dlog4j2.configurationFile=" + logging,
-		"-cp", filepath.Join(libs, "*"), "kafka.Kafka", config,
-	}
+	p.argv = append([]string{java}, opts.javaArguments()...)
+	p.argv = append(p.argv, "-Dlog4j2.configurationFile="+logging, "-cp", filepath.Join(libs, "*"), "kafka.Kafka", config)
 	opts.progress(fmt.Sprintf("starting Kafka %s on port %d", kafkaVersion, ports.plain))
 	err = errors.Join(
 		os.WriteFile(config, []byte(propertiesFile(kafkaProperties(opts, "127.0.0.1", "127.0.0.1", ports, p.data))), 0o600),

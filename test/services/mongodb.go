@@ -2,6 +2,7 @@ package services
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"os"
 
@@ -38,6 +39,9 @@ type MongoDBOptions struct {
 	// Auth requires a login. The URI carries the credentials of a user that may
 	// do everything. Not with containers.
 	Auth bool
+	// TLS is for connecting to a server that Args make demand TLS; URI says nothing
+	// of it. Not with containers.
+	TLS *tls.Config
 	// Dir is the folder of the data, kept by Close; default a temporary one,
 	// deleted by Close. Not with containers.
 	Dir string
@@ -48,7 +52,7 @@ type MongoDBOptions struct {
 }
 
 func (o MongoDBOptions) needsOwn() bool {
-	return o.NeedControl || o.TestCommands || o.OplogMB != 0 || o.CacheGB != 0 || o.Standalone || o.Auth || o.Dir != "" || len(o.Args) > 0
+	return o.NeedControl || o.TestCommands || o.OplogMB != 0 || o.CacheGB != 0 || o.Standalone || o.Auth || o.TLS != nil || o.Dir != "" || len(o.Args) > 0
 }
 
 func (o MongoDBOptions) progress(what string) {

@@ -107,6 +107,9 @@ func startMongoDB(ctx context.Context, inst instance, opts MongoDBOptions, host 
 		query.Set("replicaSet", replicaSet)
 	}
 	direct := options.Client().SetHosts([]string{address}).SetDirect(true).SetServerSelectionTimeout(time.Second)
+	if opts.TLS != nil {
+		direct.SetTLSConfig(opts.TLS)
+	}
 	m := &MongoDB{Server: &Server{inst: inst}}
 	m.ready = func(ctx context.Context) error {
 		if err := listens(ctx, address); err != nil {

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/replay"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
+)
+
+// verifyFlags are the flags of the command verify beside those of the configuration.
+type verifyFlags struct {
+	since, until *pastTime
+	kinds        []string
+	stream       string
+	repair       bool
+	limit        int
+	maxLag       time.Duration
+	dir          string
+	output       *outputForm
+}
+
+func newVerifyCommand(environ []string, stdout, stderr io.Writer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Compare what MongoDB says should be in the topics with what is there",
+		Long: `Compare what MongoDB says should be in the topics with what is there, for the
+changes since a time: events that are missing, records that repeat one or are of no
+event at all, and events of a key that came in another order than its changes.
+
+The daemon may run meanwhile: what lies after a stream's stored position is not
+asked for. What cannot be seen is said in the notes of the result.
+
+--repair publishes what is missing, with the ids and bytes that it would have had,
+and records it in the audit topic.
+
+Exit code 0: nothing is off, 1: something is (after the repair, if there was one).
+Memory does not grow with the number of events; intermediate results, about 100
+bytes an event, go to temporary files that are gone in any case of an end.`,
+		Example: `  # Is everything of the last day there?
+  fhir-cdc verify --since 1d
+
+  # Of one hour, for a script: prints JSON with up to 1000 examples of each fault
+  fhir-cdc verify --since 2026-11-23T10:00:00Z --until 2026-11-23T11:00:00Z --output json --limit 1000
+
+  # Publish the change events that are missing
+  fhir-cdc verify --since 1d --kinds change --repair`,
+		Args: cobra.NoArgs,
+	}
+	cfgFlags := addConfigFlags(cmd, environ)
+	f := &verifyFlags{
+		since:  addTimeFlag(cmd, "since", "first change, by the time it was committed"),
+		until:  addTimeFlag(cmd, "until", "end, not included; without it the streams' positions"),
+		output: addOutputFlag(cmd),
+	}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.kinds, "kinds", nil, "only these `KINDS`: change, export, accessed_everything")
+	flags.StringVar(&f.stream, "stream", "", "only the events of this `STREAM`")
+	flags.BoolVar(&f.repair, "repair", false, "publish what is missing")
+	flags.IntVar(&f.limit, "limit", 20, "how many examples of each fault to show")
+	flags.DurationVar(&f.maxLag, "max-lag", time.Hour, "how late events may have come at --since: unexpected records are looked for that far back")
+	flags.StringVar(&f.dir, "temp-dir", os.TempDir(), "`DIRECTORY` of intermediate results")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		switch {
+		case f.since.IsZero():
+			return &usageError{"say since when, with --since"}
+		case !f.until.IsZero() && !f.since.Before(f.until.Time):
+			return &usageError{fmt.Sprintf("--until %s is not after --since %s", terminal.Time(f.until.Time), terminal.Time(f.since.Time))}
+		case f.limit < 0 || f.maxLag < 0:
+			return &usageError{"--limit and --max-lag cannot be negative"}
+		}
+		cfg, err := cfgFlags.load(cmd)
+		if err != nil {
+			return err
+		}
+		if cfg.Sink != config.SinkKafka {
+			return &usageError{"verify reads topics: it needs sink: kafka"}
+		}
+		return runVerify(cmd.Context(), cfg, f, environ, stdout, stderr)
+	}
+	return cmd
+}
+
+func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ []string, stdout, stderr io.Writer) (err error) {
+	kinds, err := kindsOf(cfg, f.kinds)
+	if err != nil {
+		return err
+	}
+	log, err := commandLog(cfg, stderr)
+	if err != nil {
+		return err
+	}
+	clients := newClusters(cfg.Name)
+	defer closing(ctx, clients.close, &err)
+	streams, err := oplogStreams(cfg, clients, "", log)
+	if err != nil {
+		return err
+	}
+	if _, err := named(streams, f.stream); err != nil {
+		return err
+	}
+	if _, err := newest(ctx, streams); err != nil {
+		return err
+	}
+	s, err := newSink(cfg, clients, io.Discard, zap.NewNop())
+	if err != nil {
+		return err
+	}
+	need := s.requirements()
+	need.Create = false // A command that looks creates nothing.
+	report, err := publisher.CheckTopics(ctx, s.kafka, need)
+	if err != nil {
+		return err
+	}
+	s.maxBytes = report.MaxMessageBytes
+	facts, err := newFacts(cfg, clients)
+	if err != nil {
+		return err
+	}
+	v := &replay.Verification{
+		Client: s.kafka, Topics: topicsOf(cfg, kinds), Audit: cfg.Topics.Audit, Name: cfg.Name,
+		Since: f.since.Time, Until: f.until.Time, MaxLag: f.maxLag, Repeats: cfg.Delivery == config.AtLeastOnce,
+		Oplog: newOplog(cfg, facts, s.options("").MaxEventBytes, stderr), Dir: f.dir, Limit: f.limit,
+	}
+	if v.Streams, err = positioned(ctx, s, streams, f); err != nil {
+		return err
+	}
+	var repair *replay.Repair
+	if f.repair {
+		work := "verify/" + rand.Text()
+		repair = &replay.Repair{Actor: operator(), Open: func(ctx context.Context, stream string) (replay.Publisher, error) {
+			return openDetached(ctx, cfg, s, stream, work+"/"+stream, cfg.Topics.DeadLetters)
+		}}
+	}
+	result, err := followVerify(ctx, v, repair, terminal.New(stderr, environ))
+	if err != nil {
+		if ctx.Err() != nil {
+			return errors.New("interrupted; nothing is left behind")
+		}
+		if beyond := new(replay.BeyondOplogError); errors.As(err, &beyond) {
+			return &usageError{beyond.Error() + "; give a later --since"}
+		}
+		return err
+	}
+	if err := f.output.write(stdout, environ, result, func(screen *terminal.Screen) error { return printVerify(screen, result, v.Repeats) }); err != nil {
+		return err
+	}
+	if !result.Clean {
+		return errors.New("something is off")
+	}
+	return nil
+}
+
+// topicsOf are the topics of kinds, all if there are none.
+func topicsOf(cfg *config.Config, kinds []mapper.Kind) map[string][]mapper.Kind {
+	topics := map[string][]mapper.Kind{}
+	add := func(kind mapper.Kind, enabled bool, topic string) {
+		if enabled && (len(kinds) == 0 || slices.Contains(kinds, kind)) {
+			topics[topic] = append(topics[topic], kind)
+		}
+	}
+	add(mapper.KindChange, cfg.Events.Change.Enabled, cfg.Events.Change.Topic)
+	add(mapper.KindExport, cfg.Events.Export.Enabled, cfg.Events.Export.Topic)
+	add(mapper.KindAccessedEverything, cfg.Events.AccessedEverything.Enabled, cfg.Events.AccessedEverything.Topic)
+	return topics
+}
+
+// positioned reads how far each stream has published.
+func positioned(ctx context.Context, s *sink, streams []replay.Stream, f *verifyFlags) ([]replay.VerifiedStream, error) {
+	all := make([]replay.VerifiedStream, len(streams))
+	for i, stream := range streams {
+		store, err := s.store(stream.Name)
+		if err != nil {
+			return nil, err
+		}
+		stored, err := store.Inspect(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("stream %s: read its position: %w", stream.Name, err)
+		}
+		all[i] = replay.VerifiedStream{Stream: stream, Position: stored.Position, Asked: f.stream == "" || f.stream == stream.Name}
+		if all[i].Asked && stored.Position.IsZero() && f.until.IsZero() {
+			return nil, &usageError{fmt.Sprintf("stream %s has no stored position, so it is not known up to where it has published: give --until", stream.Name)}
+		}
+	}
+	return all, nil
+}
+
+// followVerify runs a verification and shows how far it has come.
+func followVerify(ctx context.Context, v *replay.Verification, repair *replay.Repair, screen *terminal.Screen) (*replay.VerifyResult, error) {
+	progress := terminal.NewProgress(screen, "verify", "records", 0)
+	defer progress.Close()
+	v.Read = func(records, of int64) {
+		progress.Set(records)
+		progress.Total(of)
+	}
+	v.Changed = (&oplogNote{progress: progress}).changed
+	if repair != nil {
+		repair.Published = func(events, of int64) {
+			progress.Detail(fmt.Sprintf("repair: %s of %s events", terminal.Count(events), terminal.Count(of)))
+		}
+	}
+	return v.Run(ctx, repair)
+}

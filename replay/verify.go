@@ -1,0 +1,241 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.mongodb.org/mongo-driver/v2/bson"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/lookup"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// Verification compares what MongoDB says should be in the topics with what is there.
+type Verification struct {
+	// Streams are all streams of the installation.
+	Streams []VerifiedStream
+	// Client reaches the brokers. Topics are those that are looked at, with the kinds
+	// of events that are asked for; Audit is where repairs are on record, under Name.
+	Client []kgo.Opt
+	Topics map[string][]mapper.Kind
+	Audit  string
+	Name   string
+	// Since and Until are the ends of what is asked for, by the time of the change. A
+	// zero Until is the streams' positions.
+	Since, Until time.Time
+	// MaxLag is how far before Since changes may lie whose events came after it.
+	MaxLag time.Duration
+	// Repeats says that an event may come twice by contract (at_least_once).
+	Repeats bool
+	// Oplog reads the oplog; its Facts are for repairs.
+	Oplog *Oplog
+	// Dir is where large intermediate results go, under names that are gone at once.
+	Dir string
+	// Limit is how many examples of each fault the result holds.
+	Limit int
+	// Read and Changed are told of progress, by several goroutines.
+	Read    func(records int64, of int64)
+	Changed func(stream string, at bson.Timestamp, events int)
+}
+
+// VerifiedStream is one stream and what it has published.
+type VerifiedStream struct {
+	Stream
+	// Position is the stream's stored position: what lies after it may be published or
+	// not. A zero one bounds nothing.
+	Position resumetoken.Position
+	// Asked says that the stream's events are asked for. Those of others are known.
+	Asked bool
+}
+
+const (
+	// clockMargin is how far the clocks of MongoDB and of the records' timestamps may
+	// differ, and how late an event usually comes.
+	clockMargin = time.Minute
+	// nearMargin is how far before the span the oplog is read at once.
+	nearMargin = 2 * time.Minute
+)
+
+// verification is one run.
+type verification struct {
+	*Verification
+	topics  []string
+	compare *comparison
+	report  *reporter
+	spans   []watcher.Span // of each stream
+}
+
+// noPersons stands in for look-ups where only ids matter.
+type noPersons struct{}
+
+func (noPersons) Find(context.Context, []string) (map[string]lookup.Person, error) { return nil, nil }
+func (noPersons) Changed(string, string, []string)                                 {}
+func (noPersons) Forget()                                                          {}
+
+// Run compares, and with repair publishes what is missing through it.
+func (v *Verification) Run(ctx context.Context, repair *Repair) (result *VerifyResult, err error) {
+	run := &verification{Verification: v}
+	for topic := range v.Topics {
+		run.topics = append(run.topics, topic)
+	}
+	slices.Sort(run.topics)
+	run.report = newReporter(run.topics, v.Topics, v.Limit)
+	run.compare = newComparison(v.Dir, run.topics)
+	defer func() {
+		if e := run.compare.close(); e != nil && err == nil {
+			err = fmt.Errorf("remove intermediate results: %w", e)
+		}
+	}()
+	if err := run.gather(ctx); err != nil {
+		return nil, err
+	}
+	if err := run.compare.compare(run.report); err != nil {
+		return nil, err
+	}
+	if err := run.secondLook(ctx); err != nil {
+		return nil, err
+	}
+	if repair != nil {
+		if err := run.repair(ctx, repair); err != nil {
+			return nil, err
+		}
+	}
+	return run.report.finish(v.Repeats), nil
+}
+
+// gather notes what all sources know. The order matters while streams run: positions
+// were read first, so all up to them is in the topics by now; and whatever is in the
+// topics by now comes from changes before the newest times, which are read last.
+func (v *verification) gather(ctx context.Context) error {
+	reader, err := openTopics(ctx, v.Client, v.topics, v.Since.Add(-clockMargin))
+	if err != nil {
+		return refusedByKafka(err)
+	}
+	defer reader.close()
+	for _, s := range v.Streams {
+		now, err := s.Source.Now(ctx)
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", s.Name, err)
+		}
+		span, err := v.span(ctx, s, now)
+		if err != nil {
+			return err
+		}
+		v.spans = append(v.spans, span)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return refusedByKafka(v.readTopics(ctx, reader)) })
+	g.Go(func() error { return refusedByKafka(v.readRepairs(ctx)) })
+	streams := make([]VerifyStream, len(v.Streams))
+	g.Go(func() error {
+		for i := range v.Streams {
+			if err := v.readOplog(ctx, v.Streams[i], v.spans[i], &streams[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for i, s := range v.Streams {
+		if s.Asked {
+			v.report.result.Streams = append(v.report.result.Streams, streams[i])
+		}
+		if n := streams[i].DeadLetters; n > 0 {
+			v.report.note(fmt.Sprintf("stream %s: %d events cannot be made of their changes and were not looked for; they are dead letters", s.Name, n))
+		}
+	}
+	return nil
+}
+
+// span is what is read of a stream's oplog.
+func (v *verification) span(ctx context.Context, s VerifiedStream, now bson.Timestamp) (watcher.Span, error) {
+	span := watcher.Span{From: clusterTime(v.Since.Add(-nearMargin)), UntilTime: now}
+	err := Reach(ctx, s.Stream, span)
+	if !errors.As(err, new(*BeyondOplogError)) {
+		return span, err
+	}
+	span.From = clusterTime(v.Since)
+	return span, Reach(ctx, s.Stream, span)
+}
+
+func clusterTime(t time.Time) bson.Timestamp { return bson.Timestamp{T: uint32(t.Unix())} }
+
+// readOplog notes the events of a stream.
+func (v *verification) readOplog(ctx context.Context, s VerifiedStream, span watcher.Span, done *VerifyStream) error {
+	since, until := packTime(clusterTime(v.Since)), packTime(span.UntilTime)
+	if !v.Until.IsZero() {
+		until = min(until, packTime(Before(clusterTime(v.Until))))
+	}
+	*done = VerifyStream{Stream: s.Name, Since: v.Since, Until: unpackTime(until)}
+	if at := packTime(s.Position.ClusterTime); at > 0 && at < until {
+		done.Until = unpackTime(at)
+	}
+	ordinal := uint64(0)
+	return v.idsOf(ctx, s, span, func(p Part) error {
+		done.Changes += int64(p.Changes)
+		for i := range p.Failures {
+			if at := packTime(p.Failures[i].Source.ClusterTime); at >= since && at <= until && s.Asked {
+				done.DeadLetters++
+			}
+		}
+		for i := range p.Events {
+			e := &p.Events[i]
+			ordinal++
+			wanted := s.Asked && (s.Position.IsZero() || !watcher.After(e.Source.Token, s.Position.Token))
+			at := packTime(e.Source.ClusterTime)
+			if err := v.expect(e, s.Name, wanted && at >= since && at <= until, ordinal); err != nil {
+				return err
+			}
+		}
+		v.Changed(s.Name, p.At, len(p.Events))
+		return nil
+	})
+}
+
+// idsOf reads a span for its ids, which do not depend on look-ups.
+func (v *verification) idsOf(ctx context.Context, s VerifiedStream, span watcher.Span, each func(Part) error) error {
+	oplog := *v.Oplog
+	oplog.Facts = daemon.Facts{Persons: noPersons{}}
+	return oplog.Read(ctx, s.Stream, span, func(_ context.Context, p Part) error { return each(p) })
+}
+
+// expect notes an event of the oplog.
+func (v *verification) expect(e *mapper.Event, stream string, must bool, ordinal uint64) error {
+	topic, kinds := slices.Index(v.topics, e.Topic), v.Topics[e.Topic]
+	if topic < 0 {
+		return nil // not asked for
+	}
+	id, err := uuid.Parse(e.ID)
+	if err != nil {
+		return fmt.Errorf("event id %q: %w", e.ID, err)
+	}
+	entry := entry{
+		id: id, topic: uint8(topic), class: possible, place: ordinal, key: hashKey(stream, e.Key), at: packTime(e.Source.ClusterTime),
+		origin: v.compare.origin(Origin{Kind: string(e.Kind), Namespace: e.Source.Database + "." + e.Source.Collection}),
+	}
+	if must && slices.Contains(kinds, e.Kind) {
+		entry.class = required
+	}
+	return v.compare.add(&entry)
+}
+
+// refusedByKafka makes an error that an operator must see of a missing right.
+func refusedByKafka(err error) error {
+	if errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.GroupAuthorizationFailed) {
+		return &publisher.ConfigurationError{Err: fmt.Errorf("%w (the user needs Read and Describe on the topics of events and on the audit topic)", err)}
+	}
+	return err
+}

@@ -1,0 +1,95 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// readTopics notes the records.
+func (v *verification) readTopics(ctx context.Context, reader *topicReader) error {
+	prefixes := idPrefixes()
+	var count int64
+	var earliest time.Time
+	seen := map[string]map[int32]bool{}
+	for _, topic := range v.topics {
+		seen[topic] = map[int32]bool{}
+	}
+	err := reader.each(ctx, func(r *kgo.Record) error {
+		topic := slices.Index(v.topics, r.Topic)
+		v.report.result.Topics[topic].Records++
+		if count++; count%1000 == 0 {
+			v.Read(count, reader.total)
+		}
+		if !seen[r.Topic][r.Partition] {
+			seen[r.Topic][r.Partition] = true
+			if reader.ranges[r.Topic][r.Partition].trimmed && r.Timestamp.After(earliest) {
+				earliest = r.Timestamp
+			}
+		}
+		e := entry{topic: uint8(topic), class: found, place: uint64(r.Offset), at: uint64(r.Timestamp.UnixMilli()), partition: r.Partition}
+		var ok bool
+		if e.id, ok = eventID(r, prefixes); !ok {
+			place := v.compare.place(&e)
+			place.ID = ""
+			v.report.unexpected(e.topic, 1, place)
+			return nil
+		}
+		return v.compare.add(&e)
+	})
+	if err != nil {
+		return err
+	}
+	v.Read(count, count)
+	v.retention(reader, earliest)
+	return nil
+}
+
+// retention leaves out what the topics may have deleted.
+func (v *verification) retention(reader *topicReader, earliest time.Time) {
+	if earliest.After(v.Since) {
+		v.compare.earliest = packTime(clusterTime(earliest.Add(time.Second)))
+		v.report.note("records before " + earliest.UTC().Format(time.RFC3339) + " have been deleted by a topic's retention: missing events were looked for from then on only")
+	}
+	for topic, partitions := range reader.ranges {
+		for p, part := range partitions {
+			if part.trimmed && part.from >= part.end {
+				v.report.note(fmt.Sprintf("topic %s, partition %d has no records of the span, and older ones have been deleted: what is missing may have been there", topic, p))
+			}
+		}
+	}
+}
+
+// secondLook finds, for records that no source knows, whether they are of changes
+// further back: a stream that lags publishes old changes late.
+func (v *verification) secondLook(ctx context.Context) error {
+	return inBlocks(v.compare.strays, func(strays []entry) error {
+		cleared := make([]bool, len(strays))
+		for i, s := range v.Streams {
+			before := watcher.Span{From: clusterTime(v.Since.Add(-v.MaxLag)), UntilTime: Before(v.spans[i].From)}
+			if before.From.After(before.UntilTime) {
+				continue
+			}
+			err := v.idsOf(ctx, s, before, func(p Part) error {
+				for i := range p.Events {
+					mark(strays, p.Events[i].ID, cleared)
+				}
+				return nil
+			})
+			if lost := new(watcher.Error); errors.As(err, &lost) && lost.Class == watcher.HistoryLost {
+				v.report.noteOnce(fmt.Sprintf("stream %s: the oplog does not reach back to %s: unexpected records may be of changes before %s",
+					s.Name, Clock(before.From), Clock(v.spans[i].From)))
+			} else if err != nil {
+				return err
+			}
+		}
+		v.compare.judgeStrays(strays, cleared, v.report)
+		return nil
+	})
+}

@@ -1,0 +1,136 @@
+package replay
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// Repair publishes missing events.
+type Repair struct {
+	// Open gives the publisher of a stream.
+	Open func(ctx context.Context, stream string) (Publisher, error)
+	// Actor is who has it done, for the audit.
+	Actor string
+	// Published, if set, is told how many events of how many are there again.
+	Published func(events, of int64)
+}
+
+// repairBatch bounds the events of one transaction, whose ids the audit record names.
+const repairBatch = 1000
+
+// idsDetail is the detail of an audit record that names the events.
+const idsDetail = "ids"
+
+// repair publishes the missing events from the oplog. Every transaction of them is on
+// record in the audit topic, by the same transaction.
+func (v *verification) repair(ctx context.Context, r *Repair) error {
+	published := int64(0)
+	return inBlocks(v.compare.missing, func(missing []entry) error {
+		done := make([]bool, len(missing))
+		for i, s := range v.Streams {
+			if !s.Asked {
+				continue
+			}
+			if err := v.repairStream(ctx, r, s, v.spans[i], missing, done, &published); err != nil {
+				return fmt.Errorf("repair: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
+func (v *verification) repairStream(ctx context.Context, r *Repair, s VerifiedStream, span watcher.Span, missing []entry, done []bool, published *int64) error {
+	p, err := r.Open(ctx, s.Name)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return v.Oplog.Read(ctx, s.Stream, span, func(ctx context.Context, part Part) error {
+		events := slices.DeleteFunc(part.Events, func(e mapper.Event) bool { return !v.lacks(&e, missing, done) })
+		for batch := range slices.Chunk(events, repairBatch) {
+			record, err := v.record(r, s.Name, batch)
+			if err != nil {
+				return err
+			}
+			if err := p.Publish(ctx, &publisher.Batch{Events: batch}, record); err != nil {
+				return err
+			}
+			for i := range batch {
+				v.report.result.Topics[slices.Index(v.topics, batch[i].Topic)].Repaired++
+			}
+			*published += int64(len(batch))
+			if r.Published != nil {
+				r.Published(*published, v.compare.missing.count)
+			}
+		}
+		return nil
+	})
+}
+
+// lacks tells whether an event is missing, and takes it off the list.
+func (v *verification) lacks(e *mapper.Event, missing []entry, done []bool) bool {
+	id, err := uuid.Parse(e.ID)
+	if err != nil {
+		return false
+	}
+	topic := slices.Index(v.topics, e.Topic)
+	for i, ok := find(missing, id); ok && i < len(missing) && missing[i].id == id; i++ {
+		if !done[i] && int(missing[i].topic) == topic {
+			done[i] = true
+			return true
+		}
+	}
+	return false
+}
+
+// record puts a repair on record.
+func (v *verification) record(r *Repair, stream string, events []mapper.Event) (kgo.Record, error) {
+	ids := make([]string, len(events))
+	for i := range events {
+		ids[i] = events[i].ID
+	}
+	return publisher.AuditRecord{
+		Name: v.Name, Stream: stream, Action: publisher.AuditVerifyRepaired, Actor: r.Actor,
+		Details: map[string]any{"since": v.Since.Format(time.RFC3339), "events": len(ids), idsDetail: ids},
+	}.Kafka(v.Audit)
+}
+
+// readRepairs notes the events that repairs have published: they come later than their
+// neighbours.
+func (v *verification) readRepairs(ctx context.Context) error {
+	reader, err := openTopics(ctx, v.Client, []string{v.Audit}, v.Since.Add(-clockMargin))
+	if err != nil {
+		return err
+	}
+	defer reader.close()
+	return reader.each(ctx, func(r *kgo.Record) error {
+		var record struct {
+			Name    string                `json:"name"`
+			Action  publisher.AuditAction `json:"action"`
+			Details struct {
+				IDs []uuid.UUID `json:"ids"`
+			} `json:"details"`
+		}
+		if json.Unmarshal(r.Value, &record) != nil || record.Name != v.Name || record.Action != publisher.AuditVerifyRepaired {
+			return nil // of something else
+		}
+		for _, id := range record.Details.IDs {
+			for topic := range v.topics {
+				if err := v.compare.add(&entry{id: id, topic: uint8(topic), class: repaired}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,166 @@
+package replay
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+)
+
+// VerifyResult is what a verification has found, in the form of its JSON output.
+type VerifyResult struct {
+	// Clean says that nothing is off, after the repair if there was one.
+	Clean   bool           `json:"clean"`
+	Streams []VerifyStream `json:"streams"`
+	Topics  []VerifyTopic  `json:"topics"`
+	// The lists hold as many examples as were asked for; the counts of Topics are
+	// complete.
+	Missing    []MissingEvent  `json:"missing"`
+	Duplicated []RepeatedEvent `json:"duplicated"`
+	Unexpected []RecordPlace   `json:"unexpected"`
+	OutOfOrder []Disorder      `json:"outOfOrder"`
+	// Notes say what could not be seen, and where it was left out.
+	Notes []string `json:"notes"`
+}
+
+// VerifyStream is what was asked of one stream.
+type VerifyStream struct {
+	Stream string `json:"stream"`
+	// Since and Until are the ends of what is compared, by the oplog's time.
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"`
+	// Changes were read, DeadLetters of them cannot be events.
+	Changes     int64 `json:"changes"`
+	DeadLetters int64 `json:"deadLetters"`
+}
+
+// VerifyTopic counts what was found of one topic.
+type VerifyTopic struct {
+	Topic string        `json:"topic"`
+	Kinds []mapper.Kind `json:"kinds"`
+	// Records were read; Expected is how many events must be there.
+	Records  int64 `json:"records"`
+	Expected int64 `json:"expected"`
+	// Missing events are not there, Duplicated records repeat one that is,
+	// Unexpected records are of no event that MongoDB tells of, OutOfOrder events
+	// come before one of the same key that was changed earlier.
+	Missing    int64 `json:"missing"`
+	Duplicated int64 `json:"duplicated"`
+	Unexpected int64 `json:"unexpected"`
+	OutOfOrder int64 `json:"outOfOrder"`
+	// Unseen records may be of versions that history has lost.
+	Unseen int64 `json:"unseen"`
+	// Repaired of the missing events have been published.
+	Repaired int64 `json:"repaired"`
+}
+
+// off tells whether anything is wrong. Where an event may come twice by contract,
+// repetitions are not.
+func (t *VerifyTopic) off(repeats bool) bool {
+	return t.Missing > t.Repaired || t.Unexpected > 0 || t.OutOfOrder > 0 || (t.Duplicated > 0 && !repeats)
+}
+
+// MissingEvent names an event that is not in its topic.
+type MissingEvent struct {
+	ID        string    `json:"id"`
+	Topic     string    `json:"topic"`
+	Kind      string    `json:"kind"`
+	Namespace string    `json:"namespace"`
+	Changed   time.Time `json:"changed"`
+
+	topic uint8
+}
+
+// RecordPlace says where a record is, and nothing of its contents.
+type RecordPlace struct {
+	// ID is the event's; empty if the record has none.
+	ID        string    `json:"id,omitempty"`
+	Topic     string    `json:"topic"`
+	Partition int32     `json:"partition"`
+	Offset    int64     `json:"offset"`
+	Timestamp time.Time `json:"timestamp,omitzero"`
+}
+
+// RepeatedEvent is an event with more records than it may have.
+type RepeatedEvent struct {
+	First RecordPlace   `json:"first"`
+	Again []RecordPlace `json:"again"`
+}
+
+// Disorder is an event that comes before one of its key that was changed earlier.
+type Disorder struct {
+	ID    string      `json:"id"`
+	Place RecordPlace `json:"place"`
+	// After is the event that should have come before, and its offset.
+	After       string `json:"after"`
+	AfterOffset int64  `json:"afterOffset"`
+}
+
+// reporter gathers a VerifyResult.
+type reporter struct {
+	result VerifyResult
+	limit  int
+}
+
+func newReporter(topics []string, kinds map[string][]mapper.Kind, limit int) *reporter {
+	r := &reporter{limit: limit, result: VerifyResult{
+		Streams: []VerifyStream{}, Missing: []MissingEvent{}, Duplicated: []RepeatedEvent{}, Unexpected: []RecordPlace{},
+		OutOfOrder: []Disorder{}, Notes: []string{},
+	}}
+	for _, t := range topics {
+		r.result.Topics = append(r.result.Topics, VerifyTopic{Topic: t, Kinds: kinds[t]})
+	}
+	return r
+}
+
+func example[T any](r *reporter, list *[]T, one T) {
+	if len(*list) < r.limit {
+		*list = append(*list, one)
+	}
+}
+
+func (r *reporter) expected(topic uint8, n int) { r.result.Topics[topic].Expected += int64(n) }
+
+func (r *reporter) missing(e MissingEvent) {
+	r.result.Topics[e.topic].Missing++
+	example(r, &r.result.Missing, e)
+}
+
+func (r *reporter) duplicated(topic uint8, n int, first RecordPlace, again []RecordPlace) {
+	r.result.Topics[topic].Duplicated += int64(n)
+	example(r, &r.result.Duplicated, RepeatedEvent{first, again})
+}
+
+func (r *reporter) unexpected(topic uint8, n int64, p RecordPlace) {
+	r.result.Topics[topic].Unexpected += n
+	example(r, &r.result.Unexpected, p)
+}
+
+func (r *reporter) unseen(topic uint8, n int64) { r.result.Topics[topic].Unseen += n }
+
+func (r *reporter) outOfOrder(topic uint8, d Disorder) {
+	r.result.Topics[topic].OutOfOrder++
+	example(r, &r.result.OutOfOrder, d)
+}
+
+func (r *reporter) note(text string) { r.result.Notes = append(r.result.Notes, text) }
+
+func (r *reporter) noteOnce(text string) {
+	if !slices.Contains(r.result.Notes, text) {
+		r.note(text)
+	}
+}
+
+// finish brings the result into an order that does not depend on ids, and says whether
+// it is clean.
+func (r *reporter) finish(repeats bool) *VerifyResult {
+	r.result.Clean = !slices.ContainsFunc(r.result.Topics, func(t VerifyTopic) bool { return t.off(repeats) })
+	slices.SortFunc(r.result.Missing, func(a, b MissingEvent) int {
+		return cmp.Or(a.Changed.Compare(b.Changed), cmp.Compare(a.ID, b.ID))
+	})
+	slices.SortFunc(r.result.Unexpected, func(a, b RecordPlace) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Offset, b.Offset))
+	})
+	return &r.result
+}

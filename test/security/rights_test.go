@@ -1,0 +1,130 @@
+package security_test
+
+import (
+	"crypto/rand"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
+	"github.com/fhir-cdc/fhir-cdc/test/harness"
+)
+
+// as gives the daemon users of its own on both servers, with these rights and no
+// others, on topics that an administrator has made.
+func (i *installation) as(acls []string, privileges []privilege) *installation {
+	i.t.Helper()
+	i.check(i.site.CreateTopics(i.ctx, harness.Admin(i.t, i.kafka.Brokers), 2))
+	user, password := i.scramUser(i.t)
+	i.allow(i.t, user, acls...)
+	i.kafkaAt(listenerLogin, sasl("scram-sha-512", user, password)...)
+	i.with("FHIR_CDC_TOPICS_CREATE", "")
+
+	role := i.site.Name + "-role"
+	list := bson.A{}
+	for _, p := range privileges {
+		list = append(list, bson.D{
+			{Key: "resource", Value: bson.D{{Key: "db", Value: p.database}, {Key: "collection", Value: p.collection}}},
+			{Key: "actions", Value: bson.A{p.action}},
+		})
+	}
+	i.check(i.client.Database("admin").RunCommand(i.ctx, bson.D{
+		{Key: "createRole", Value: role}, {Key: "privileges", Value: list}, {Key: "roles", Value: bson.A{}},
+	}).Err())
+	secret := rand.Text()
+	i.mongoUser(i.t, "admin", user, secret, bson.D{{Key: "role", Value: role}, {Key: "db", Value: "admin"}})
+	return i.mongo(i.mongoURI(i.mongoAt(url.UserPassword(user, secret), "&authSource=admin")))
+}
+
+// mode is a way to run the daemon, and the documented rights that it needs.
+type mode struct {
+	name        string
+	acls, roles []string
+	env         []string
+}
+
+const noUsage = "ENABLE_FHIR_OPERATION_USAGE_KAFKA_EVENTS"
+
+func modes() []mode {
+	atLeastOnce := func(store string, more ...string) []string {
+		return append([]string{"FHIR_CDC_DELIVERY", "at_least_once", "FHIR_CDC_CHECKPOINT_STORE", store}, more...)
+	}
+	return []mode{
+		{"exactly once, replicas", []string{"kafka", "configs"}, []string{"cluster"}, nil},
+		{"exactly once, alone, one database, from the oldest change", []string{"kafka"}, []string{"database", "oplog"},
+			[]string{"FHIR_CDC_REPLICAS", "none", noUsage, "", "FHIR_CDC_START", "oldest"}},
+		{"at least once, positions in Kafka", []string{"kafka"}, []string{"cluster"}, atLeastOnce("kafka")},
+		{"at least once, positions in MongoDB", []string{"elsewhere"}, []string{"database", "positions"}, atLeastOnce("mongodb", noUsage, "")},
+		{"at least once, positions in a file", []string{"elsewhere"}, []string{"cluster"}, atLeastOnce("file")},
+	}
+}
+
+// run prepares a mode's environment.
+func (i *installation) run(m mode) *installation {
+	return i.with(m.env...).with(
+		"FHIR_CDC_CHECKPOINT_MONGODB_DATABASE", i.site.Databases.Main+"-positions",
+		"FHIR_CDC_CHECKPOINT_FILE_PATH", filepath.Join(i.t.TempDir(), "positions.json"))
+}
+
+// The rights that docs/security.md lists are enough.
+func TestLeastRights(t *testing.T) {
+	for _, m := range modes() {
+		t.Run(m.name, func(t *testing.T) {
+			i := install(t, fhirserver.Options{})
+			d := i.as(documentedACLs(t, i.site, m.acls...), documentedPrivileges(t, i.site, m.roles...)).run(m).carries()
+			for _, line := range harness.Warnings(d) {
+				if !strings.Contains(line, "DescribeConfigs") || len(m.acls) > 1 {
+					t.Errorf("the daemon warns: %s", line)
+				}
+			}
+		})
+	}
+}
+
+// Each of them is needed: with one less the daemon ends at once and names it.
+func TestOneRightLessInKafka(t *testing.T) {
+	shared.use(t)
+	for _, m := range []mode{modes()[0], modes()[4]} {
+		m.acls = m.acls[:1]
+		for _, right := range documentedACLs(t, harness.DefaultSite("", nil), m.acls...) {
+			t.Run(m.name+", without "+right, func(t *testing.T) {
+				i := install(t, fhirserver.Options{})
+				all := documentedACLs(t, i.site, m.acls...)
+				less := documentedACLs(t, harness.DefaultSite("", nil), m.acls...)
+				var missing string
+				for n := range all {
+					if less[n] == right {
+						missing = all[n]
+					}
+				}
+				operation, rest, _ := strings.Cut(missing, " ")
+				_, name, _ := strings.Cut(rest, " ")
+				i.as(without(all, missing), documentedPrivileges(t, i.site, m.roles...)).run(m).
+					refused(regexp.QuoteMeta(strings.TrimSuffix(name, "*"))+`.* the user needs `+operation, "AUTHORIZATION_FAILED")
+			})
+		}
+	}
+}
+
+func TestOneRightLessInMongoDB(t *testing.T) {
+	shared.use(t)
+	for _, m := range []mode{modes()[0], modes()[1], modes()[3]} {
+		for n, p := range documentedPrivileges(t, harness.DefaultSite("", nil), m.roles...) {
+			t.Run(m.name+", without "+p.action+" on "+p.database+"."+p.collection, func(t *testing.T) {
+				i := install(t, fhirserver.Options{HistoryDelay: fhirserver.NoHistory})
+				all := documentedPrivileges(t, i.site, m.roles...)
+				i.as(documentedACLs(t, i.site, m.acls...), without(all, all[n])).run(m)
+				if strings.Contains(p.database, "history") {
+					// History is asked when there is a change.
+					i.with("FHIR_CDC_START", time.Now().UTC().Format(time.RFC3339)).write()
+				}
+				i.refused(`(Unauthorized|not authorized|13)`, `(role|right)`)
+			})
+		}
+	}
+}
