@@ -36,6 +36,7 @@ type stream struct {
 	LagSeconds         *float64          `json:"lagSeconds,omitempty"`
 	PositionAgeSeconds *float64          `json:"positionAgeSeconds,omitempty"`
 	OplogLeftSeconds   *float64          `json:"oplogLeftSeconds,omitempty"`
+	OplogWhole         bool              `json:"oplogWhole,omitempty"`
 	LastCommit         string            `json:"lastCommit,omitempty"`
 	LastRead           string            `json:"lastRead,omitempty"`
 	Events             map[string]uint64 `json:"events"`
@@ -93,7 +94,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 func describe(v View, now time.Time) stream {
 	d := stream{
 		Stream: v.Stream, State: string(v.State), Since: stamp(v.Since), Owner: v.Owner, Here: v.carried(),
-		LagSeconds: v.lag(), PositionAgeSeconds: v.positionAge(now), OplogLeftSeconds: v.oplogLeft(),
+		LagSeconds: v.lag(), PositionAgeSeconds: v.positionAge(now), OplogLeftSeconds: v.oplogLeft(), OplogWhole: v.carried() && v.Window.Whole,
 		LastCommit: stamp(v.Committed), LastRead: stamp(v.Read),
 		Events: map[string]uint64{}, DeadLetters: map[string]uint64{}, Reopenings: map[string]uint64{},
 		Rate:    rates{rateInterval.Seconds(), v.Rates},

@@ -34,9 +34,9 @@ func (v View) lag() *float64 {
 }
 
 // oplogLeft is how much of the oplog lies before the position in seconds, nil if that
-// is not known.
+// is not known, or if the oplog has lost nothing yet, so that this says nothing.
 func (v View) oplogLeft() *float64 {
-	if !v.carried() || v.ClusterTime.T == 0 || v.Window.Oldest.T == 0 {
+	if !v.carried() || v.ClusterTime.T == 0 || v.Window.Oldest.T == 0 || v.Window.Whole {
 		return nil
 	}
 	return between(v.Window.Oldest, v.ClusterTime)

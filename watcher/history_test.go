@@ -23,6 +23,9 @@ func TestHistoryLost(t *testing.T) {
 	from := begin(t, w)
 	insert(t, c, numbered(0, 1)...)
 	at := timeOf(read(t, w, from, 1)[0])
+	if window, err := w.Window(t.Context()); err != nil || !window.Whole {
+		t.Errorf("window %+v, %v; the oplog has lost nothing yet", window, err)
+	}
 	big := bson.D{{Key: "x", Value: strings.Repeat("x", 1<<20)}}
 	eventually(t, func() error {
 		insert(t, c, big, big, big, big)
@@ -32,6 +35,9 @@ func TestHistoryLost(t *testing.T) {
 		}
 		return err
 	})
+	if window, err := w.Window(t.Context()); err != nil || window.Whole || !window.Oldest.After(at) {
+		t.Errorf("window %+v, %v; the oplog has lost the change of %v", window, err, at)
+	}
 	for name, from := range map[string]watcher.From{"token": from, "time": {ClusterTime: at}} {
 		if stopped := fatal(t, w, from); stopped.Class != watcher.HistoryLost {
 			t.Errorf("%s: class %d, %v", name, stopped.Class, stopped)

@@ -143,4 +143,15 @@ func testOldest(t *testing.T, d *deployment) {
 		t.Errorf("oldest is %v", oldest)
 	}
 	inOrder(t, read(t, w, watcher.From{ClusterTime: oldest}, 3))
+	window, err := w.Window(t.Context())
+	if err != nil || window.Oldest != oldest || window.Newest.Before(oldest) {
+		t.Errorf("window %+v, %v; the oldest is %v", window, err, oldest)
+	}
+	// Without the right to read the oplog the newest operation is told all the same.
+	const unauthorized = 13
+	d.fail(t, "find", 1, bson.E{Key: "errorCode", Value: unauthorized})
+	window, err = w.Window(t.Context())
+	if err != nil || window.Oldest.T != 0 || window.Newest.T == 0 {
+		t.Errorf("without the right: window %+v, %v", window, err)
+	}
 }

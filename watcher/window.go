@@ -15,6 +15,9 @@ type Window struct {
 	// Oldest is the oldest entry's time. It is zero where it cannot be read: the user
 	// lacks find on local.oplog.rs, or the server is a mongos, which has no oplog.
 	Oldest bson.Timestamp
+	// Whole says that the oplog still begins with the replica set itself: it has never
+	// had to forget an entry.
+	Whole bool
 	// Newest is the time of the newest operation that the cluster knows.
 	Newest bson.Timestamp
 }
@@ -30,7 +33,7 @@ func (w *Watcher) Window(ctx context.Context) (Window, error) {
 	if t, i, ok := reply.Lookup("operationTime").TimestampOK(); ok {
 		window.Newest = bson.Timestamp{T: t, I: i}
 	}
-	window.Oldest, err = w.oldest(ctx)
+	window.Oldest, window.Whole, err = w.oldest(ctx)
 	var server mongo.ServerError
 	switch {
 	case errors.Is(err, mongo.ErrNoDocuments), errors.As(err, &server) && server.HasErrorCode(unauthorized):
@@ -49,21 +52,28 @@ const unauthorized = 13
 func (w *Watcher) Oldest(ctx context.Context) (bson.Timestamp, error) {
 	var at bson.Timestamp
 	err := w.retry(ctx, func() (advanced bool, err error) {
-		at, err = w.oldest(ctx)
+		at, _, err = w.oldest(ctx)
 		return false, err
 	})
 	return at, err
 }
 
-func (w *Watcher) oldest(ctx context.Context) (bson.Timestamp, error) {
+// oldest is the time of the oldest entry, and whether it is the very first. That is
+// found out by the server: the entry itself may hold a document.
+func (w *Watcher) oldest(ctx context.Context) (at bson.Timestamp, first bool, err error) {
+	isFirst := bson.D{{Key: "$and", Value: bson.A{
+		bson.D{{Key: "$eq", Value: bson.A{"$op", "n"}}}, bson.D{{Key: "$eq", Value: bson.A{"$o.msg", "initiating set"}}},
+	}}}
+	projection := bson.D{{Key: "_id", Value: 0}, {Key: "ts", Value: 1}, {Key: "first", Value: isFirst}}
 	raw, err := w.client.Database("local").Collection("oplog.rs").
-		FindOne(ctx, bson.D{}, options.FindOne().SetSort(bson.D{{Key: "$natural", Value: 1}}).SetProjection(bson.D{{Key: "ts", Value: 1}})).Raw()
+		FindOne(ctx, bson.D{}, options.FindOne().SetSort(bson.D{{Key: "$natural", Value: 1}}).SetProjection(projection)).Raw()
 	if err != nil {
-		return bson.Timestamp{}, fmt.Errorf("find the oldest oplog entry: %w", err)
+		return bson.Timestamp{}, false, fmt.Errorf("find the oldest oplog entry: %w", err)
 	}
 	t, i, ok := raw.Lookup("ts").TimestampOK()
 	if !ok {
-		return bson.Timestamp{}, &Error{Class: Unsupported, Hint: "set start to a time", Err: errors.New("the oplog's oldest entry has no time")}
+		return bson.Timestamp{}, false, &Error{Class: Unsupported, Hint: "set start to a time", Err: errors.New("the oplog's oldest entry has no time")}
 	}
-	return bson.Timestamp{T: t, I: i}, nil
+	first, _ = raw.Lookup("first").BooleanOK()
+	return bson.Timestamp{T: t, I: i}, first, nil
 }

@@ -111,8 +111,10 @@ function fillCard(entry, s, now) {
   draw(f.svg, s.rate.eventsPerSecond, s.stream, rate);
   set(f.lag, span(s.lagSeconds), lagTone(s.lagSeconds));
   set(f.age, span(s.positionAgeSeconds), ageTone(s.positionAgeSeconds));
-  set(f.oplog, s.oplogLeftSeconds === undefined && s.here ? "not known" : span(s.oplogLeftSeconds), oplogTone(s.oplogLeftSeconds));
-  f.oplog.title = s.oplogLeftSeconds === undefined && s.here ? "Needs the right find on local.oplog.rs; a sharded cluster does not tell it." : "";
+  const oplogKnown = s.oplogLeftSeconds !== undefined;
+  set(f.oplog, s.oplogWhole ? "not full yet" : !oplogKnown && s.here ? "not known" : span(s.oplogLeftSeconds), oplogTone(s.oplogLeftSeconds));
+  f.oplog.title = s.oplogWhole ? "The oplog still holds everything since the replica set began."
+    : !oplogKnown && s.here ? "Needs the right find on local.oplog.rs; a sharded cluster does not tell it." : "";
   set(f.commit, s.here ? ago(s.lastCommit, now) : "–");
   set(f.since, span((now - new Date(s.since)) / 1000));
   const causes = Object.entries(s.reopenings).map(([cause, n]) => `${n} ${cause}`);
@@ -171,12 +173,14 @@ function show(status) {
 
   const streams = status.streams;
   set($("sum-rate"), number(streams.reduce((sum, s) => sum + rateOf(s), 0)));
-  set($("sum-rate-note"), `${number(streams.reduce((sum, s) => sum + total(s.events), 0))} since this process began`);
+  set($("sum-rate-note"), `${number(streams.reduce((sum, s) => sum + total(s.events), 0))} since the start`);
   const lag = known(streams, "lagSeconds"), age = known(streams, "positionAgeSeconds"), oplog = known(streams, "oplogLeftSeconds");
   const worst = (list, pick) => (list.length ? pick(...list) : undefined);
   set($("sum-lag"), span(worst(lag, Math.max)), lagTone(worst(lag, Math.max)));
   set($("sum-age"), span(worst(age, Math.max)), ageTone(worst(age, Math.max)));
-  set($("sum-oplog"), span(worst(oplog, Math.min)), oplogTone(worst(oplog, Math.min)));
+  const whole = !oplog.length && streams.some((s) => s.oplogWhole);
+  set($("sum-oplog-note"), whole ? "nothing forgotten so far" : "before changes are lost");
+  set($("sum-oplog"), whole ? "not full yet" : span(worst(oplog, Math.min)), oplogTone(worst(oplog, Math.min)));
   const dead = streams.reduce((sum, s) => sum + total(s.deadLetters), 0);
   set($("sum-dead"), number(dead), dead ? "bad" : "");
 

@@ -97,19 +97,24 @@ func TestCursors(t *testing.T) {
 		}
 	}
 	p.caughtUp(alive)
-	t.Logf("%d commands were refused and %d cursors killed", refused, killed)
 	for k, d := range p.daemons() {
 		i := p.installations[k]
-		broke := strings.Count(d.Logs(), "change stream broke")
+		broke := func() int { return strings.Count(d.Logs(), "change stream broke") }
+		for broke() < reconnects { // on a busy machine some refusals come to nothing
+			f := refusal{[]string{"getMore"}, 2}
+			hits, err := f.refuse(alive, admin, "fhir-cdc/"+i.site.Name, failures()[1], random)
+			if err != nil {
+				t.Fatal(err)
+			}
+			refused += hits
+		}
 		open, err := i.openCursors(alive, admin)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%s: the stream broke %d times; %d cursors are open", i.mode.name, broke, open)
-		if broke < reconnects {
-			t.Error("that proves too little")
-		}
+		t.Logf("%s: the stream broke %d times; %d cursor is open", i.mode.name, broke(), open)
 	}
+	t.Logf("%d commands were refused and %d cursors killed", refused, killed)
 	if killed < 1 {
 		t.Error("no cursor was killed")
 	}
