@@ -91,7 +91,7 @@ kubernetes: ## Render deploy/kubernetes.yaml from the Helm chart
 .PHONY: soak
 soak: ## Run the endurance tests for SOAK_TIME (1h)
 	@echo "seed $(SEED) (repeat with: make soak SEED=$(SEED))"
-	FHIR_CDC_TEST_SEED=$(SEED) FHIR_CDC_TEST_SOAK=$(SOAK_TIME) $(GO) test -count=1 -v -timeout 0 -run '^TestSoak' $(ARGS) ./test/...
+	FHIR_CDC_TEST_SEED=$(SEED) FHIR_CDC_TEST_SOAK=$(SOAK_TIME) $(GO) test -count=1 -v -timeout 0 -run '^TestSoak' $(ARGS) ./...
 
 .PHONY: services
 services: ## Keep a MongoDB and a Kafka running for tests; prints the variables to set
