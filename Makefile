@@ -102,7 +102,7 @@ vulncheck: $(GOVULNCHECK) ## Look for known vulnerabilities in what the program 
 	@# The database is on the network. Out of reach is not the same as nothing found, so
 	@# that fails too.
 	@$(GOVULNCHECK) ./... || { code=$$?; \
-	  [ $$code -eq 3 ] || echo "govulncheck could not look: it needs https://vuln.go.dev (or GOVULNDB in its place)" >&2; exit $$code; }
+	  [ $$code -eq 3 ] || echo "govulncheck could not look: it needs Go's vulnerability database (GOVULNDB names another one)" >&2; exit $$code; }
 
 .PHONY: release-check
 release-check: $(GORELEASER) ## Check .goreleaser.yaml

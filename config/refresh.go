@@ -1,6 +1,9 @@
 package config
 
-import "reflect"
+import (
+	"reflect"
+	"strings"
+)
 
 // Refreshed returns the configuration with every value that a _FILE variable names
 // read again, and whether any of them is another now. All else stays as it was
@@ -37,11 +40,18 @@ func (c *Config) Refreshed() (fresh *Config, changed bool, err error) {
 	return &next, changed, nil
 }
 
-// HasFiles tells whether any value comes from a file that a _FILE variable names, so
-// that Refreshed can find it changed.
+// HasFiles tells whether any secret comes from a file that is worth reading again: of
+// a _FILE variable, or certificates that a MongoDB connection string names.
 func (c *Config) HasFiles() bool {
 	for _, from := range c.sources {
 		if from.path != "" {
+			return true
+		}
+	}
+	m := c.MongoDB
+	for _, uri := range []Secret{m.URI, m.History.URI, m.AccessLogs.URI, m.AuditEvents.URI, c.Checkpoint.MongoDB.URI} {
+		text := strings.ToLower(uri.Reveal())
+		if strings.Contains(text, "tlscertificate") || strings.Contains(text, "tlscafile=") || strings.Contains(text, "tlsprivatekeyfile=") {
 			return true
 		}
 	}

@@ -74,6 +74,9 @@ func TestRefreshedRefuses(t *testing.T) {
 	if _, _, err := cfg.Refreshed(); err == nil || !strings.Contains(err.Error(), "cannot be read") {
 		t.Errorf("no file: %v", err)
 	}
+	if !mustLoad(t, LoadOptions{Environ: with("MONGO_URL=mongodb://db/?tls=true&tlsCertificateKeyFile=/c.pem")}).HasFiles() {
+		t.Error("HasFiles is false with a certificate")
+	}
 	if mustLoad(t, LoadOptions{Environ: with()}).HasFiles() {
 		t.Error("HasFiles is true without any")
 	}

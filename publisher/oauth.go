@@ -152,12 +152,18 @@ func (o OAuth) get(ctx context.Context) (*oauth2.Token, error) {
 		if status == http.StatusTooManyRequests || status >= http.StatusInternalServerError {
 			return nil, err
 		}
-		return nil, &ConfigurationError{fmt.Errorf("%w: check kafka.sasl.oauth, client id, secret and scopes", err)}
+		return nil, &refusedClient{fmt.Errorf("%w: check kafka.sasl.oauth, client id, secret and scopes", err)}
 	case err != nil:
 		return nil, fmt.Errorf("get a token from %s: %w", o.TokenEndpoint, err)
 	}
 	return token, nil
 }
+
+// refusedClient says that the token endpoint refuses the client. At the start that is a
+// *ConfigurationError; later the secret may be about to change, so it is tried again.
+type refusedClient struct{ error }
+
+func (e *refusedClient) Unwrap() error { return e.error }
 
 func (o OAuth) ask(ctx context.Context, style oauth2.AuthStyle) (*oauth2.Token, error) {
 	request := clientcredentials.Config{

@@ -82,7 +82,7 @@ func TestTokensFromTheEndpoint(t *testing.T) {
 	}
 	given = "wrong-hunter2"
 	_, _, err := b.Authenticate(t.Context(), "broker")
-	if !errors.As(err, new(*ConfigurationError)) || !strings.Contains(err.Error(), "invalid_client") || strings.Contains(err.Error(), "hunter2") {
+	if !errors.As(err, new(*refusedClient)) || !strings.Contains(err.Error(), "invalid_client") || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a wrong secret: %v", err)
 	}
 }
@@ -118,7 +118,7 @@ func TestTokenEndpointFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := OAuth{TokenEndpoint: tc.address, ClientID: "id", ClientSecret: "hunter2"}.get(t.Context())
-			if err == nil || strings.Contains(err.Error(), "hunter2") || errors.As(err, new(*ConfigurationError)) != tc.final {
+			if err == nil || strings.Contains(err.Error(), "hunter2") || errors.As(err, new(*refusedClient)) != tc.final {
 				t.Errorf("got %v, final: want %v", err, tc.final)
 			}
 		})

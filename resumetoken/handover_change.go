@@ -44,16 +44,18 @@ func (h *Handover) change(ctx context.Context, expected layoutRecord) error {
 	}
 	defer func() { _ = store.Close(context.WithoutCancel(ctx)) }() // What was stored is stored.
 	// All at once: each waits until the transactions that the others left open are ended.
-	g, acquiring := errgroup.WithContext(ctx)
+	// A failure does not cut the others off: what is cut off may still be carried out,
+	// and would shut the next attempt out.
+	var g errgroup.Group
 	var record layoutRecord
 	g.Go(func() (err error) {
-		record, err = h.takeStore(acquiring, store)
+		record, err = h.takeStore(ctx, store)
 		return err
 	})
 	ending := make([]*endingStream, len(expected.Layout))
 	for i, coverage := range expected.Layout {
 		ending[i] = &endingStream{coverage: coverage}
-		g.Go(func() error { return ending[i].acquire(acquiring, h.open) })
+		g.Go(func() error { return ending[i].acquire(ctx, h.open) })
 	}
 	defer func() {
 		for _, e := range ending {

@@ -26,6 +26,7 @@ func TestUpWriteReadKillWriteReadDown(t *testing.T) {
 	s.must(buildTimeout, "compose", "build")
 	s.checkImage()
 	s.up()
+	s.waitForStream()
 
 	ctx, cancel := context.WithTimeout(t.Context(), buildTimeout)
 	defer cancel()
@@ -89,6 +90,28 @@ func TestUpWriteReadKillWriteReadDown(t *testing.T) {
 func (s *stack) up() {
 	s.t.Helper()
 	s.must(stepTimeout, "compose", "up", "-d", "--wait", "--wait-timeout", fmt.Sprint(int(stepTimeout.Seconds())))
+}
+
+// waitForStream returns when the stream has its position. Before, `start: now` is still
+// to come: a replica is well while it waits to be assigned the stream, also for the
+// first time.
+func (s *stack) waitForStream() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), stepTimeout)
+	defer cancel()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		logs, err := s.run(ctx, "compose", "logs", "--no-color", "fhir-cdc")
+		if err == nil && (strings.Contains(logs, harness.LogBegins) || strings.Contains(logs, harness.LogResumes)) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			s.t.Fatalf("the stream has not begun (%v)", err)
+		case <-tick.C:
+		}
+	}
 }
 
 // fhirServer writes as the FHIR server in this project would.

@@ -28,7 +28,7 @@ const (
 	envDocker = "FHIR_CDC_TEST_DOCKER"
 	required  = "required"
 	// buildTimeout is for the image's build with nothing cached, and for three pulls.
-	buildTimeout = 12 * time.Minute
+	buildTimeout = 15 * time.Minute
 	// stepTimeout is for anything else; only a test that fails comes near it.
 	stepTimeout = 3 * time.Minute
 	cleanupTime = time.Minute

@@ -19,6 +19,8 @@ const (
 	scope    = "kafka.write"
 	audience = "kafka"
 	keyID    = "key-1"
+	// rotatingClient is the client of a test that changes its secret.
+	rotatingClient = "rotating-client"
 	// tokenLife is of the endpoint's tokens; the broker ends a session with its token.
 	tokenLife = 15 * time.Second
 )

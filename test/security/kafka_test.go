@@ -33,7 +33,7 @@ func (s *servers) startKafka(ctx context.Context) error {
 	scram := `org.apache.kafka.common.security.scram.ScramLoginModule required;`
 	properties := map[string]string{
 		"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-		"super.users":           strings.Join([]string{"User:ANONYMOUS", "User:" + plainUser, "User:" + subject(daemonName), "User:" + clientID}, ";"),
+		"super.users":           strings.Join([]string{"User:ANONYMOUS", "User:" + plainUser, "User:" + subject(daemonName), "User:" + clientID, "User:" + rotatingClient}, ";"),
 
 		"ssl.keystore.type":              "PEM",
 		"ssl.keystore.certificate.chain": string(s.files.kafka.certificate),
@@ -61,6 +61,9 @@ func (s *servers) startKafka(ctx context.Context) error {
 		properties[prefix+"scram-sha-256.sasl.jaas.config"] = scram
 		properties[prefix+"scram-sha-512.sasl.jaas.config"] = scram
 	}
+	// How long a login holds: short where secrets change in a test.
+	properties["listener.name.clear.scram-sha-512.connections.max.reauth.ms"] = "2000"
+	properties["listener.name.bearer.oauthbearer.connections.max.reauth.ms"] = "2000"
 	var err error
 	s.kafka, err = services.StartKafka(ctx, services.KafkaOptions{
 		Listeners: []services.KafkaListener{

@@ -30,7 +30,7 @@ const (
 	// startTimeout is for the servers, a first download included.
 	startTimeout = 10 * time.Minute
 	// testTimeout is for one test; it is only reached by a test that fails.
-	testTimeout = 2 * time.Minute
+	testTimeout = 5 * time.Minute
 )
 
 func TestMain(m *testing.M) {
@@ -52,6 +52,8 @@ type servers struct {
 	kafka    *services.Kafka
 	// client is of a user that may do everything.
 	client *mongo.Client
+	// cutting is held by who cuts connections of MongoDB.
+	cutting sync.Mutex
 }
 
 var shared servers
@@ -92,7 +94,7 @@ func (s *servers) startMongoDB(ctx context.Context) error {
 	ours := &tls.Config{RootCAs: s.files.authority.pool(), MinVersion: tls.VersionTLS12}
 	var err error
 	s.mongoDB, err = services.StartMongoDB(ctx, services.MongoDBOptions{
-		Auth: true, TLS: ours,
+		Auth: true, TLS: ours, TestCommands: true, // to cut connections
 		Args: []string{
 			"--tlsMode", "requireTLS", "--tlsCertificateKeyFile", s.files.path("mongod.pem"), "--tlsCAFile", s.files.path("ca.pem"),
 			"--tlsAllowConnectionsWithoutCertificates", "--setParameter", "authenticationMechanisms=SCRAM-SHA-1,SCRAM-SHA-256,MONGODB-X509",

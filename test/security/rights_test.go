@@ -56,8 +56,12 @@ func modes() []mode {
 	}
 	return []mode{
 		{"exactly once, replicas", []string{"kafka", "configs"}, []string{"cluster"}, nil},
-		{"exactly once, alone, one database, from the oldest change", []string{"kafka"}, []string{"database", "oplog"},
-			[]string{"FHIR_CDC_REPLICAS", "none", noUsage, "", "FHIR_CDC_START", "oldest"}},
+		{
+			"exactly once, alone, one database, from the oldest change",
+			[]string{"kafka"},
+			[]string{"database", "oplog"},
+			[]string{"FHIR_CDC_REPLICAS", "none", noUsage, "", "FHIR_CDC_START", "oldest"},
+		},
 		{"at least once, positions in Kafka", []string{"kafka"}, []string{"cluster"}, atLeastOnce("kafka")},
 		{"at least once, positions in MongoDB", []string{"elsewhere"}, []string{"database", "positions"}, atLeastOnce("mongodb", noUsage, "")},
 		{"at least once, positions in a file", []string{"elsewhere"}, []string{"cluster"}, atLeastOnce("file")},

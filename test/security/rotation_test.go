@@ -1,0 +1,207 @@
+package security_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509/pkix"
+	"errors"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
+	"github.com/fhir-cdc/fhir-cdc/test/harness"
+)
+
+// A secret is changed at the server first and in the file then. The same process goes
+// on, with every event once.
+func (i *installation) rotates(change, rotate func(*harness.Daemon)) {
+	i.t.Helper()
+	d := i.with("FHIR_CDC_RETRY_MAX_BACKOFF", "1s").start()
+	r := i.reader()
+	ids := []string{i.write()}
+	_, err := r.UntilIDs(i.ctx, ids...)
+	i.check(err)
+	change(d)
+	ids = append(ids, i.write())
+	rotate(d)
+	ids = append(ids, i.write())
+	_, err = r.UntilIDs(i.ctx, ids...)
+	i.check(err)
+	ids = append(ids, i.write())
+	_, err = r.UntilIDs(i.ctx, ids...)
+	i.check(err)
+	i.stop(d)
+	records, err := r.End(i.ctx)
+	i.check(err)
+	if diff := cmp.Diff(ids, inOrder(ids, harness.EventIDs(records))); diff != "" {
+		i.t.Errorf("event ids (-want +got):\n%s", diff)
+	}
+}
+
+// inOrder is got in the order of want, what is not in want or there again at the end.
+func inOrder(want, got []string) []string {
+	count := map[string]int{}
+	for _, id := range got {
+		count[id]++
+	}
+	var out []string
+	for _, id := range want {
+		if count[id] > 0 {
+			out = append(out, id)
+			count[id]--
+		}
+	}
+	for _, id := range got {
+		if count[id] > 0 {
+			out = append(out, id)
+			count[id]--
+		}
+	}
+	return out
+}
+
+func (i *installation) until(what string, done func() bool) {
+	i.t.Helper()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for !done() {
+		select {
+		case <-i.ctx.Done():
+			i.t.Fatalf("wait until %s: %v", what, context.Cause(i.ctx))
+		case <-ticker.C:
+		}
+	}
+}
+
+func TestRotationInKafka(t *testing.T) {
+	t.Run("SCRAM", func(t *testing.T) {
+		i := install(t, fhirserver.Options{})
+		user, password := i.scramUser(t)
+		i.allowAll(t, user)
+		file := secretFile(t, "password", password)
+		i.kafkaAt(listenerClear, sasl("scram-sha-512", user, "")...).with("KAFKA_SASL_PASSWORD_FILE", file)
+		next := rand.Text()
+		i.rotates(
+			func(d *harness.Daemon) {
+				i.setPassword(t, user, next)
+				i.until("Kafka refuses the old password", func() bool { return strings.Contains(d.Logs(), "SASL_AUTHENTICATION_FAILED") })
+			},
+			func(*harness.Daemon) { replace(t, file, next) },
+		)
+	})
+	t.Run("OAUTHBEARER client credentials", func(t *testing.T) {
+		i := install(t, fhirserver.Options{})
+		first, next := rand.Text(), rand.Text()
+		i.identity.set(rotatingClient, first)
+		file := secretFile(t, "secret", first)
+		i.kafkaAt(listenerBearer, clientCredentials("")...).
+			with("FHIR_CDC_KAFKA_SASL_OAUTH_CLIENT_ID", rotatingClient, "FHIR_CDC_KAFKA_SASL_OAUTH_CLIENT_SECRET_FILE", file)
+		var before int
+		i.rotates(
+			func(d *harness.Daemon) {
+				i.identity.set(rotatingClient, next)
+				i.until("the endpoint refuses the old secret", func() bool { return strings.Contains(d.Logs(), "invalid_client") })
+				before = i.identity.tokens(rotatingClient)
+			},
+			func(*harness.Daemon) {
+				replace(t, file, next)
+				i.until("the endpoint has given a token for the new secret", func() bool { return i.identity.tokens(rotatingClient) > before })
+			},
+		)
+	})
+}
+
+// cut has mongod close the daemon's connection when it next reads changes, and waits
+// until it has. mongod has one failpoint of that name, so this is for one at a time.
+func (i *installation) cut() {
+	i.t.Helper()
+	i.cutting.Lock()
+	defer i.cutting.Unlock()
+	var set struct{ Count int64 }
+	admin := i.client.Database("admin")
+	i.check(admin.RunCommand(i.ctx, bson.D{
+		{Key: "configureFailPoint", Value: "failCommand"},
+		{Key: "mode", Value: bson.D{{Key: "times", Value: 1}}},
+		{Key: "data", Value: bson.D{
+			{Key: "failCommands", Value: bson.A{"getMore"}}, {Key: "closeConnection", Value: true}, {Key: "appName", Value: "fhir-cdc/" + i.site.Name},
+		}},
+	}).Decode(&set))
+	i.check(admin.RunCommand(i.ctx, bson.D{
+		{Key: "waitForFailPoint", Value: "failCommand"}, {Key: "timesEntered", Value: set.Count + 1},
+	}).Err())
+}
+
+func TestRotationInMongoDB(t *testing.T) {
+	t.Run("SCRAM", func(t *testing.T) { install(t, fhirserver.Options{}).rotatesPassword() })
+	t.Run("X.509", func(t *testing.T) { install(t, fhirserver.Options{}).rotatesCertificate() })
+}
+
+func (i *installation) rotatesPassword() {
+	user, password, next := "user-"+strings.ToLower(rand.Text()[:8]), rand.Text(), "p@ss/"+rand.Text()
+	i.mongoUser(i.t, "admin", user, password, readAny())
+	file := secretFile(i.t, "password", password)
+	i.mongo(i.mongoURI(i.mongoAt(nil, "&authSource=admin")))
+	for _, prefix := range []string{"MONGO", "RESOURCE_HISTORY_MONGO", "AUDIT_EVENT_MONGO", "ACCESS_LOGS_MONGO"} {
+		i.with(prefix+"_USERNAME", user, prefix+"_PASSWORD_FILE", file)
+	}
+	i.rotates(
+		func(d *harness.Daemon) {
+			i.check(i.client.Database("admin").RunCommand(i.ctx, bson.D{{Key: "updateUser", Value: user}, {Key: "pwd", Value: next}}).Err())
+			i.cut()
+			i.until("MongoDB refuses the old password", func() bool { return strings.Contains(d.Logs(), "MongoDB refuses the login") })
+			i.notReady(d)
+		},
+		func(*harness.Daemon) { replace(i.t, file, next) },
+	)
+}
+
+func (i *installation) rotatesCertificate() {
+	names := []string{"rotating-1-" + i.site.Name, "rotating-2-" + i.site.Name}
+	file := filepath.Join(i.t.TempDir(), "client.pem")
+	write := func(name string) {
+		certificate, key, err := i.files.authority.issue(pkix.Name{CommonName: name, Organization: []string{clientOrganization}})
+		i.check(err)
+		replace(i.t, file, string(certificate)+string(key))
+	}
+	for _, name := range names {
+		i.mongoUser(i.t, "$external", subject(name), "", readAny())
+	}
+	write(names[0])
+	i.mongo(strings.Replace(i.x509("daemon-both.pem"), url.QueryEscape(i.files.path("daemon-both.pem")), url.QueryEscape(file), 1))
+	i.rotates(
+		func(d *harness.Daemon) {
+			i.check(i.client.Database("$external").RunCommand(i.ctx, bson.D{{Key: "dropUser", Value: subject(names[0])}}).Err())
+			i.until("MongoDB refuses the old certificate", func() bool { return strings.Contains(d.Logs(), "MongoDB refuses the login") })
+		},
+		func(*harness.Daemon) { write(names[1]) },
+	)
+}
+
+// notReady asserts that the daemon says so while it is refused.
+func (i *installation) notReady(d *harness.Daemon) {
+	i.t.Helper()
+	i.until("/readyz is red", func() bool {
+		response, err := get(i.ctx, i.statusURL(d)+"/readyz")
+		return err == nil && response.status == http.StatusServiceUnavailable
+	})
+}
+
+// statusURL is the address of the daemon's status port, as its log names it.
+func (i *installation) statusURL(d *harness.Daemon) string {
+	i.t.Helper()
+	for _, e := range d.Entries() {
+		if e["msg"] == "status port open" {
+			address, _ := e["address"].(string)
+			return "http://" + address
+		}
+	}
+	i.check(errors.New("the log does not name the status port"))
+	return ""
+}
