@@ -120,6 +120,18 @@ func checkTokenEndpoint(address string) string {
 	return ""
 }
 
+// checkTracing never shows the address: it could hold a secret.
+func checkTracing(address string) string {
+	if address == "" {
+		return ""
+	}
+	u, err := url.Parse(address)
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil {
+		return "is not the URL of a collector, such as http://localhost:4318 (credentials go into OTEL_EXPORTER_OTLP_HEADERS)"
+	}
+	return ""
+}
+
 func checkExtension(extension string) string {
 	name, value, found := strings.Cut(extension, "=")
 	control := func(r rune) bool { return r < ' ' || r > '~' }

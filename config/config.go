@@ -29,6 +29,7 @@ type Config struct {
 	Retry      Retry      `mapstructure:"retry"`
 	Repair     Repair     `mapstructure:"repair"`
 	HTTP       HTTP       `mapstructure:"http"`
+	Tracing    Tracing    `mapstructure:"tracing"`
 	Log        Log        `mapstructure:"log"`
 
 	// sources says where each key's value comes from (nothing for a default).
@@ -217,6 +218,12 @@ type HTTPTLS struct {
 
 // HTTPOff is the http.address of a daemon without a port.
 const HTTPOff = "off"
+
+// Tracing says where traces go, if anywhere.
+type Tracing struct {
+	// Endpoint is the URL of an OpenTelemetry collector (OTLP over HTTP).
+	Endpoint string `mapstructure:"endpoint"`
+}
 
 // Log says what is logged, and how.
 type Log struct {

@@ -89,8 +89,8 @@ func TestPrecedence(t *testing.T) {
 func TestEveryKeyByOwnVariable(t *testing.T) {
 	values := map[string]string{
 		"http.address": "127.0.0.1:1",
-		"http.token":   "0123456789abcdef",
-		"start":        "oldest", "mongodb.uri": "mongodb://own:1", "kafka.brokers": "own:1,own:2",
+		"http.token":   "0123456789abcdef", "tracing.endpoint": "http://collector.test:4318",
+		"start": "oldest", "mongodb.uri": "mongodb://own:1", "kafka.brokers": "own:1,own:2",
 		"events.change.resources": "Patient,Person", "delivery": "at_least_once", "sink": "stdout",
 		"kafka.compression": "zstd", "kafka.sasl.mechanism": "plain", "checkpoint.store": "file",
 		"streams":                         `[{name: exports, resources: [ExportStatus]}]`,

@@ -143,6 +143,9 @@ func specs() []spec {
 		text("http.tls.cert_file", "PEM file of the certificate, with its chain; empty: plain HTTP."),
 		text("http.tls.key_file", "PEM file of the certificate's key."),
 
+		section("tracing", "OpenTelemetry traces: one of each batch, with no contents."),
+		checked("tracing.endpoint", checkTracing, "URL of a collector that takes OTLP over HTTP, such as http://localhost:4318; empty: none. The OTEL_* variables for headers, certificates and sampling hold too."),
+
 		section("log", "Logs, which go to standard error."),
 		oneOf("log.level", "Lowest level to log.", LogDebug, LogInfo, LogWarn, LogError),
 		oneOf("log.format", "Form of log lines; console is for people.", LogJSON, LogConsole),

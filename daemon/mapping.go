@@ -31,10 +31,12 @@ type mapping struct {
 func (m *mapping) run(ctx context.Context, chunks <-chan watcher.Chunk, batches chan<- *publisher.Batch) error {
 	for first := range chunks {
 		raw, token := m.gather(first, chunks)
-		m.progress.mapping(time.Now())
+		began := time.Now()
+		m.progress.mapping(began)
 		b, err := m.batch(ctx, raw, token)
 		m.progress.mapping(time.Time{})
 		if b != nil {
+			b.Changes, b.Read, b.Map, b.Mapped = len(raw), first.Read, began, time.Now()
 			m.position = b.Position
 			select {
 			case batches <- b:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
@@ -78,6 +79,8 @@ type Options struct {
 	SeenRequests int
 	// DrainTimeout bounds the time from the end of ctx to the end of Run.
 	DrainTimeout time.Duration
+	// Tracer gets a trace of each batch; nil for none.
+	Tracer trace.Tracer
 	// MinBackoff and MaxBackoff bound the pause between two attempts.
 	MinBackoff, MaxBackoff time.Duration
 	// Repairer is asked when the oplog no longer holds the stream's position. Without
@@ -179,7 +182,7 @@ func (s *Stream) attempt(ctx context.Context) (committed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	p := &witness{Publisher: made, progress: s.progress}
+	p := &witness{Publisher: made, progress: s.progress, tracer: s.opts.Tracer}
 	defer func() {
 		// What is in flight is committed by now, or lost with the attempt.
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 )
@@ -12,6 +14,7 @@ import (
 type witness struct {
 	Publisher
 	progress *progress
+	tracer   trace.Tracer
 	// committed says that it was more than a position.
 	committed bool
 	// last is the position of the last commit; zero before one.
@@ -22,7 +25,9 @@ func (w *witness) Commit(ctx context.Context, b *publisher.Batch) error {
 	began := time.Now()
 	w.progress.committing(began)
 	defer w.progress.committing(time.Time{})
-	if err := w.Publisher.Commit(ctx, b); err != nil {
+	err := w.Publisher.Commit(ctx, b)
+	w.trace(ctx, b, began, err)
+	if err != nil {
 		return err
 	}
 	w.progress.committed(b, began)

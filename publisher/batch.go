@@ -1,6 +1,8 @@
 package publisher
 
 import (
+	"time"
+
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 )
@@ -12,4 +14,9 @@ type Batch struct {
 	Events   []mapper.Event
 	Failures []mapper.Failure
 	Position resumetoken.Position
+	// Changes is how many changes were read for it.
+	Changes int
+	// Read is when the first of them was read, Map and Mapped when mapping began and
+	// ended: times of this process's clock, for traces. They may be zero.
+	Read, Map, Mapped time.Time
 }

@@ -62,6 +62,8 @@ type Chunk struct {
 	Changes []bson.Raw
 	// Size is the sum of their lengths in bytes.
 	Size int
+	// Read is when the chunk was read, by this process's clock.
+	Read time.Time
 	// Token is the resume token after the last change, copied. An idle stream's
 	// token moves too (the server's post-batch token).
 	Token bson.Raw
@@ -104,6 +106,7 @@ func read(ctx context.Context, c cursor, limits Limits) (Chunk, error) {
 	}
 	// The token is a slice of the server's reply; it would keep the whole reply.
 	chunk.Token = bytes.Clone(c.ResumeToken())
+	chunk.Read = time.Now()
 	if len(chunk.Changes) == 0 && c.ID() == 0 {
 		return chunk, errEnded
 	}

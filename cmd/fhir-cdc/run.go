@@ -7,7 +7,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -75,8 +74,13 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) erro
 		return err
 	}
 	defer closePort()
+	tracer, endTraces, err := newTracer(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer endTraces()
 	if err := withFreshSecrets(ctx, cfg, shown.ran, log, func(cfg *config.Config) error {
-		return runStreams(ctx, cfg, shown, registry, stdout, log)
+		return runStreams(ctx, cfg, shown, telemetry{registry, tracer}, stdout, log)
 	}); err != nil {
 		return err
 	}
@@ -86,7 +90,7 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) erro
 
 // runStreams runs the streams with clients of their own until ctx ends or an error
 // ends one of them.
-func runStreams(ctx context.Context, cfg *config.Config, shown *board, registry prometheus.Registerer, stdout io.Writer, log *zap.Logger) (err error) {
+func runStreams(ctx context.Context, cfg *config.Config, shown *board, measure telemetry, stdout io.Writer, log *zap.Logger) (err error) {
 	shown.show(nil, daemon.Facts{})
 	clients := newClusters(cfg.Name)
 	defer func() {
@@ -100,7 +104,7 @@ func runStreams(ctx context.Context, cfg *config.Config, shown *board, registry 
 	if err != nil {
 		return err
 	}
-	sink.metrics = registry
+	sink.metrics, sink.tracer = measure.metrics, measure.tracer
 	if err := sink.prepare(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // Told to stop while the brokers were out of reach.

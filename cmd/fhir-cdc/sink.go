@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
@@ -25,7 +26,9 @@ type sink struct {
 	kafka   []kgo.Opt
 	// metrics is where the clients' traffic is counted; nil counts none.
 	metrics prometheus.Registerer
-	file    *resumetoken.File
+	// tracer gets a trace of each batch; nil for none.
+	tracer trace.Tracer
+	file   *resumetoken.File
 	// handover carries positions from the streams before to those of cfg.
 	handover *resumetoken.Handover
 	// maxBytes and partitions are what prepare found of the topics.

@@ -37,6 +37,7 @@ func newStreams(cfg *config.Config, plan []plannedStream, clients *clusters, s *
 		if err != nil {
 			return nil, err
 		}
+		options.Tracer = s.tracer
 		if options.Repairer, err = newRepairer(cfg, p, client, m, clients, s, facts, log); err != nil {
 			return nil, err
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -94,11 +95,22 @@ func idsOf[T any](list []T, id func(T) string) []string {
 
 // Records that a copy of the topics lacks, has twice or has beside the events are
 // found, those and no others; what is missing is brought by a repair, byte for byte.
-func TestVerify(t *testing.T) { testVerify(t, 1000) }
+func TestVerify(t *testing.T) { testVerify(t, 1000, testTimeout) }
 
-// testVerify writes five versions of each of keys Consents, and some of all else.
-func testVerify(t *testing.T, keys int) {
+// TestSoakVerify is TestVerify with 50,000 changes.
+func TestSoakVerify(t *testing.T) {
+	if os.Getenv("FHIR_CDC_TEST_SOAK") == "" {
+		t.Skip("takes minutes: make soak")
+	}
+	testVerify(t, 16_667, 20*time.Minute)
+}
+
+// testVerify writes three versions of each of keys Consents, and some of all else.
+func testVerify(t *testing.T, keys int, limit time.Duration) {
 	i := install(t, fhirserver.Options{}).with("FHIR_CDC_FACTS_WAIT", slowMachine)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	i.ctx = ctx
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
