@@ -56,11 +56,13 @@ test: ## Run all tests, with the race detector, against real servers (ARGS=-shor
 	@echo "seed $(SEED) (repeat with: make test SEED=$(SEED))"
 	@# The race detector slows the fault tests' own bookkeeping down, which would be what
 	@# they measure; the daemon that they run is built without it anyway. Most of their
-	@# time they wait, so more of them run at once than there are processors.
+	@# time they wait, so more of them run at once than there are processors. Nor can it
+	@# be there where memory is measured.
 	@export FHIR_CDC_TEST_SEED=$(SEED); packages=$$($(GO) list $(PKG)); status=0; \
 	raced=$$(grep -v '/test/faults$$' <<<"$$packages" || true); plain=$$(grep '/test/faults$$' <<<"$$packages" || true); \
 	if [ -n "$$raced" ]; then $(GO) test -race -p $(PACKAGES_AT_ONCE) -timeout 20m $(ARGS) $$raced || status=1; fi; \
 	if [ -n "$$plain" ]; then $(GO) test -parallel 6 -timeout 20m $(ARGS) $$plain || status=1; fi; \
+	if grep -q '/replay$$' <<<"$$packages"; then $(GO) test -run Memory $(ARGS) ./replay || status=1; fi; \
 	if [ '$(PKG)' = ./... ]; then for dir in $(NESTED); do (cd $$dir && $(GO) test -timeout 20m $(ARGS) ./...) || status=1; done; fi; \
 	exit $$status
 
@@ -91,7 +93,7 @@ kubernetes: ## Render deploy/kubernetes.yaml from the Helm chart
 .PHONY: soak
 soak: ## Run the endurance tests for SOAK_TIME (1h)
 	@echo "seed $(SEED) (repeat with: make soak SEED=$(SEED))"
-	FHIR_CDC_TEST_SEED=$(SEED) FHIR_CDC_TEST_SOAK=$(SOAK_TIME) $(GO) test -count=1 -v -timeout 0 -run '^TestSoak' $(ARGS) ./test/...
+	FHIR_CDC_TEST_SEED=$(SEED) FHIR_CDC_TEST_SOAK=$(SOAK_TIME) $(GO) test -count=1 -v -timeout 0 -run '^TestSoak' $(ARGS) ./...
 
 .PHONY: services
 services: ## Keep a MongoDB and a Kafka running for tests; prints the variables to set

@@ -35,7 +35,7 @@ func readFlags(opts LoadOptions) ([]setting, []Fault) {
 	for _, s := range opts.Set {
 		key, value, found := strings.Cut(s, "=")
 		if !found {
-			faults = append(faults, Fault{Source: "--set", Message: shown(s) + " is not key=value"})
+			faults = append(faults, Fault{Source: "--set", Message: "an argument is not key=value"})
 			continue
 		}
 		assign("--set", strings.TrimSpace(key), value)

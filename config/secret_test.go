@@ -185,3 +185,13 @@ func TestSecretFiles(t *testing.T) {
 		}
 	})
 }
+
+// A secret that is written after a colon or a space, by mistake, is not shown.
+func TestSetWithoutEqualsShowsNothing(t *testing.T) {
+	for _, arg := range []string{"kafka.sasl.password:hunter2", "kafka.sasl.password hunter2", "hunter2"} {
+		_, err := Load(LoadOptions{Set: []string{arg}})
+		if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "is not key=value") {
+			t.Errorf("--set %q: %v", arg, err)
+		}
+	}
+}

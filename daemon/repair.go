@@ -78,10 +78,26 @@ func (s *Stream) repaired(ctx context.Context, p Publisher, position resumetoken
 
 // reaches tells whether the oplog still holds everything after a position, and the
 // position's token can be told from those of later changes.
+//
+// Opening a stream there is no proof: it is opened with an empty first batch, and the
+// server looks for the place in the oplog only when it is asked for more.
 func (s *Stream) reaches(ctx context.Context, position resumetoken.Position) bool {
 	if _, ok := resumetoken.ClusterTime(position.Token); !ok {
 		return false
 	}
-	_, err := s.source.Begin(ctx, watcher.From{ClusterTime: position.ClusterTime})
-	return err == nil
+	chunks := 0
+	err := s.source.Run(ctx, watcher.From{ClusterTime: position.ClusterTime}, func(_ context.Context, c watcher.Chunk) error {
+		if chunks++; len(c.Changes) > 0 || chunks >= provingChunks {
+			return errReaches
+		}
+		return nil
+	})
+	return errors.Is(err, errReaches)
 }
+
+// provingChunks is how many chunks without changes prove that the oplog reaches back:
+// the first may be the empty batch that a stream is opened with.
+const provingChunks = 3
+
+// errReaches ends the look.
+var errReaches = errors.New("the oplog reaches back")

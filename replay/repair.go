@@ -21,7 +21,9 @@ import (
 type RepairSource interface {
 	Fingerprint() string
 	Begin(ctx context.Context, from watcher.From) (bson.Raw, error)
-	Scan(ctx context.Context, from bson.Timestamp, until bson.Raw, each func(change bson.Raw)) error
+	// Now is the time of the newest entry of the oplog.
+	Now(ctx context.Context) (bson.Timestamp, error)
+	ReadSpan(ctx context.Context, span watcher.Span, each func(context.Context, watcher.Chunk) error) error
 }
 
 // Repairer publishes what changes that the oplog no longer holds have left in the

@@ -11,7 +11,6 @@ import (
 
 	"github.com/fhir-cdc/fhir-cdc/daemon"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
-	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -130,33 +129,42 @@ func (a *repairing) gone(ctx context.Context, history Source, changes []mapper.C
 	}), nil
 }
 
-// catchUp reads the change stream up to a time: the events of those changes are the
-// live stream's.
+// catchUp reads the change stream up to a time that lies behind what was seen of the
+// collections: the events of those changes are the live stream's.
+//
+// It reads up to the newest entry and not to a fresh token: a token's time is the one
+// after it, which a quiet oplog reaches only with the server's next no-op, every 10 s.
 func (a *repairing) catchUp(ctx context.Context, seen bson.Timestamp) error {
-	token, err := retry(ctx, func() (bson.Raw, error) {
-		token, err := a.Source.Begin(ctx, watcher.From{})
-		if at, ok := resumetoken.ClusterTime(token); err == nil && (!ok || at.Before(seen)) {
+	now, err := retry(ctx, func() (bson.Timestamp, error) {
+		now, err := a.Source.Now(ctx)
+		if err == nil && now.Before(seen) {
 			// The stream may be read from another member than the collections.
-			err = fmt.Errorf("the server is at %d,%d, behind %d,%d", at.T, at.I, seen.T, seen.I)
+			err = fmt.Errorf("the server is at %d,%d, behind %d,%d", now.T, now.I, seen.T, seen.I)
 		}
-		return token, err
+		return now, err
 	})
 	if err != nil {
 		return fmt.Errorf("find the end of the oplog: %w", err)
 	}
-	err = a.Source.Scan(ctx, a.readTo, token, func(raw bson.Raw) {
-		var c mapper.Change
-		a.Mapper.Read(raw, &c)
-		var out mapper.Output
-		a.Mapper.Append(&c, mapper.Facts{}, &out)
-		for _, e := range out.Events {
-			a.known.add(e.ID)
+	if now.Before(a.readTo) {
+		return nil // nothing has been written since
+	}
+	err = a.Source.ReadSpan(ctx, watcher.Span{From: a.readTo, UntilTime: now}, func(_ context.Context, c watcher.Chunk) error {
+		for _, raw := range c.Changes {
+			var change mapper.Change
+			a.Mapper.Read(raw, &change)
+			var out mapper.Output
+			a.Mapper.Append(&change, mapper.Facts{}, &out)
+			for _, e := range out.Events {
+				a.known.add(e.ID)
+			}
 		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("read what has changed since the repair began: %w", err)
 	}
-	a.readTo, _ = resumetoken.ClusterTime(token)
+	a.readTo = now
 	return nil
 }
 

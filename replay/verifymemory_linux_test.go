@@ -31,6 +31,9 @@ func TestSoakComparisonMemory(t *testing.T) {
 }
 
 func testComparisonMemory(t *testing.T, events int) {
+	if raceDetector {
+		t.Skip("the race detector takes memory of its own: make test runs this one without it too")
+	}
 	// The peak is of the process: start from here.
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
 		t.Skipf("the kernel does not reset the peak of the memory: %v", err)

@@ -100,7 +100,7 @@ func newBackfill(ctx context.Context, cfg *config.Config, f *backfillFlags, clie
 		}
 		s.maxBytes, s.partitions = report.MaxMessageBytes, report.Partitions
 	}
-	b.Open = s.publisher(b.Stream)
+	b.Open = s.outsideLayout(b.Stream)
 	return b, nil
 }
 

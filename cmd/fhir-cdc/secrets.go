@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.uber.org/zap"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
@@ -27,12 +28,17 @@ const (
 // stream of the last run has read changes.
 func withFreshSecrets(ctx context.Context, cfg *config.Config, ran func() bool, log *zap.Logger, run func(*config.Config) error) error {
 	var until time.Time // zero: no login has worked yet
+	var lacked bool
 	for {
 		err := run(cfg)
 		if ran() {
 			until = time.Now().Add(rotationGrace)
 		}
-		if !loginRefused(err) || !cfg.HasFiles() || !time.Now().Before(until) {
+		// A right that is missing looks the same as a user that was deleted, but only
+		// once: new clients of a deleted user are not let in at all.
+		lackedBefore := lacked
+		lacked = lacksRight(err)
+		if !loginRefused(err) || !cfg.HasFiles() || !time.Now().Before(until) || lacked && lackedBefore {
 			return err
 		}
 		log.Warn("MongoDB refuses the login; trying again with the secrets read anew", zap.Duration("pause", rotationPause), zap.Time("until", until), zap.Error(err))
@@ -58,4 +64,11 @@ func withFreshSecrets(ctx context.Context, cfg *config.Config, ran func() bool, 
 func loginRefused(err error) bool {
 	var stream *watcher.Error
 	return errors.As(err, &stream) && stream.Class == watcher.Unauthorized
+}
+
+// lacksRight tells whether MongoDB let the user in but not do what was asked.
+func lacksRight(err error) bool {
+	const unauthorized = 13
+	var server mongo.ServerError
+	return errors.As(err, &server) && server.HasErrorCode(unauthorized)
 }

@@ -84,6 +84,12 @@ func (s *sink) publisher(stream string) func() (daemon.Publisher, error) {
 	}
 }
 
+// outsideLayout gives the maker of publishers of something that is not one of the
+// installation's streams, and takes nothing over from them: a backfill.
+func (s *sink) outsideLayout(name string) func() (daemon.Publisher, error) {
+	return func() (daemon.Publisher, error) { return s.storing(name) }
+}
+
 // storing makes a publisher whose positions outlive the process.
 func (s *sink) storing(stream string) (publisher.Carrier, error) {
 	if s.cfg.Sink == config.SinkKafka && s.cfg.Delivery == config.ExactlyOnce {

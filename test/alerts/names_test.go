@@ -18,6 +18,7 @@ const (
 	rulesFile     = "../../deploy/alerts/fhir-cdc.yaml"
 	dashboardFile = "../../deploy/dashboards/fhir-cdc.json"
 	metricsFile   = "../../docs/metrics.md"
+	runbookFile   = "../../docs/runbook.md"
 )
 
 // rules are the alert rules, in order.
@@ -104,8 +105,15 @@ func TestRulesNameWhatExists(t *testing.T) {
 	if len(known) < 20 {
 		t.Fatalf("docs/metrics.md lists %d metrics: is its form another one?", len(known))
 	}
+	runbook, err := os.ReadFile(runbookFile)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, r := range rules(t) {
 		check(t, r.Alert, r.Expr, known)
+		if !strings.Contains(string(runbook), "\n## "+r.Alert+"\n") {
+			t.Errorf("%s has no section in docs/runbook.md", r.Alert)
+		}
 		if severity := r.Labels["severity"]; severity != "critical" && severity != "warning" {
 			t.Errorf("%s: severity %q", r.Alert, severity)
 		}
