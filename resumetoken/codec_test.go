@@ -94,7 +94,7 @@ func TestDecodeGivesBackWhatWasEncoded(t *testing.T) {
 		name string
 		p    Position
 	}{
-		{"all", Position{Stream: "a", Token: token(t, serverToken), ClusterTime: bson.Timestamp{T: 1, I: 2}, WallTime: time.Unix(1, 2e6).UTC(), Fingerprint: "f"}},
+		{"all", Position{Stream: "a", Token: token(t, serverToken), ClusterTime: bson.Timestamp{T: 1, I: 2}, WallTime: time.Unix(1, 2e6).UTC(), Fingerprint: "f", Paused: true}},
 		{"no wall time", Position{Stream: "a", Token: token(t, serverToken)}},
 		{"type bits", Position{Stream: "a", Token: raw(t, bson.D{
 			{Key: "_data", Value: serverToken},

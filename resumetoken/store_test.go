@@ -24,6 +24,7 @@ func position(t testing.TB, stream string, clusterTime uint32) Position {
 		ClusterTime: bson.Timestamp{T: clusterTime, I: 1},
 		WallTime:    time.Unix(int64(clusterTime), 5e6).UTC(),
 		Fingerprint: "pipeline-1",
+		Paused:      clusterTime%2 == 1, // both come back as they were
 	}
 }
 

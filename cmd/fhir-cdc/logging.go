@@ -81,7 +81,7 @@ func (l *logging) current() string { return l.level.String() }
 // set changes the level.
 func (l *logging) set(name string) error {
 	level, err := zapcore.ParseLevel(name)
-	if err != nil || !slices.Contains(l.levels, level) {
+	if err != nil || name == "" || !slices.Contains(l.levels, level) {
 		return fmt.Errorf("log level %q is not one of debug, info, warn, error", name)
 	}
 	l.level.SetLevel(level)
@@ -90,12 +90,14 @@ func (l *logging) set(name string) error {
 
 // toggleDebug changes between debug and the configured level.
 func (l *logging) toggleDebug() {
-	if l.level.Level() == zap.DebugLevel && l.configured != zap.DebugLevel {
-		l.level.SetLevel(l.configured)
-	} else {
-		l.level.SetLevel(zap.DebugLevel)
+	to := zap.DebugLevel
+	if l.level.Level() == zap.DebugLevel {
+		to = l.configured
 	}
-	l.Info("log level changed by a signal", zap.String("to", l.current()))
+	// While the line of it is logged, whatever the level.
+	l.level.SetLevel(zap.DebugLevel)
+	l.Info("log level changed by a signal", zap.Stringer("to", to))
+	l.level.SetLevel(to)
 }
 
 // follow toggles the level at each signal until the function that it returns is called.

@@ -1,0 +1,84 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"go.uber.org/zap"
+
+	"github.com/fhir-cdc/fhir-cdc/config"
+)
+
+// lines is a log that says when it has a line with a text.
+type lines struct {
+	mu      sync.Mutex
+	text    bytes.Buffer
+	waiting map[string]chan struct{}
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for text, found := range l.waiting {
+		if bytes.Contains(p, []byte(text)) {
+			close(found)
+			delete(l.waiting, text)
+		}
+	}
+	return l.text.Write(p)
+}
+
+func (l *lines) expect(text string) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	found := make(chan struct{})
+	l.waiting[text] = found
+	return found
+}
+
+// The level changes while the daemon runs, by a control and by a signal, and lines are
+// counted by level.
+func TestLogLevel(t *testing.T) {
+	out := &lines{waiting: map[string]chan struct{}{}}
+	l, err := newLogging(config.Log{Level: config.LogWarn, Format: config.LogJSON}, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Info("not logged")
+	if err := l.set("info"); err != nil {
+		t.Fatal(err)
+	}
+	l.Info("logged")
+	for range 500 {
+		l.Error("a burst", zap.Int("n", 1))
+	}
+	if n := l.counts(); n["info"] != 1 || n["error"] != 500 || n["debug"] != 0 {
+		t.Errorf("counts %v", n)
+	}
+	if got := strings.Count(out.text.String(), "a burst"); got != 500 {
+		t.Errorf("%d of 500 errors are logged", got)
+	}
+	for _, wrong := range []string{"loud", "fatal", ""} {
+		if l.set(wrong) == nil {
+			t.Errorf("level %q is taken", wrong)
+		}
+	}
+
+	stop := l.follow()
+	for _, want := range []string{"debug", "warn"} {
+		logged := out.expect(`"to":"` + want + `"`)
+		if err := syscall.Kill(syscall.Getpid(), syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		<-logged
+	}
+	stop()
+	if got := l.current(); got != "warn" {
+		t.Errorf("level %s after a second signal, want the configured one", got)
+	}
+}
