@@ -1,11 +1,17 @@
 package faults_test
 
 import (
+	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/fhir-cdc/fhir-cdc/test/harness"
 )
 
 // The daemon's exit codes for what starting again does not mend.
@@ -50,21 +56,7 @@ func TestFatalErrors(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			refused := refusal{[]string{command}, 1}
-			for hits := 0; hits == 0; {
-				var err error
-				if hits, err = refused.refuse(ctx, admin, "fhir-cdc/"+i.site.Name, fatal.code, random); err != nil {
-					t.Fatal(err)
-				}
-				if hits == 0 && command == "aggregate" {
-					// It was open already. The next one is opened after an error.
-					reopen := refusal{[]string{"getMore"}, 1}
-					if _, err := reopen.refuse(ctx, admin, "fhir-cdc/"+i.site.Name, failures()[1], random); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-			code, err := d.Wait(ctx)
+			code, err := i.end(ctx, d, refusal{[]string{command}, 1}, command == "aggregate", fatal.code, admin, random)
 			if err != nil {
 				t.Fatalf("%s: %v", what, err)
 			}
@@ -77,4 +69,35 @@ func TestFatalErrors(t *testing.T) {
 	l.finish()
 	await()
 	i.verify(ctx, l)
+}
+
+// endsWithin is how long a daemon gets to end after an error. If it has not, the error
+// went to a command that was not its stream's, and is given once more.
+const endsWithin = 20 * time.Second
+
+// end has MongoDB answer with an error until the daemon has ended, and gives its exit
+// code. A stream that is open opens another cursor only after an error that passes.
+func (i *installation) end(ctx context.Context, d *harness.Daemon, refused refusal, reopen bool, code int, admin *mongo.Database, random *rand.Rand) (int, error) {
+	app := "fhir-cdc/" + i.site.Name
+	for {
+		hits, err := refused.refuse(ctx, admin, app, code, random)
+		if err != nil {
+			return 0, err
+		}
+		if hits == 0 && reopen {
+			again := refusal{[]string{"getMore"}, 1}
+			if _, err := again.refuse(ctx, admin, app, failures()[1], random); err != nil {
+				return 0, err
+			}
+		}
+		if hits == 0 {
+			continue
+		}
+		waiting, cancel := context.WithTimeout(ctx, endsWithin)
+		exit, err := d.Wait(waiting)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return exit, err
+		}
+	}
 }
