@@ -52,7 +52,7 @@ func connectDocker(ctx context.Context) (*dockerEngine, error) {
 	if err != nil {
 		return nil, unavailable("Docker engine's address: %w", err)
 	}
-	if host == "localhost" || isOwnAddress(host) {
+	if host == "localhost" || isOwnAddress(host) || isOwnEngine(ctx, provider.Client()) {
 		host = loopback
 	}
 	e := &dockerEngine{provider: provider, host: host}
@@ -71,6 +71,18 @@ func isOwnAddress(host string) bool {
 		own, ok := a.(*net.IPNet)
 		return ok && own.IP.String() == host
 	})
+}
+
+// isOwnEngine tells whether the engine runs on this machine, under its name, although
+// testcontainers takes the machine for a container. An address that was set for the
+// engine by hand holds.
+func isOwnEngine(ctx context.Context, engine client.SystemAPIClient) bool {
+	if os.Getenv("TESTCONTAINERS_HOST_OVERRIDE") != "" {
+		return false
+	}
+	info, err := engine.Info(ctx, client.InfoOptions{})
+	own, ownErr := os.Hostname()
+	return err == nil && ownErr == nil && info.Info.Name == own
 }
 
 // ensureImage returns ErrUnavailable if the image is neither there nor can be
