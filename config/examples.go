@@ -2,7 +2,7 @@ package config
 
 // examples are values that work, by key, for the reference; a test parses each.
 func examples() map[string]string {
-	return map[string]string{
+	return map[string]string{ //nolint:gosec // the secrets among them are a mark, no values.
 		"name": "fhir-cdc-eu", "delivery": "at_least_once", "sink": "stdout", "start": "2026-11-23T10:00:00Z",
 		"shutdown_timeout": "40s", "replicas": "none", "instance": "fhir-cdc-0", "session_timeout": "15s",
 		"streams": "[{name: hot, resources: [Observation], slices: 2}]",
