@@ -76,10 +76,20 @@ func (s *Server) ready() (string, bool) {
 	switch {
 	case len(paused) > 0:
 		return "ok, paused: " + strings.Join(paused, ", "), true
+	case running == 0 && s.refused() != "":
+		// Ready: a rolling update goes on only then, and ends what stands in the way.
+		return "ok, standing by: " + s.refused(), true
 	case running == 0:
 		return "ok, standing by", true
 	}
 	return fmt.Sprintf("ok, %d streams run here", running), true
+}
+
+func (s *Server) refused() string {
+	if s.opts.Refused == nil {
+		return ""
+	}
+	return s.opts.Refused()
 }
 
 func (s *Server) started() (string, bool) {
