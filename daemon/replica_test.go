@@ -2,73 +2,59 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.uber.org/zap"
 
-	"github.com/fhir-cdc/fhir-cdc/publisher"
-	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
-// slow commits only when it is let, and says how a commit ended.
-type slow struct {
-	*recorder
-	let   chan struct{}
-	ended chan error
+// beginning is a source whose stream begins when it is told to.
+type beginning struct {
+	script
+
+	asked, may chan struct{}
 }
 
-func (s slow) Commit(ctx context.Context, b *publisher.Batch) error {
-	if len(b.Events) == 0 {
-		return s.recorder.Commit(ctx, b)
-	}
-	select {
-	case <-s.let:
-		err := s.recorder.Commit(ctx, b)
-		s.ended <- err
-		return err
-	case <-ctx.Done():
-		s.ended <- context.Cause(ctx)
-		return ctx.Err()
-	}
+func (b *beginning) Begin(ctx context.Context, from watcher.From) (bson.Raw, error) {
+	close(b.asked)
+	<-b.may
+	return b.script.Begin(ctx, from)
 }
 
-// What is revoked is committed first, however long that takes; what is lost is aborted
-// at once.
-func TestRevokedCommitsAndLostAborts(t *testing.T) {
-	for name, test := range map[string]struct {
-		end  func(*Replica)
-		lost bool
-	}{
-		"revoked": {func(r *Replica) { r.Revoked([]int32{0}) }, false},
-		"lost":    {func(r *Replica) { r.Lost([]int32{0}) }, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				k := &kept{position: resumetoken.Position{Stream: "main", Token: token(1), Fingerprint: "f"}}
-				s := stream(tick(t), nil, k, nil)
-				p := slow{&recorder{kept: k}, make(chan struct{}), make(chan error, 1)}
-				s.publish = func() (Publisher, error) { return p, nil }
-				r := NewReplica(t.Context(), map[int32][]*Stream{0: {s}}, time.Minute, zap.NewNop())
-				r.Assigned([]int32{0})
-				time.Sleep(1500 * time.Millisecond) //nolint:forbidigo // the bubble's clock.
-				synctest.Wait()                     // The first change is being committed.
-
-				began := time.Now()
-				const delay = time.Second
-				time.AfterFunc(delay, func() { close(p.let) })
-				test.end(r)
-				took, err := time.Since(began), <-p.ended
-				switch {
-				case test.lost && (took >= delay || !errors.Is(err, context.Canceled) && !errors.Is(err, errLost) || len(k.ids()) > 0):
-					t.Errorf("ended after %v, the commit with %v, events %v: want an abort at once", took, err, k.ids())
-				case !test.lost && (took < delay || err != nil || len(k.ids()) != 1):
-					t.Errorf("ended after %v, the commit with %v, events %v: want the event committed", took, err, k.ids())
-				}
-				time.Sleep(delay) //nolint:forbidigo // the bubble's clock: the timer's end.
-			})
-		})
+// A stream's place is known once its position is stored, or the group has given it to
+// another process, and not before.
+func TestPlaced(t *testing.T) {
+	source := &beginning{script: script{fingerprint: "f", begin: token(1)}, asked: make(chan struct{}), may: make(chan struct{})}
+	var all kept
+	publish := func() (Publisher, error) { return &recorder{&all}, nil }
+	mine := NewStream(Options{Name: "mine", DrainTimeout: time.Minute, IdleInterval: time.Hour}, source, nil, mapper.New(mapper.Config{}), Facts{}, publish, zap.NewNop())
+	other := NewStream(Options{Name: "other"}, &script{}, nil, mapper.New(mapper.Config{}), Facts{}, publish, zap.NewNop())
+	replica := NewReplica(t.Context(), map[int32][]*Stream{1: {mine}, 2: {other}}, time.Minute, zap.NewNop())
+	check := func(when string, mineIs, otherIs bool) {
+		t.Helper()
+		if m, o := mine.Progress().Placed, other.Progress().Placed; m != mineIs || o != otherIs {
+			t.Errorf("%s: placed %v and %v, want %v and %v", when, m, o, mineIs, otherIs)
+		}
 	}
+	check("before the group has answered", false, false)
+	replica.Assigned([]int32{1})
+	<-source.asked
+	check("while the first position is not stored", false, true)
+	replica.Assigned(nil)
+	check("after another answer of the group", false, true)
+	close(source.may)
+	for mine.Progress().State != Running {
+		select {
+		case <-t.Context().Done():
+			t.Fatal("the stream does not run")
+		case <-time.After(time.Millisecond):
+		}
+	}
+	check("when it runs", true, true)
+	replica.Revoked([]int32{1})
+	check("after it was handed over", true, true)
 }
