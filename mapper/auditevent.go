@@ -4,7 +4,7 @@ import "time"
 
 // Constants of the server's ChangeEventProducer. They are the contract, oddities
 // included: a date in recorded, a code without system, the changed resource as
-// agent (WIRE.md section 1, deviations 1 to 5).
+// agent.
 const (
 	auditHead    = `{"resourceType":"AuditEvent","id":"`
 	auditAction  = `","type":{"code":"110100"},"action":"`

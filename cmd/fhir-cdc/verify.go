@@ -124,6 +124,13 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 	}
 	need := s.requirements()
 	need.Create = false // A command that looks creates nothing.
+	requiring(&need, toRead(), append(slices.Clone(need.Events), need.Audit, need.Positions)...)
+	if f.repair {
+		requiring(&need, toReadAndWrite(), append(slices.Clone(need.Events), need.Audit)...)
+		need.TransactionalIDs = transactionalIDOf(cfg, "verify")
+	} else {
+		need.DeadLetters = ""
+	}
 	report, err := publisher.CheckTopics(ctx, s.kafka, need)
 	if err != nil {
 		return err
