@@ -34,6 +34,8 @@ type Config struct {
 
 	// sources says where each key's value comes from (nothing for a default).
 	sources map[string]source
+	// warnings are what is not wrong and probably not meant.
+	warnings []Fault
 }
 
 // MongoDB says where the FHIR server keeps its data. Use Main, HistoryCluster,

@@ -31,10 +31,9 @@ func newEnviron(list []string) environ {
 	return env
 }
 
-// readServer reads the FHIR server's own variables.
-func readServer(env environ) ([]setting, []Fault) {
-	var settings []setting
-	var faults []Fault
+// readServer reads the FHIR server's own variables. What the server takes for off and
+// its author hardly meant so is doubtful.
+func readServer(env environ) (settings []setting, faults, doubtful []Fault) {
 	for _, s := range specs() {
 		t := typeOf(s)
 		for _, name := range s.server {
@@ -47,6 +46,9 @@ func readServer(env environ) ([]setting, []Fault) {
 			}
 			if t.Kind() == reflect.Bool {
 				settings = append(settings, setting{s.key, serverBool(value), from})
+				if !serverBool(value) && !plainlyOff(value) {
+					doubtful = append(doubtful, Fault{s.key, from.text, shown(value) + " counts as off, as the FHIR server reads it; write 1 or true for on, 0 or false for off"})
+				}
 				continue
 			}
 			if isURI(s) {
@@ -60,7 +62,7 @@ func readServer(env environ) ([]setting, []Fault) {
 			settings = append(settings, setting{s.key, parsed, from})
 		}
 	}
-	return settings, faults
+	return settings, faults, doubtful
 }
 
 // readOwn reads the FHIR_CDC_ variables.

@@ -124,7 +124,7 @@ func TestManyFaults(t *testing.T) {
 
 func TestMissingFile(t *testing.T) {
 	text := faultsOf(t, LoadOptions{File: "/does/not/exist.yaml", Environ: server})
-	if !strings.Contains(text, "/does/not/exist.yaml: cannot be read") {
+	if !strings.Contains(text, "/does/not/exist.yaml: is not there; give the file with --config or FHIR_CDC_CONFIG") {
 		t.Error(text)
 	}
 }

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/viper"
@@ -57,6 +59,17 @@ const maxFile = 1 << 20
 // kinds that the file does not mention are on. An error of type *Error holds every
 // fault of every source.
 func Load(opts LoadOptions) (*Config, error) {
+	cfg, err := Draft(opts)
+	if err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+// Draft is Load for those who want to see a configuration that is not right: beside the
+// error it returns what could be read, with the defaults where nothing could. It is nil
+// if there is a file that cannot be read at all.
+func Draft(opts LoadOptions) (*Config, error) {
 	env := newEnviron(opts.Environ)
 	name := opts.File
 	if name == "" {
@@ -67,7 +80,7 @@ func Load(opts LoadOptions) (*Config, error) {
 	}
 	data, err := readLimited(name)
 	if err != nil {
-		return nil, &Error{Faults: []Fault{{Source: name, Message: "cannot be read: " + err.Error()}}}
+		return nil, &Error{Faults: []Fault{{Source: name, Message: unreadable(err)}}}
 	}
 	return load(opts, &name, data)
 }
@@ -93,7 +106,8 @@ func load(opts LoadOptions, file *string, data []byte) (*Config, error) {
 	} else {
 		take(kindsOff(), nil)
 	}
-	take(readServer(env))
+	server, wrong, doubtful := readServer(env)
+	take(server, wrong)
 	take(readOwn(env))
 	take(readFlags(opts))
 
@@ -102,11 +116,9 @@ func load(opts LoadOptions, file *string, data []byte) (*Config, error) {
 		return nil, err
 	}
 	cfg.settle()
+	cfg.warnings = cfg.doubts(doubtful)
 	faults = append(faults, withoutFollowUps(cfg.faults(), faults)...)
-	if len(faults) > 0 {
-		return nil, asError(faults)
-	}
-	return cfg, nil
+	return cfg, asError(faults)
 }
 
 // merge puts the settings over the defaults, later ones over earlier ones. viper
@@ -161,6 +173,18 @@ func withoutFollowUps(faults, before []Fault) []Fault {
 		}
 	}
 	return rest
+}
+
+// unreadable says what keeps a configuration file from being read, and what to do.
+func unreadable(err error) string {
+	const where = "; give the file with --config or FHIR_CDC_CONFIG, or neither to go without one"
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "is not there" + where
+	case errors.Is(err, fs.ErrPermission):
+		return "may not be read by this user; let it (in a container the user is 65532)" + where
+	}
+	return "cannot be read: " + err.Error() + where
 }
 
 // readLimited reads a file, but not without end: a path may name a device.

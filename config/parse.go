@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -60,6 +61,11 @@ func parseBool(value string) (any, string) {
 // true, everything else is false.
 func serverBool(value string) bool {
 	return value == "1" || strings.EqualFold(value, "true")
+}
+
+// plainlyOff tells whether a value that serverBool takes for false says so too.
+func plainlyOff(value string) bool {
+	return slices.Contains([]string{"", "0", "false", "no", "off"}, strings.ToLower(strings.TrimSpace(value)))
 }
 
 // splitList splits a comma list; blanks around items and empty items go, repeated

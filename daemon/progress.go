@@ -43,6 +43,11 @@ type Progress struct {
 	State  State
 	// Since is when the state began.
 	Since time.Time
+	// Placed says that the stream has a stored position, as far as this process has
+	// learned since it began: it has read or stored one itself, or the replicas' group
+	// has given the stream to another. It stays once it is true. Before, what is written
+	// may come before the beginning of a stream that starts now.
+	Placed bool
 	// ClusterTime and WallTime are the committed position's.
 	ClusterTime bson.Timestamp
 	WallTime    time.Time
@@ -154,6 +159,14 @@ func (p *progress) resumed(at resumetoken.Position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now.ClusterTime, p.now.WallTime, p.now.Handled = at.ClusterTime, at.WallTime, at.ClusterTime
+	p.now.Placed = true
+}
+
+// elsewhere notes that another process has been given the stream.
+func (p *progress) elsewhere() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Placed = true
 }
 
 // idle notes a position that there is nothing to publish before.

@@ -32,18 +32,15 @@ type Kafka struct {
 // Topics checks each topic: there, its partitions and replicas, what it may forget.
 func (k Kafka) Topics(ctx context.Context, topics []Topic) []Finding {
 	admin := kadm.NewClient(k.Client)
-	names := make([]string, len(topics))
-	for i, t := range topics {
-		names[i] = t.Name
-	}
-	details, err := admin.ListTopicsWithInternal(ctx, names...)
-	if err != nil {
-		return []Finding{failure("topics", short(err), "")}
-	}
 	var findings []Finding
 	for _, t := range topics {
 		subject := "topic " + t.Name
+		// One at a time: a topic that may not be seen fails the whole request.
+		details, err := admin.ListTopicsWithInternal(ctx, t.Name)
 		detail := details[t.Name]
+		if err != nil {
+			detail.Err = err
+		}
 		switch {
 		case errors.Is(detail.Err, kerr.UnknownTopicOrPartition) && k.Creates:
 			findings = append(findings, ok(subject, "missing; the daemon creates it (topics.create: true)"))

@@ -53,6 +53,8 @@ func (k Kafka) GroupRights(ctx context.Context, group string) []Finding {
 	switch {
 	case kerr.IsRetriable(err):
 		return []Finding{starting(subject, err)}
+	case errors.Is(err, kerr.GroupAuthorizationFailed):
+		return []Finding{failure(subject, short(err), advice)}
 	case err != nil:
 		return []Finding{failure(subject, short(err), "")}
 	}

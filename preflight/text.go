@@ -5,15 +5,16 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
-// short is an error in one line. A server's own message is cut at its end: where it
-// quotes the command, that holds no contents, but it is long.
+// short is an error in one line. A server's own message is cut at its end.
 func short(err error) string {
 	var command mongo.CommandError
-	text := err.Error()
+	text := watcher.Denied(err)
 	if errors.As(err, &command) && command.Name != "" {
-		text = command.Name + ": " + command.Message
+		text = watcher.Denied(command)
 	}
 	text = strings.Join(strings.Fields(text), " ")
 	const most = 300

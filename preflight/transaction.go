@@ -3,6 +3,8 @@ package preflight
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -73,7 +75,8 @@ func (t Transaction) clock(ctx context.Context, client *kgo.Client, before, afte
 func (t Transaction) advice(err error) string {
 	switch {
 	case errors.Is(err, kerr.TransactionalIDAuthorizationFailed):
-		return "grant Write and Describe on the transactional ids that begin with the installation's name and a slash"
+		installation, _, _ := strings.Cut(t.ID, "/")
+		return fmt.Sprintf("grant Write on the transactional ids that begin with %q", installation+"/")
 	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		return "grant Read, Write and Describe on topic " + t.Topic
 	case errors.Is(err, kerr.InvalidTransactionTimeout):

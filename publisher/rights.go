@@ -17,6 +17,9 @@ const unknownOperations = -1 << 31
 // neededOn are the operations that the user has to be allowed on a topic. Each of
 // them implies Describe.
 func (c *topicCheck) neededOn(topic string) []kmsg.ACLOperation {
+	if rights, ok := c.req.Rights[topic]; ok {
+		return rights
+	}
 	if topic == c.req.Positions {
 		return []kmsg.ACLOperation{kmsg.ACLOperationRead, kmsg.ACLOperationWrite}
 	}
@@ -43,7 +46,10 @@ func (c *topicCheck) topicRights(topic string, allowed int32) error {
 
 // lacking is the error of a topic on which operations are not allowed.
 func lacking(topic string, operations []kmsg.ACLOperation) error {
-	names := map[kmsg.ACLOperation]string{kmsg.ACLOperationRead: "Read", kmsg.ACLOperationWrite: "Write"}
+	if len(operations) == 0 {
+		operations = []kmsg.ACLOperation{kmsg.ACLOperationDescribe}
+	}
+	names := map[kmsg.ACLOperation]string{kmsg.ACLOperationRead: "Read", kmsg.ACLOperationWrite: "Write", kmsg.ACLOperationDescribe: "Describe"}
 	text := make([]string, len(operations))
 	for i, o := range operations {
 		text[i] = names[o]

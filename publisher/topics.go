@@ -36,6 +36,10 @@ type Requirements struct {
 	DeadLetters string
 	// Audit is the audit topic; empty where there is none.
 	Audit string
+	// Rights are the operations that the user has to be allowed on a topic, where they
+	// are others than those of a daemon: Write, and on the position topic Read too. An
+	// empty list stands for Describe.
+	Rights map[string][]kmsg.ACLOperation
 	// Group is the consumer group of the replicas; empty where there is none.
 	Group string
 	// TransactionalIDs are those of the streams.
@@ -129,6 +133,7 @@ func (c *topicCheck) list(ctx context.Context, names []string) (missing []string
 	defer cancel()
 	req := kmsg.NewPtrMetadataRequest()
 	req.IncludeTopicAuthorizedOperations = true
+	req.Topics = []kmsg.MetadataRequestTopic{} // nil would ask for all that there are
 	for _, name := range names {
 		topic := kmsg.NewMetadataRequestTopic()
 		topic.Topic = kmsg.StringPtr(name)

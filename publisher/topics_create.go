@@ -78,6 +78,8 @@ func (c *topicCheck) create(ctx context.Context, missing []string) error {
 		case err == nil:
 			c.report.Created = append(c.report.Created, topic)
 		case errors.Is(err, kerr.TopicAlreadyExists): // another replica was faster
+		case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+			faults = append(faults, fmt.Errorf("create topic %s: the user needs Create on it or on the cluster: %w", topic, err))
 		default:
 			if made.ErrMessage != "" {
 				err = fmt.Errorf("%w: %s", err, made.ErrMessage)

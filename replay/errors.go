@@ -33,7 +33,7 @@ func refused(namespace string, err error) error {
 	if !isRefusal(err) {
 		return err
 	}
-	return &watcher.Error{Class: watcher.Unauthorized, Hint: "check the MongoDB user, its password, and that its role allows find on " + namespace, Err: err}
+	return &watcher.Error{Class: watcher.Unauthorized, Hint: "check the MongoDB user and its password, and that its role allows find on " + namespace, Err: err}
 }
 
 func isRefusal(err error) bool {

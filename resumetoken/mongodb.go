@@ -212,7 +212,26 @@ func (m *MongoDB) Close(ctx context.Context) error {
 	return nil
 }
 
+// codeUnauthorized is MongoDB's error code for a missing right.
+const codeUnauthorized = 13
+
+// deniedError is MongoDB's refusal for want of a right without the server's message,
+// which quotes the whole command.
+type deniedError struct{ err error }
+
+// Error returns the code and its name.
+func (e *deniedError) Error() string {
+	return fmt.Sprintf("MongoDB error %d (Unauthorized)", codeUnauthorized)
+}
+
+// Unwrap keeps the error's code within reach of errors.As.
+func (e *deniedError) Unwrap() error { return e.err }
+
 func (m *MongoDB) failed(operation string, err error) error {
-	return fmt.Errorf("%s position of stream %q in %s.%s: %w",
-		operation, m.stream, m.coll.Database().Name(), m.coll.Name(), err)
+	namespace := m.coll.Database().Name() + "." + m.coll.Name()
+	var server mongo.ServerError
+	if errors.As(err, &server) && server.HasErrorCode(codeUnauthorized) {
+		return fmt.Errorf("%s position of stream %q: the role needs find, insert and update on %s: %w", operation, m.stream, namespace, &deniedError{err})
+	}
+	return fmt.Errorf("%s position of stream %q in %s: %w", operation, m.stream, namespace, err)
 }

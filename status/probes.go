@@ -49,11 +49,17 @@ func (s *Server) live() (string, bool) {
 }
 
 // ready tells whether this process does, or can take over, its part. A stand-by and a
-// paused stream are ready and say so; acquiring is ready for a bounded time.
+// paused stream are ready and say so; acquiring is ready for a bounded time. Nothing is
+// before it is known that the stream has a position: what is written once this says yes
+// comes after it, and so has its event.
 func (s *Server) ready() (string, bool) {
+	views := s.views()
+	if len(views) == 0 {
+		return starting, false
+	}
 	var running int
 	var paused []string
-	for _, p := range s.views() {
+	for _, p := range views {
 		switch p.State {
 		case daemon.Running:
 			running++
@@ -67,10 +73,16 @@ func (s *Server) ready() (string, bool) {
 		case daemon.Repairing:
 			return fmt.Sprintf("stream %s makes up for changes that the oplog no longer holds; /status tells how far it is", p.Stream), false
 		case daemon.Acquiring:
+			if !p.Placed {
+				return fmt.Sprintf("stream %s is being acquired: no position of it is known yet", p.Stream), false
+			}
 			if taken := s.now().Sub(p.Since); s.opts.Acquire > 0 && taken > s.opts.Acquire {
 				return fmt.Sprintf("stream %s has been acquiring for %s", p.Stream, taken.Round(time.Second)), false
 			}
 		case daemon.StandingBy:
+			if !p.Placed {
+				return fmt.Sprintf("stream %s has not begun: it is not known yet which process carries it", p.Stream), false
+			}
 		}
 	}
 	switch {
@@ -84,7 +96,10 @@ func (s *Server) ready() (string, bool) {
 
 func (s *Server) started() (string, bool) {
 	if len(s.views()) == 0 {
-		return "starting: topics are being checked", false
+		return starting, false
 	}
 	return "ok", true
 }
+
+// starting is said while there are no streams yet.
+const starting = "starting: topics are being checked"

@@ -83,7 +83,7 @@ func (s *Server) Listen(ctx context.Context) (net.Listener, error) {
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.opts.Address)
 	if err != nil {
-		return nil, fmt.Errorf("listen on http.address (set another one with FHIR_CDC_HTTP_ADDRESS, or off): %w", err)
+		return nil, fmt.Errorf("http.address cannot be used: %w (if another process has the port, stop it; or set FHIR_CDC_HTTP_ADDRESS to another host:port, to port 0 for a free one, or to off)", err)
 	}
 	if secured != nil {
 		listener = tls.NewListener(listener, secured)

@@ -51,13 +51,16 @@ func TestProbes(t *testing.T) {
 	fresh.Since, fresh.Read = ago(time.Second), time.Time{}
 	blocked := silent
 	blocked.Blocked = true
-	standby := daemon.Progress{Stream: "main", State: daemon.StandingBy}
-	paused := daemon.Progress{Stream: "main", State: daemon.Paused}
+	unplaced := daemon.Progress{Stream: "main", State: daemon.StandingBy}
+	standby := daemon.Progress{Stream: "main", State: daemon.StandingBy, Placed: true}
+	paused := daemon.Progress{Stream: "main", State: daemon.Paused, Placed: true}
 	looking := running
 	looking.Mapping = ago(2 * time.Minute)
 	away := running
 	away.Committing = ago(16 * time.Second)
-	acquiring := daemon.Progress{Stream: "main", State: daemon.Acquiring, Since: ago(time.Second)}
+	first := daemon.Progress{Stream: "main", State: daemon.Acquiring, Since: ago(time.Second)}
+	acquiring := first
+	acquiring.Placed = true
 	slow := acquiring
 	slow.Since = ago(2 * time.Minute)
 	waiting := daemon.Progress{Stream: "main", State: daemon.Waiting, LastError: errors.New("no broker").Error()}
@@ -81,8 +84,11 @@ func TestProbes(t *testing.T) {
 		"but a restart is no help":       {[]daemon.Progress{away}, "/livez", 200, "ok"},
 		"acquiring is ready":             {[]daemon.Progress{acquiring}, "/readyz", 200, "ok, standing by"},
 		"but not for ever":               {[]daemon.Progress{slow}, "/readyz", 503, "stream main has been acquiring for 2m0s"},
+		"not before its position":        {[]daemon.Progress{first}, "/readyz", 503, "stream main is being acquired: no position of it is known yet"},
+		"not before the group's answer":  {[]daemon.Progress{unplaced}, "/readyz", 503, "stream main has not begun: it is not known yet which process carries it"},
+		"nothing is known yet":           {nil, "/readyz", 503, "starting: topics are being checked"},
 		"starting":                       {nil, "/startupz", 503, "starting: topics are being checked"},
-		"started":                        {[]daemon.Progress{standby}, "/startupz", 200, "ok"},
+		"started":                        {[]daemon.Progress{unplaced}, "/startupz", 200, "ok"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if code, text := get(t, serve(c.streams...), c.path); code != c.code || text != c.text {

@@ -72,9 +72,6 @@ type rates struct {
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	now := s.now()
 	text, ready := s.ready()
-	if _, started := s.started(); !started {
-		text, ready = s.started()
-	}
 	out := summary{
 		Name: s.opts.Name, Instance: s.opts.Instance, Version: s.opts.Version, Time: stamp(now), Ready: ready, Readyz: text,
 		Streams: []stream{}, Controls: s.hasControls(),

@@ -42,7 +42,7 @@ type Error struct {
 	Err  error
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("%v (%s)", e.Err, e.Hint) }
+func (e *Error) Error() string { return fmt.Sprintf("%s (%s)", Denied(e.Err), e.Hint) }
 
 func (e *Error) Unwrap() error { return e.Err }
 

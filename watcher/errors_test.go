@@ -130,3 +130,24 @@ func TestRefusedLogin(t *testing.T) {
 		}
 	}
 }
+
+// The server quotes the whole command; what is shown names it only.
+func TestDenied(t *testing.T) {
+	const quoted = `not authorized on fhir to execute command { aggregate: 1, pipeline: [ { $changeStream: {} } ], $clusterTime: { signature: { hash: BinData(0, E0) } } }`
+	err := fmt.Errorf("open change stream main: %w", mongo.CommandError{Code: 13, Name: "Unauthorized", Message: quoted})
+	const want = "open change stream main: (Unauthorized) not authorized on fhir to execute aggregate"
+	if got := Denied(err); got != want {
+		t.Errorf("Denied says %q, want %q", got, want)
+	}
+	got := rightOn(err, "find on database fhir").Error()
+	if want := want + " (check the MongoDB user name and its password, and that its role allows find on database fhir)"; got != want {
+		t.Errorf("the error is %q, want %q", got, want)
+	}
+	for _, other := range []error{
+		errors.New("anything else"), mongo.CommandError{Code: 18, Message: quoted}, mongo.CommandError{Code: 13, Message: "command find requires authentication"},
+	} {
+		if got := Denied(other); got != other.Error() {
+			t.Errorf("Denied makes %q of %q", got, other)
+		}
+	}
+}

@@ -142,15 +142,15 @@ func (w *Watcher) open(ctx context.Context, from From) (cursor, error) {
 	}
 	var cs *mongo.ChangeStream
 	var err error
-	database := w.client.Database("admin") // where the server keeps a cluster's stream
+	database, where := w.client.Database("admin"), "all databases" // where the server keeps a cluster's stream
 	if name := w.opts.Spec.Database(); name != "" {
-		database = w.client.Database(name)
+		database, where = w.client.Database(name), "database "+name
 		cs, err = database.Watch(ctx, w.pipeline, o)
 	} else {
 		cs, err = w.client.Watch(ctx, w.pipeline, o)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open change stream %s: %w", w.opts.Name, err)
+		return nil, rightOn(fmt.Errorf("open change stream %s: %w", w.opts.Name, err), "find and changeStream on "+where)
 	}
 	cs.SetBatchSize(w.opts.BatchSize)
 	return &changeStream{ChangeStream: cs, database: database}, nil

@@ -43,6 +43,8 @@ type Watcher struct {
 	fingerprint string
 	log         *zap.Logger
 	cursors     atomic.Int64
+	// begun says that the stream has been open.
+	begun atomic.Bool
 	// openCursor is open, except in tests that script a stream.
 	openCursor func(ctx context.Context, from From) (cursor, error)
 }
@@ -75,6 +77,7 @@ func (w *Watcher) Begin(ctx context.Context, from From) (bson.Raw, error) {
 			return false, err
 		}
 		w.cursors.Add(1)
+		w.begun.Store(true)
 		token = bytes.Clone(c.ResumeToken())
 		if err := w.closeCursor(ctx, c); err != nil {
 			return false, err
@@ -98,6 +101,7 @@ func (w *Watcher) Run(ctx context.Context, from From, emit func(context.Context,
 			return false, err
 		}
 		w.cursors.Add(1)
+		w.begun.Store(true)
 		w.log.Debug("change stream open", zap.String("stream", w.opts.Name))
 		err = w.drain(ctx, c, emit, func(chunk Chunk) {
 			from = From{Token: chunk.Token}
@@ -171,7 +175,11 @@ func (w *Watcher) retry(ctx context.Context, attempt func() (advanced bool, err 
 			w.opts.OnBreak(err)
 		}
 		pause := backoff/2 + rand.N(backoff/2+1) //nolint:gosec // jitter needs no secrecy.
-		w.log.Warn("change stream broke, opening it again",
+		message := "change stream broke, opening it again"
+		if !w.begun.Load() {
+			message = "MongoDB cannot be used yet, trying again"
+		}
+		w.log.Warn(message,
 			zap.String("stream", w.opts.Name), zap.Duration("pause", pause), zap.Error(err))
 		timer := time.NewTimer(pause)
 		select {

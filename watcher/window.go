@@ -68,7 +68,7 @@ func (w *Watcher) oldest(ctx context.Context) (at bson.Timestamp, first bool, er
 	raw, err := w.client.Database("local").Collection("oplog.rs").
 		FindOne(ctx, bson.D{}, options.FindOne().SetSort(bson.D{{Key: "$natural", Value: 1}}).SetProjection(projection)).Raw()
 	if err != nil {
-		return bson.Timestamp{}, false, fmt.Errorf("find the oldest oplog entry: %w", err)
+		return bson.Timestamp{}, false, rightOn(fmt.Errorf("find the oldest oplog entry: %w", err), "find on local.oplog.rs")
 	}
 	t, i, ok := raw.Lookup("ts").TimestampOK()
 	if !ok {

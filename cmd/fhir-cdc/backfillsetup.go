@@ -94,7 +94,9 @@ func newBackfill(ctx context.Context, cfg *config.Config, f *backfillFlags, clie
 		return nil, err
 	}
 	if cfg.Sink == config.SinkKafka {
-		report, err := publisher.CheckTopics(ctx, s.kafka, s.requirements())
+		need := s.requirements()
+		need.TransactionalIDs = transactionalIDOf(cfg, b.Stream)
+		report, err := publisher.CheckTopics(ctx, s.kafka, need)
 		if err != nil {
 			return nil, err
 		}

@@ -71,7 +71,8 @@ func there(findings []preflight.Finding, topic string) bool {
 // topics are the topics that the daemon needs, and what the user has to be allowed.
 func (c *checking) topics() ([]preflight.Topic, map[string][]kmsg.ACLOperation) {
 	r := c.sink.requirements()
-	write := []kmsg.ACLOperation{kmsg.ACLOperationDescribe, kmsg.ACLOperationWrite, kmsg.ACLOperationDescribeConfigs}
+	// That the settings may not be read is a warning of the topic's own check.
+	write := []kmsg.ACLOperation{kmsg.ACLOperationDescribe, kmsg.ACLOperationWrite}
 	rights := map[string][]kmsg.ACLOperation{}
 	var topics []preflight.Topic
 	add := func(t preflight.Topic, needed []kmsg.ACLOperation) {

@@ -5,6 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,7 +62,19 @@ func TestCommands(t *testing.T) {
 		},
 		{name: "run with faults", args: []string{"run"}, code: exitUsage, stderr: []string{"invalid configuration"}},
 		{name: "print", environ: server(), args: []string{"config", "print"}, code: exitOK, stdout: []string{"name: fhir-cdc\n", "uri: mongodb://[redacted]@db:27017\n"}},
-		{name: "print with faults", args: []string{"config", "print"}, code: exitUsage, stderr: []string{"invalid configuration"}},
+		{
+			name: "print with faults", environ: append(server(), "FHIR_CDC_BATCH_MAX_RECORDS=many"), args: []string{"config", "print"}, code: exitUsage,
+			stdout: []string{"uri: mongodb://[redacted]@db:27017\n", "max_records: 10000\n"}, stderr: []string{"invalid configuration", `"many" is not a whole number`},
+		},
+		{
+			name: "print with a faulty address", environ: []string{"MONGO_URL=mongodb://u:hunter2@db:not-a-port/%zz", "FHIR_CDC_MONGODB_HISTORY_URI=hunter2", "FHIR_CDC_HTTP_TOKEN=hunter2"}, args: []string{"config", "print", "--origins"}, code: exitUsage,
+			stdout: []string{"MONGO_URL\n"}, stderr: []string{"invalid configuration"},
+		},
+		{name: "print without its file", environ: server(), args: []string{"config", "print", "--config", "missing.yaml"}, code: exitUsage, stderr: []string{"missing.yaml: is not there; give the file with --config"}},
+		{
+			name: "warnings", environ: append(server(), "KAFKA_SSL=maybe"), args: []string{"config", "validate"}, code: exitOK,
+			stdout: []string{"valid\n"}, stderr: []string{`fhir-cdc: warning: kafka.tls.enabled (KAFKA_SSL): "maybe" counts as off`},
+		},
 		{name: "print output", environ: server(), args: []string{"config", "print", "--output", "xml"}, code: exitUsage, stderr: []string{`"xml" is neither yaml nor json`}},
 		{name: "origins", environ: server(), args: []string{"config", "print", "--origins"}, code: exitOK, stdout: []string{"KEY ", "MONGO_URL\n", "KAFKA_URLS\n", "default\n"}},
 		{
@@ -88,13 +103,52 @@ func TestCommands(t *testing.T) {
 					t.Errorf("stderr lacks %q:\n%s", want, got.stderr)
 				}
 			}
-			if test.code == exitOK && got.stderr != "" || test.code != exitOK && got.stdout != "" {
+			if len(test.stderr) == 0 && got.stderr != "" || len(test.stdout) == 0 && got.stdout != "" {
 				t.Errorf("output on the wrong stream: stdout %q, stderr %q", got.stdout, got.stderr)
 			}
 			if strings.Contains(got.stdout+got.stderr, "hunter2") {
 				t.Error("the password shows")
 			}
 		})
+	}
+}
+
+// What the help of run shows can be typed as it is.
+func TestExamplesOfRunAreValid(t *testing.T) {
+	root, _ := newRootCommand(nil, io.Discard, io.Discard)
+	run, _, err := root.Find([]string{"run"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{run.Example, root.Example} {
+		for line := range strings.Lines(strings.ReplaceAll(text, "\\\n", "")) {
+			variables, arguments, found := strings.Cut(line, "fhir-cdc run")
+			if !found {
+				continue
+			}
+			var environ []string
+			for _, v := range strings.Fields(variables) {
+				environ = append(environ, strings.ReplaceAll(v, "'", ""))
+			}
+			if len(environ) == 0 {
+				environ = server() // The others are for those who have the server's own.
+			}
+			args := append([]string{"config", "validate"}, strings.Fields(strings.ReplaceAll(arguments, "config.yaml", filepath.Join("..", "..", "config.yaml")))...)
+			if got := command(t, environ, args...); got.code != exitOK {
+				t.Errorf("%s%s", line, got.stderr)
+			}
+		}
+	}
+}
+
+// An address that cannot be listened on is a matter of the configuration.
+func TestAddressInUse(t *testing.T) {
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	address := strings.TrimPrefix(other.URL, "http://")
+	got := command(t, append(server(), "FHIR_CDC_HTTP_ADDRESS="+address), "run")
+	if got.code != exitUsage || !strings.Contains(got.stderr, address) || !strings.Contains(got.stderr, "set FHIR_CDC_HTTP_ADDRESS to another host:port") {
+		t.Errorf("code %d, %s", got.code, got.stderr)
 	}
 }
 

@@ -27,7 +27,8 @@ func newConfigPrintCommand(environ []string, stdout io.Writer) *cobra.Command {
 		Use:   "print",
 		Short: "Print the configuration that is in effect",
 		Long: `Print the configuration that is in effect, as YAML or JSON, or as a table that
-says where each value comes from. Secrets are redacted.`,
+says where each value comes from. Secrets are redacted. With a faulty configuration it
+prints what could be read, then the faults on standard error (exit code 2).`,
 		Example: `  fhir-cdc config print --config config.yaml
   fhir-cdc config print --origins
   fhir-cdc config print --output json --set batch.max_records=500`,
@@ -40,10 +41,12 @@ says where each value comes from. Secrets are redacted.`,
 		if *output != "yaml" && *output != "json" {
 			return &usageError{fmt.Sprintf("--output %q is neither yaml nor json", *output)}
 		}
-		cfg, err := flags.load(cmd)
-		if err != nil {
-			return err
+		cfg, faults := config.Draft(flags.options(cmd))
+		if cfg == nil {
+			return faults
 		}
+		printWarnings(cmd.ErrOrStderr(), cfg)
+		var err error
 		switch {
 		case *origins && *output == "json":
 			err = terminal.WriteJSON(stdout, cfg.Origins())
@@ -55,7 +58,7 @@ says where each value comes from. Secrets are redacted.`,
 		if err != nil {
 			return fmt.Errorf("print configuration: %w", err)
 		}
-		return nil
+		return faults
 	}
 	return cmd
 }
@@ -71,7 +74,7 @@ comes from and what to do (exit code 2).`,
 	}
 	flags := addConfigFlags(cmd, environ)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if _, err := flags.load(cmd); err != nil {
+		if _, err := flags.loadAloud(cmd); err != nil {
 			return err
 		}
 		if _, err := fmt.Fprintln(stdout, "valid"); err != nil {

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"io"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -48,11 +51,30 @@ func (f *configFlags) named(cmd *cobra.Command, name, key, usage string) {
 
 // load reads the configuration with the flags that were given.
 func (f *configFlags) load(cmd *cobra.Command) (*config.Config, error) {
+	return config.Load(f.options(cmd))
+}
+
+// loadAloud is load that tells on standard error what is probably not meant.
+func (f *configFlags) loadAloud(cmd *cobra.Command) (*config.Config, error) {
+	cfg, err := f.load(cmd)
+	if err == nil {
+		printWarnings(cmd.ErrOrStderr(), cfg)
+	}
+	return cfg, err
+}
+
+func printWarnings(w io.Writer, cfg *config.Config) {
+	for _, f := range cfg.Warnings() {
+		_, _ = fmt.Fprintln(w, "fhir-cdc: warning:", f)
+	}
+}
+
+func (f *configFlags) options(cmd *cobra.Command) config.LoadOptions {
 	opts := config.LoadOptions{File: f.file, Environ: f.environ, Set: f.set}
 	cmd.Flags().Visit(func(flag *pflag.Flag) {
 		if key, ok := f.keys[flag.Name]; ok {
 			opts.Flags = append(opts.Flags, config.Flag{Name: "--" + flag.Name, Key: key, Value: flag.Value.String()})
 		}
 	})
-	return config.Load(opts)
+	return opts
 }

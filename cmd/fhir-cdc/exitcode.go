@@ -63,6 +63,8 @@ func exitCodeOf(err error) exitCode {
 		return exitHistoryLost
 	case stream != nil && stream.Class != watcher.TooLarge:
 		return exitUsage
+	case watcher.LoginRefused(err) != nil:
+		return exitUsage
 	case errors.As(err, &failure):
 		return exitStopped
 	case errors.Is(err, resumetoken.ErrFenced):

@@ -70,7 +70,7 @@ func healthcheck(ctx context.Context, port config.HTTP, probe string, stdout io.
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return fmt.Errorf("ask: %w", err)
+		return fmt.Errorf("no daemon answers here: %w (see that fhir-cdc run is up, and that its http.address is what this command reads: %s)", err, address)
 	}
 	defer func() { _ = response.Body.Close() }()
 	const enough = 4 << 10

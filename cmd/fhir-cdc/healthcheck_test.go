@@ -37,6 +37,10 @@ func TestHealthcheck(t *testing.T) {
 	if err := healthcheck(t.Context(), config.HTTP{Address: address}, "livez", &out); err == nil || !strings.Contains(err.Error(), "stream main is waiting") {
 		t.Errorf("got %v, want what the daemon says", err)
 	}
+	port.Close()
+	if err := healthcheck(t.Context(), config.HTTP{Address: address}, "readyz", &out); err == nil || !strings.Contains(err.Error(), "see that fhir-cdc run is up") {
+		t.Errorf("got %v for a daemon that is not there", err)
+	}
 	if err := healthcheck(t.Context(), config.HTTP{Address: "off"}, "readyz", &out); !errors.As(err, new(*usageError)) {
 		t.Errorf("got %v for a port that is off", err)
 	}

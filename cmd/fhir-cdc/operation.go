@@ -31,7 +31,7 @@ type operation struct {
 // with log.level: debug is there a log; what a command has to say is its result or
 // its error.
 func operate(cmd *cobra.Command, flags *configFlags, stderr io.Writer, do func(context.Context, *operation) error) (err error) {
-	cfg, err := flags.load(cmd)
+	cfg, err := flags.loadAloud(cmd)
 	if err != nil {
 		return err
 	}

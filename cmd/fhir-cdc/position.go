@@ -118,7 +118,7 @@ func newPositionHistoryCommand(environ []string, stdout, stderr io.Writer) *cobr
 			if err != nil {
 				return err
 			}
-			keeper, err := o.keeper(ctx, p)
+			keeper, err := o.keeper(ctx, p, false)
 			if err != nil {
 				return err
 			}

@@ -45,17 +45,22 @@ type ownerView struct {
 	Stopped  string `json:"stopped,omitempty"`
 }
 
-// keeper is where a stream's position is kept, once it is known to be in reach.
-func (o *operation) keeper(ctx context.Context, p plannedStream, also ...string) (resumetoken.Keeper, error) {
-	if err := o.reachStore(ctx, also...); err != nil {
+// keeper is where a stream's position is kept, once it is known to be in reach: to be
+// looked at, or also to be changed, which goes on record.
+func (o *operation) keeper(ctx context.Context, p plannedStream, toChange bool) (resumetoken.Keeper, error) {
+	changed := ""
+	if toChange {
+		changed = p.name
+	}
+	if err := o.reachStore(ctx, changed); err != nil {
 		return nil, err
 	}
 	return o.sink.store(p.name)
 }
 
-// reachStore makes sure that the home of positions can be used, and that further
-// topics are there.
-func (o *operation) reachStore(ctx context.Context, topics ...string) error {
+// reachStore makes sure that the home of positions can be read, and the position of a
+// stream changed; "" for none.
+func (o *operation) reachStore(ctx context.Context, changed string) error {
 	needed := publisher.Requirements{}
 	switch o.cfg.Checkpoint.Store {
 	case config.StoreKafka:
@@ -72,14 +77,16 @@ func (o *operation) reachStore(ctx context.Context, topics ...string) error {
 	if o.cfg.Sink == config.SinkStdout {
 		return nil
 	}
-	for _, topic := range topics {
-		if topic == o.cfg.Topics.Audit {
-			needed.Audit = topic
-			continue
-		}
-		needed.Events = append(needed.Events, topic)
+	switch {
+	case changed == "":
+		requiring(&needed, toRead(), needed.Positions)
+	case needed.Positions != "":
+		needed.TransactionalIDs = []string{o.cfg.Name + "/" + changed}
+		fallthrough
+	default:
+		needed.Audit = o.cfg.Topics.Audit
 	}
-	if needed.Positions == "" && needed.Audit == "" && len(needed.Events) == 0 {
+	if needed.Positions == "" && needed.Audit == "" {
 		return nil
 	}
 	_, err := o.haveTopics(ctx, needed)
@@ -96,7 +103,7 @@ type positionLook struct {
 }
 
 func newPositionLook(ctx context.Context, o *operation) (*positionLook, error) {
-	if err := o.reachStore(ctx); err != nil {
+	if err := o.reachStore(ctx, ""); err != nil {
 		return nil, err
 	}
 	running, err := newLiveness(ctx, o)

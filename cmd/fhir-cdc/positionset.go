@@ -100,7 +100,7 @@ func setPosition(ctx context.Context, o *operation, stream string, to positionTa
 	if err != nil {
 		return positionSet{}, err
 	}
-	keeper, err := o.keeper(ctx, p, o.cfg.Topics.Audit)
+	keeper, err := o.keeper(ctx, p, true)
 	if err != nil {
 		return positionSet{}, err
 	}

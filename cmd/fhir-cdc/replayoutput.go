@@ -45,6 +45,7 @@ func newReplayOutput(ctx context.Context, cfg *config.Config, f *replayFlags, st
 		need.Events[i] = f.prefix + need.Events[i]
 	}
 	need.DeadLetters = f.prefix + need.DeadLetters
+	need.TransactionalIDs = transactionalIDOf(cfg, "replay")
 	report, err := publisher.CheckTopics(ctx, s.kafka, need)
 	if err != nil {
 		return nil, err

@@ -38,7 +38,8 @@ Every stream goes on where its stored position says. Without one it begins at
   fhir-cdc run --config config.yaml --set kafka.compression=zstd
 
   # To see events without Kafka
-  fhir-cdc run --sink stdout --log-format console`,
+  MONGO_URL='mongodb://localhost:27017/?replicaSet=rs0' MONGO_DB_NAME=fhir ENABLE_EVENTS_KAFKA=1 \
+    fhir-cdc run --sink stdout --log-format console`,
 		Args: cobra.NoArgs,
 	}
 	flags := addConfigFlags(cmd, environ)
@@ -67,6 +68,9 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) erro
 		zap.String("delivery", string(cfg.Delivery)), zap.String("sink", string(cfg.Sink)),
 		zap.String("mongodb", config.RedactURI(cfg.MongoDB.Main().URI.Reveal())), zap.Strings("brokers", cfg.Kafka.Brokers))
 
+	for _, f := range cfg.Warnings() {
+		log.Warn("a setting is probably not what was meant", zap.Stringer("setting", f))
+	}
 	shown := &board{}
 	registry := status.NewRegistry()
 	closePort, err := serveStatus(ctx, cfg, shown, logs, registry, log)

@@ -119,7 +119,7 @@ func serveStatus(ctx context.Context, cfg *config.Config, b *board, l *logging, 
 	}, sampler.Views, registry, log)
 	listener, err := server.Listen(ctx)
 	if err != nil {
-		return nil, err
+		return nil, &usageError{err.Error()}
 	}
 	log.Info("status port open", zap.Stringer("address", listener.Addr()), zap.Bool("tls", cfg.HTTP.TLS.CertFile != ""), zap.Bool("controls", cfg.HTTP.Token != ""))
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -40,7 +40,7 @@ the moment it was seen here. "ms after the write" is the time from the write in
 MongoDB; only usage events tell when that was, a change event has no more than the
 day. Both hold the difference of the clocks.
 
-It joins no consumer group. The user needs Read and Describe on the topics.`,
+It joins no consumer group. The user needs Read on the topics.`,
 		Example: `  fhir-cdc tail
   fhir-cdc tail --kind change --since 10m
   fhir-cdc tail --from-beginning --no-follow --output json | jq -r .id`,
@@ -76,7 +76,9 @@ func runTail(ctx context.Context, o *operation, f *tailFlags, environ []string, 
 		return &usageError{"sink: stdout writes to no topics"}
 	}
 	topics := tailTopics(o.cfg, kinds)
-	if _, err := o.haveTopics(ctx, publisher.Requirements{Events: topics}); err != nil {
+	needed := publisher.Requirements{Events: topics}
+	requiring(&needed, toRead(), topics...)
+	if _, err := o.haveTopics(ctx, needed); err != nil {
 		return err
 	}
 	consumer, err := tail.NewConsumer(ctx, o.sink.kafka, topics, tail.Start{Beginning: f.beginning, Since: f.since.Time})

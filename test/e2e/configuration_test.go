@@ -137,7 +137,7 @@ func TestUnreachable(t *testing.T) {
 	}{
 		{"MongoDB", func(i *installation, address string) {
 			i.onMongoDB("mongodb://root:a-secret@" + address + "/?replicaSet=rs0&serverSelectionTimeoutMS=500")
-		}, []string{"change stream broke, opening it again"}},
+		}, []string{"MongoDB cannot be used yet, trying again"}},
 		{"Kafka", func(i *installation, address string) { i.with("KAFKA_URLS", address) }, []string{"Kafka cannot be used yet, trying again"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -128,7 +128,7 @@ func expectedChanges(t *testing.T, r recording, site harness.Site) []expectation
 			id: id, key: text(d, "id"), headers: map[string]string{"b3": request, "version": "R4"}, value: compact(t, e),
 		})
 	}
-	// 26 inserts and 23 replaces (FHIR_SERVER.md section 3).
+	// 26 inserts and 23 replaces of the recording.
 	if len(all) != 49 {
 		t.Fatalf("the recording has %d changes of Consent and ExportStatus, want 49", len(all))
 	}
@@ -164,8 +164,8 @@ func expectedExports(t *testing.T, r recording, site harness.Site) []expectation
 	return all
 }
 
-// everythingSteps are the requests for which the server sent a usage event
-// (FHIR_SERVER.md section 5).
+// everythingSteps are the requests for which the server sent a usage
+// event in the recording.
 func everythingSteps() []string {
 	return []string{
 		"d01-everything-patient", "d02-everything-person", "d05-everything-proxy-patient", "d06-everything-by-query",

@@ -1,6 +1,7 @@
 package security_test
 
 import (
+	"context"
 	"crypto/rand"
 	"net/url"
 	"path/filepath"
@@ -20,12 +21,30 @@ import (
 func (i *installation) as(acls []string, privileges []privilege) *installation {
 	i.t.Helper()
 	i.check(i.site.CreateTopics(i.ctx, harness.Admin(i.t, i.kafka.Brokers), 2))
+	return i.with("FHIR_CDC_TOPICS_CREATE", "").grant(acls, privileges)
+}
+
+// beside is the same installation for a part of a test that runs beside others.
+func (i *installation) beside(t *testing.T) *installation {
+	t.Helper()
+	t.Parallel()
+	copied := *i
+	copied.t = t
+	var cancel context.CancelFunc
+	copied.ctx, cancel = context.WithTimeout(t.Context(), testTimeout)
+	t.Cleanup(cancel)
+	return &copied
+}
+
+// grant gives whatever is run users of its own on both servers, with these rights and
+// no others.
+func (i *installation) grant(acls []string, privileges []privilege) *installation {
+	i.t.Helper()
 	user, password := i.scramUser(i.t)
 	i.allow(i.t, user, acls...)
 	i.kafkaAt(listenerLogin, sasl("scram-sha-512", user, password)...)
-	i.with("FHIR_CDC_TOPICS_CREATE", "")
 
-	role := i.site.Name + "-role"
+	role := user + "-role"
 	list := bson.A{}
 	for _, p := range privileges {
 		list = append(list, bson.D{
@@ -127,8 +146,36 @@ func TestOneRightLessInMongoDB(t *testing.T) {
 					// History is asked when there is a change.
 					i.with("FHIR_CDC_START", time.Now().UTC().Format(time.RFC3339)).write()
 				}
-				i.refused(`(Unauthorized|not authorized|13)`, `(role|right)`)
+				where := regexp.QuoteMeta(all[n].database)
+				if where == "" {
+					where = "all databases"
+				}
+				i.refused("(Unauthorized|not authorized)", "role (needs|allows).*"+all[n].action+".* on .*"+where)
 			})
 		}
 	}
+}
+
+// With topics.create the daemon makes its topics if it has Create on each, beside what it
+// needs of them; without one Create it says which.
+func TestTopicsCreated(t *testing.T) {
+	create := func(i *installation) []string {
+		var acls []string
+		for _, topic := range i.site.Topics.All() {
+			acls = append(acls, "Create topic "+topic)
+		}
+		return acls
+	}
+	t.Run("with Create", func(t *testing.T) {
+		i := install(t, fhirserver.Options{})
+		i.grant(append(documentedACLs(t, i.site, "kafka"), create(i)...), documentedPrivileges(t, i.site, "cluster"))
+		i.with("FHIR_CDC_TOPICS_CREATE", "true").carries()
+	})
+	t.Run("without one", func(t *testing.T) {
+		i := install(t, fhirserver.Options{})
+		acls := without(create(i), "Create topic "+i.site.Topics.Positions)
+		i.grant(append(documentedACLs(t, i.site, "kafka"), acls...), documentedPrivileges(t, i.site, "cluster"))
+		i.with("FHIR_CDC_TOPICS_CREATE", "true").
+			refused("create topic "+regexp.QuoteMeta(i.site.Topics.Positions)+": the user needs Create on it", "AUTHORIZATION_FAILED")
+	})
 }

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"time"
 
@@ -48,29 +46,15 @@ func connectDocker(ctx context.Context) (*dockerEngine, error) {
 	if err := provider.Health(ctx); err != nil {
 		return nil, unavailable("no Docker engine answers: %w", err)
 	}
-	host, err := provider.DaemonHost(ctx)
+	host, err := publishedHost(ctx, provider)
 	if err != nil {
 		return nil, unavailable("Docker engine's address: %w", err)
-	}
-	if host == "localhost" || isOwnAddress(host) {
-		host = loopback
 	}
 	e := &dockerEngine{provider: provider, host: host}
 	if err := e.removeLeftovers(ctx); err != nil {
 		return nil, fmt.Errorf("remove containers that a former run left behind: %w", err)
 	}
 	return e, nil
-}
-
-// isOwnAddress tells whether this machine has the address: to testcontainers a machine
-// that was made from an image looks like a container, whose engine is on the other side
-// of a bridge.
-func isOwnAddress(host string) bool {
-	addresses, err := net.InterfaceAddrs()
-	return err == nil && slices.ContainsFunc(addresses, func(a net.Addr) bool {
-		own, ok := a.(*net.IPNet)
-		return ok && own.IP.String() == host
-	})
 }
 
 // ensureImage returns ErrUnavailable if the image is neither there nor can be

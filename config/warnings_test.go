@@ -1,0 +1,52 @@
+package config
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// What the server takes in silence and nobody can have meant is said, and no secret with
+// it.
+func TestWarnings(t *testing.T) {
+	const unused = "is set but not used, since kafka.sasl.enabled is false: set KAFKA_SASL=1 to log in"
+	base := []string{"MONGO_URL=mongodb://localhost", "KAFKA_URLS=localhost:9092", "ENABLE_EVENTS_KAFKA=1"}
+	for name, c := range map[string]struct {
+		environ []string
+		want    []string
+	}{
+		"nothing":         {nil, nil},
+		"plainly off":     {[]string{"KAFKA_SSL=No", "KAFKA_SASL=0", "ENABLE_BULK_EXPORT_KAFKA_EVENTS=off"}, nil},
+		"a word":          {[]string{"KAFKA_SSL=maybe"}, []string{`kafka.tls.enabled (KAFKA_SSL): "maybe" counts as off, as the FHIR server reads it; write 1 or true for on, 0 or false for off`}},
+		"a stronger word": {[]string{"KAFKA_SSL=maybe", "FHIR_CDC_KAFKA_TLS_ENABLED=true"}, nil},
+		"a login":         {[]string{"KAFKA_SASL_USERNAME=fhir", "KAFKA_SASL_PASSWORD=s3cr3t"}, []string{"kafka.sasl.username (KAFKA_SASL_USERNAME): " + unused, "kafka.sasl.password (KAFKA_SASL_PASSWORD): " + unused}},
+		"a login in use":  {[]string{"KAFKA_SASL=1", "KAFKA_SASL_MECHANISM=plain", "KAFKA_SASL_USERNAME=fhir", "KAFKA_SASL_PASSWORD=s3cr3t"}, nil},
+		"without Kafka":   {[]string{"FHIR_CDC_SINK=stdout", "KAFKA_SASL_USERNAME=fhir"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg, err := Load(LoadOptions{Environ: slices.Concat(base, c.environ)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, f := range cfg.Warnings() {
+				got = append(got, f.String())
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A draft is what could be read of a faulty configuration, with its faults.
+func TestDraft(t *testing.T) {
+	cfg, err := Draft(LoadOptions{Environ: []string{"KAFKA_URLS=localhost:9092", "FHIR_CDC_BATCH_MAX_RECORDS=many"}})
+	if err == nil || cfg == nil {
+		t.Fatalf("%v, %v: want both", cfg, err)
+	}
+	if got := cfg.Kafka.Brokers; !slices.Equal(got, []string{"localhost:9092"}) || cfg.Batch.MaxRecords != Default().Batch.MaxRecords {
+		t.Errorf("brokers %v, max_records %d", got, cfg.Batch.MaxRecords)
+	}
+}
