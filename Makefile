@@ -86,6 +86,11 @@ fuzz: ## Run every fuzz test for FUZZ_TIME each (60s)
 	  done; \
 	done
 
+.PHONY: docs
+docs: ## Write the pages that are made from the code: configuration.md, metrics.md
+	$(GO) test -count=1 -run TestConfigurationIsDocumented ./config -args -update
+	$(GO) test -count=1 -run TestMetricsAreDocumented ./cmd/fhir-cdc -args -update
+
 .PHONY: kubernetes
 kubernetes: ## Render deploy/kubernetes.yaml from the Helm chart
 	cd deploy/test && $(GO) test -count=1 -run TestManifestIsTheChart ./... -args -update

@@ -45,4 +45,4 @@ func TestConfigYAMLIsDefault(t *testing.T) {
 	}
 }
 
-var update = flag.Bool("update", false, "write config.yaml anew")
+var update = flag.Bool("update", false, "write config.yaml and docs/configuration.md anew")

@@ -26,6 +26,11 @@ type KeyInfo struct {
 	Unit string
 	// Values are the allowed values, if they are a fixed set.
 	Values []string
+	// Type says in words what a value may be, limits included: text, secret, true or
+	// false, whole number, duration, list.
+	Type string
+	// Example is a value that works.
+	Example string
 	// Comment says in one line what the key is for.
 	Comment string
 	// Secret tells whether the value is never printed.
@@ -48,6 +53,8 @@ func Keys() []KeyInfo {
 			Default:   plain(value),
 			Unit:      s.unit,
 			Values:    s.values,
+			Type:      typeText(s, value.Type()),
+			Example:   examples()[s.key],
 			Comment:   s.comment,
 			Secret:    isSecret(value.Type()),
 		}

@@ -1,5 +1,7 @@
 package mapper
 
+import "time"
+
 // Constants of the server's ChangeEventProducer. They are the contract, oddities
 // included: a date in recorded, a code without system, the changed resource as
 // agent.
@@ -74,6 +76,20 @@ func (c *Change) when() int64 {
 		}
 	}
 	return c.WallTime
+}
+
+// Written is when the FHIR server wrote the version, or answered the request, that the
+// change tells of, by its clock. It is false if the change does not say.
+func (c *Change) Written() (time.Time, bool) {
+	at := c.versionOf().lastUpdated
+	if c.access.qualifies {
+		at = c.access.at
+	}
+	ms, ok := at.millis()
+	if !ok || !inRange(ms) {
+		return time.Time{}, false
+	}
+	return time.UnixMilli(ms).UTC(), true
 }
 
 // appendChange appends the change event (specification section 1).

@@ -36,6 +36,9 @@ type Verification struct {
 	Since, Until time.Time
 	// MaxLag is how far before Since changes may lie whose events came after it.
 	MaxLag time.Duration
+	// Tolerance is how far the clocks of the FHIR server, of MongoDB and of records may
+	// lie apart where collections have to tell what the oplog does not hold any more.
+	Tolerance time.Duration
 	// Repeats says that an event may come twice by contract (at_least_once).
 	Repeats bool
 	// Oplog reads the oplog; its Facts are for repairs.
@@ -44,9 +47,11 @@ type Verification struct {
 	Dir string
 	// Limit is how many examples of each fault the result holds.
 	Limit int
-	// Read and Changed are told of progress, by several goroutines.
+	// Read and Changed are told of progress, by several goroutines; Looked, if set, how
+	// much of a collection has been looked at.
 	Read    func(records int64, of int64)
 	Changed func(stream string, at bson.Timestamp, events int)
+	Looked  func(collection string, documents, of int64)
 }
 
 // VerifiedStream is one stream and what it has published.
@@ -57,6 +62,9 @@ type VerifiedStream struct {
 	Position resumetoken.Position
 	// Asked says that the stream's events are asked for. Those of others are known.
 	Asked bool
+	// Current are the collections of the stream's feeds, History those of the history
+	// that there is of them: they tell what the oplog does not hold any more.
+	Current, History []Source
 }
 
 const (
@@ -73,6 +81,7 @@ type verification struct {
 	topics  []string
 	compare *comparison
 	report  *reporter
+	begins  []begin        // of each stream
 	spans   []watcher.Span // of each stream
 }
 
@@ -118,21 +127,28 @@ func (v *Verification) Run(ctx context.Context, repair *Repair) (result *VerifyR
 // were read first, so all up to them is in the topics by now; and whatever is in the
 // topics by now comes from changes before the newest times, which are read last.
 func (v *verification) gather(ctx context.Context) error {
-	reader, err := openTopics(ctx, v.Client, v.topics, v.Since.Add(-clockMargin))
+	margin := clockMargin
+	for _, s := range v.Streams {
+		b, err := v.begin(ctx, s)
+		if err != nil {
+			return err
+		}
+		if b.scanned {
+			margin = max(margin, v.Tolerance)
+		}
+		v.begins = append(v.begins, b)
+	}
+	reader, err := openTopics(ctx, v.Client, v.topics, v.Since.Add(-margin))
 	if err != nil {
 		return refusedByKafka(err)
 	}
 	defer reader.close()
-	for _, s := range v.Streams {
+	for i, s := range v.Streams {
 		now, err := s.Source.Now(ctx)
 		if err != nil {
 			return fmt.Errorf("stream %s: %w", s.Name, err)
 		}
-		span, err := v.span(ctx, s, now)
-		if err != nil {
-			return err
-		}
-		v.spans = append(v.spans, span)
+		v.spans = append(v.spans, watcher.Span{From: v.begins[i].from, UntilTime: now})
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return refusedByKafka(v.readTopics(ctx, reader)) })
@@ -140,8 +156,14 @@ func (v *verification) gather(ctx context.Context) error {
 	streams := make([]VerifyStream, len(v.Streams))
 	g.Go(func() error {
 		for i := range v.Streams {
-			if err := v.readOplog(ctx, v.Streams[i], v.spans[i], &streams[i]); err != nil {
+			if err := v.readOplog(ctx, i, &streams[i]); err != nil {
 				return err
+			}
+			if !v.begins[i].scanned {
+				continue
+			}
+			if err := v.scan(ctx, v.Streams[i], v.spans[i], &streams[i]); err != nil {
+				return fmt.Errorf("stream %s: %w", v.Streams[i].Name, err)
 			}
 		}
 		return nil
@@ -150,6 +172,9 @@ func (v *verification) gather(ctx context.Context) error {
 		return err
 	}
 	for i, s := range v.Streams {
+		if v.begins[i].scanned {
+			v.tellScanned(i, streams[i].Scanned)
+		}
 		if s.Asked {
 			v.report.result.Streams = append(v.report.result.Streams, streams[i])
 		}
@@ -160,31 +185,24 @@ func (v *verification) gather(ctx context.Context) error {
 	return nil
 }
 
-// span is what is read of a stream's oplog.
-func (v *verification) span(ctx context.Context, s VerifiedStream, now bson.Timestamp) (watcher.Span, error) {
-	span := watcher.Span{From: clusterTime(v.Since.Add(-nearMargin)), UntilTime: now}
-	err := Reach(ctx, s.Stream, span)
-	if !errors.As(err, new(*BeyondOplogError)) {
-		return span, err
-	}
-	span.From = clusterTime(v.Since)
-	return span, Reach(ctx, s.Stream, span)
-}
-
 func clusterTime(t time.Time) bson.Timestamp { return bson.Timestamp{T: uint32(t.Unix())} }
 
 // readOplog notes the events of a stream.
-func (v *verification) readOplog(ctx context.Context, s VerifiedStream, span watcher.Span, done *VerifyStream) error {
+func (v *verification) readOplog(ctx context.Context, stream int, done *VerifyStream) error {
+	s, span := v.Streams[stream], v.spans[stream]
 	since, until := packTime(clusterTime(v.Since)), packTime(span.UntilTime)
 	if !v.Until.IsZero() {
 		until = min(until, packTime(Before(clusterTime(v.Until))))
 	}
-	*done = VerifyStream{Stream: s.Name, Since: v.Since, Until: unpackTime(until)}
+	*done = VerifyStream{Stream: s.Name, Since: v.Since, OplogSince: timeOf(span.From), Until: unpackTime(until)}
+	if !v.begins[stream].scanned {
+		done.OplogSince = v.Since
+	}
 	if at := packTime(s.Position.ClusterTime); at > 0 && at < until {
 		done.Until = unpackTime(at)
 	}
 	ordinal := uint64(0)
-	return v.idsOf(ctx, s, span, func(p Part) error {
+	return v.idsOf(ctx, stream, span, func(p Part) error {
 		done.Changes += int64(p.Changes)
 		for i := range p.Failures {
 			if at := packTime(p.Failures[i].Source.ClusterTime); at >= since && at <= until && s.Asked {
@@ -196,7 +214,11 @@ func (v *verification) readOplog(ctx context.Context, s VerifiedStream, span wat
 			ordinal++
 			wanted := s.Asked && (s.Position.IsZero() || !watcher.After(e.Source.Token, s.Position.Token))
 			at := packTime(e.Source.ClusterTime)
-			if err := v.expect(e, s.Name, wanted && at >= since && at <= until, ordinal); err != nil {
+			class := possible
+			if wanted && at >= since && at <= until {
+				class = required
+			}
+			if err := v.add(e, s.Name, class, ordinal, at); err != nil {
 				return err
 			}
 		}
@@ -206,14 +228,23 @@ func (v *verification) readOplog(ctx context.Context, s VerifiedStream, span wat
 }
 
 // idsOf reads a span for its ids, which do not depend on look-ups.
-func (v *verification) idsOf(ctx context.Context, s VerifiedStream, span watcher.Span, each func(Part) error) error {
-	oplog := *v.Oplog
+func (v *verification) idsOf(ctx context.Context, stream int, span watcher.Span, each func(Part) error) error {
+	oplog := v.oplog(stream)
 	oplog.Facts = daemon.Facts{Persons: noPersons{}}
-	return oplog.Read(ctx, s.Stream, span, func(_ context.Context, p Part) error { return each(p) })
+	return oplog.Read(ctx, v.Streams[stream].Stream, span, func(_ context.Context, p Part) error { return each(p) })
 }
 
-// expect notes an event of the oplog.
-func (v *verification) expect(e *mapper.Event, stream string, must bool, ordinal uint64) error {
+// oplog is how a stream's oplog is read.
+func (v *verification) oplog(stream int) Oplog {
+	oplog := *v.Oplog
+	if v.begins[stream].scanned {
+		oplog.SeenWindow = 0 // there is no window before the oplog
+	}
+	return oplog
+}
+
+// add notes an event of which the oplog or a collection tells.
+func (v *verification) add(e *mapper.Event, stream string, class class, place, at uint64) error {
 	topic, kinds := slices.Index(v.topics, e.Topic), v.Topics[e.Topic]
 	if topic < 0 {
 		return nil // not asked for
@@ -222,14 +253,13 @@ func (v *verification) expect(e *mapper.Event, stream string, must bool, ordinal
 	if err != nil {
 		return fmt.Errorf("event id %q: %w", e.ID, err)
 	}
-	entry := entry{
-		id: id, topic: uint8(topic), class: possible, place: ordinal, key: hashKey(stream, e.Key), at: packTime(e.Source.ClusterTime),
+	if !slices.Contains(kinds, e.Kind) {
+		class = possible
+	}
+	return v.compare.add(&entry{
+		id: id, topic: uint8(topic), class: class, place: place, key: hashKey(stream, e.Key), at: at,
 		origin: v.compare.origin(Origin{Kind: string(e.Kind), Namespace: e.Source.Database + "." + e.Source.Collection}),
-	}
-	if must && slices.Contains(kinds, e.Kind) {
-		entry.class = required
-	}
-	return v.compare.add(&entry)
+	})
 }
 
 // refusedByKafka makes an error that an operator must see of a missing right.

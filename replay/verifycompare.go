@@ -13,9 +13,9 @@ type comparison struct {
 	topics  []string
 	origins []Origin
 	dir     string
-	// earliest is the cluster time before which a missing event may have been deleted
-	// by a topic's retention: it is not asked for.
-	earliest uint64
+	// earliest is, of each topic, the cluster time before which a missing event may have
+	// been deleted by the topic's retention: it is not asked for.
+	earliest []uint64
 	// unseenBefore is the time of records before which it is not known which events
 	// there were, in milliseconds: history may have lost versions.
 	unseenBefore int64
@@ -42,7 +42,7 @@ const (
 
 func newComparison(dir string, topics []string) *comparison {
 	return &comparison{
-		dir: dir, topics: topics, entries: newSorter(dir, entrySize, entryMemory),
+		dir: dir, topics: topics, earliest: make([]uint64, len(topics)), entries: newSorter(dir, entrySize, entryMemory),
 		missing: newSorter(dir, entrySize, fewMemory), strays: newSorter(dir, entrySize, fewMemory),
 	}
 }
@@ -78,7 +78,9 @@ func (c *comparison) close() error {
 
 // group is all that is known of one event in one topic.
 type group struct {
-	expected, scanned, known, found int
+	// expected and known are what the oplog tells, scanned and near (0 or 1) what
+	// collections tell: near of it is not asked for. found are the records.
+	expected, known, scanned, near, found int
 	// first is the oplog's, or a collection's, entry; record the first record's.
 	first, record entry
 	extra         []entry // records beyond those that may be there; a few of them
@@ -124,15 +126,23 @@ const keptExtras = 8
 func (c *comparison) note(g *group, e *entry) {
 	switch e.class {
 	case required:
-		if e.at < c.earliest {
+		if e.at < c.earliest[e.topic] {
 			g.known++
 		} else {
 			g.expected++
 		}
 	case scanned:
-		g.scanned = 1
+		if e.at < c.earliest[e.topic] {
+			g.near = 1
+		} else {
+			g.scanned = 1
+		}
 	case possible:
-		g.known++
+		if e.place == 0 {
+			g.near = 1
+		} else {
+			g.known++
+		}
 	case found:
 		if g.found++; g.found == 1 {
 			g.record = *e
@@ -146,8 +156,13 @@ func (c *comparison) note(g *group, e *entry) {
 
 // judge says what is wrong with one event, if anything.
 func (c *comparison) judge(g *group, report *reporter) error {
-	must := max(g.expected, g.scanned)
-	may := max(g.expected+g.known, g.scanned)
+	must := g.expected
+	if g.expected+g.known == 0 {
+		must = g.scanned // the oplog knows better whether it is asked for
+	}
+	// A version that a collection tells of may have been written once more, as it was,
+	// in the time of the oplog.
+	may := max(g.expected+g.known+g.scanned, g.near)
 	switch {
 	case may == 0 && g.found == 0:
 		return nil // only a repair tells of it
@@ -164,7 +179,7 @@ func (c *comparison) judge(g *group, report *reporter) error {
 	if g.found > may {
 		report.duplicated(g.first.topic, g.found-may, c.place(&g.record), c.extras(g))
 	}
-	if g.found == 0 || g.first.class == scanned || g.expected+g.known > 1 || g.repaired || g.first.place == 0 {
+	if g.found == 0 || g.expected+g.known > 1 || g.repaired || g.first.place == 0 {
 		return nil
 	}
 	s := keyed{topic: g.first.topic, key: g.first.key, place: g.first.place, partition: g.record.partition, offset: g.record.place, id: g.first.id}

@@ -86,8 +86,13 @@ func TestComparison(t *testing.T) {
 		{name: "a repair of a foreign topic", facts: []fact{{event: 'z', class: repaired}}, clean: true},
 		{name: "a collection and its history tell of one version", facts: []fact{{event: 'a', class: scanned}, {event: 'a', class: scanned}, there('a', 1)}, want: counts{Expected: 1}, clean: true},
 		{name: "a collection and the oplog tell of one version", facts: []fact{must('a', 1, "k"), {event: 'a', class: scanned}, there('a', 1)}, want: counts{Expected: 1}, clean: true},
+		{name: "a version that was written again", facts: []fact{must('a', 1, "k"), {event: 'a', class: scanned}, there('a', 1), there('a', 2)}, want: counts{Expected: 1}, clean: true},
+		{name: "a collection tells of what the oplog does not ask for", facts: []fact{may('a', 1, "k"), {event: 'a', class: scanned}}, clean: true},
+		{name: "near the ends a collection does not ask", facts: []fact{{event: 'a', class: possible}, {event: 'b', class: possible}, {event: 'b', class: possible}, there('b', 1)}, clean: true},
+		{name: "near the ends it is there once", facts: []fact{{event: 'b', class: possible}, {event: 'b', class: possible}, there('b', 1), there('b', 2)}, want: counts{Duplicated: 1}},
+		{name: "retention of what a collection tells of", prepare: func(c *comparison) { c.earliest[0] = 101 << 32 }, facts: []fact{{event: 'a', class: scanned, at: 100 << 32}}, clean: true},
 		{name: "only a collection tells of it", facts: []fact{{event: 'a', class: scanned}}, want: counts{Expected: 1, Missing: 1}},
-		{name: "retention", prepare: func(c *comparison) { c.earliest = 101 << 32 }, facts: []fact{must('a', 1, "k")}, clean: true},
+		{name: "retention", prepare: func(c *comparison) { c.earliest[0] = 101 << 32 }, facts: []fact{must('a', 1, "k")}, clean: true},
 		{name: "history may have lost it", prepare: func(c *comparison) { c.unseenBefore = 5001 }, facts: []fact{there('x', 1)}, want: counts{Unseen: 1}, clean: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 func (v *verification) readTopics(ctx context.Context, reader *topicReader) error {
 	prefixes := idPrefixes()
 	var count int64
-	var earliest time.Time
+	earliest := make([]time.Time, len(v.topics))
 	seen := map[string]map[int32]bool{}
 	for _, topic := range v.topics {
 		seen[topic] = map[int32]bool{}
@@ -29,8 +29,8 @@ func (v *verification) readTopics(ctx context.Context, reader *topicReader) erro
 		}
 		if !seen[r.Topic][r.Partition] {
 			seen[r.Topic][r.Partition] = true
-			if reader.ranges[r.Topic][r.Partition].trimmed && r.Timestamp.After(earliest) {
-				earliest = r.Timestamp
+			if reader.ranges[r.Topic][r.Partition].trimmed && r.Timestamp.After(earliest[topic]) {
+				earliest[topic] = r.Timestamp
 			}
 		}
 		e := entry{topic: uint8(topic), class: found, place: uint64(r.Offset), at: uint64(r.Timestamp.UnixMilli()), partition: r.Partition}
@@ -52,10 +52,13 @@ func (v *verification) readTopics(ctx context.Context, reader *topicReader) erro
 }
 
 // retention leaves out what the topics may have deleted.
-func (v *verification) retention(reader *topicReader, earliest time.Time) {
-	if earliest.After(v.Since) {
-		v.compare.earliest = packTime(clusterTime(earliest.Add(time.Second)))
-		v.report.note("records before " + earliest.UTC().Format(time.RFC3339) + " have been deleted by a topic's retention: missing events were looked for from then on only")
+func (v *verification) retention(reader *topicReader, earliest []time.Time) {
+	for topic, first := range earliest {
+		if first.After(v.Since) {
+			v.compare.earliest[topic] = packTime(clusterTime(first.Add(time.Second)))
+			v.report.note(fmt.Sprintf("topic %s does not reach back to %s: records before %s have been deleted by its retention, and missing events were looked for from then on only",
+				v.topics[topic], v.Since.UTC().Format(time.RFC3339), first.UTC().Format(time.RFC3339)))
+		}
 	}
 	for topic, partitions := range reader.ranges {
 		for p, part := range partitions {
@@ -73,10 +76,10 @@ func (v *verification) secondLook(ctx context.Context) error {
 		cleared := make([]bool, len(strays))
 		for i, s := range v.Streams {
 			before := watcher.Span{From: clusterTime(v.Since.Add(-v.MaxLag)), UntilTime: Before(v.spans[i].From)}
-			if before.From.After(before.UntilTime) {
+			if before.From.After(before.UntilTime) || v.begins[i].scanned {
 				continue
 			}
-			err := v.idsOf(ctx, s, before, func(p Part) error {
+			err := v.idsOf(ctx, i, before, func(p Part) error {
 				for i := range p.Events {
 					mark(strays, p.Events[i].ID, cleared)
 				}

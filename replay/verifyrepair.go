@@ -12,7 +12,6 @@ import (
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
-	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
 // Repair publishes missing events.
@@ -41,7 +40,7 @@ func (v *verification) repair(ctx context.Context, r *Repair) error {
 			if !s.Asked {
 				continue
 			}
-			if err := v.repairStream(ctx, r, s, v.spans[i], missing, done, &published); err != nil {
+			if err := v.repairStream(ctx, r, i, missing, done, &published); err != nil {
 				return fmt.Errorf("repair: %w", err)
 			}
 		}
@@ -49,14 +48,15 @@ func (v *verification) repair(ctx context.Context, r *Repair) error {
 	})
 }
 
-func (v *verification) repairStream(ctx context.Context, r *Repair, s VerifiedStream, span watcher.Span, missing []entry, done []bool, published *int64) error {
+func (v *verification) repairStream(ctx context.Context, r *Repair, stream int, missing []entry, done []bool, published *int64) error {
+	s, span := v.Streams[stream], v.spans[stream]
 	p, err := r.Open(ctx, s.Name)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-	return v.Oplog.Read(ctx, s.Stream, span, func(ctx context.Context, part Part) error {
-		events := slices.DeleteFunc(part.Events, func(e mapper.Event) bool { return !v.lacks(&e, missing, done) })
+	publish := func(ctx context.Context, events []mapper.Event) error {
+		events = slices.DeleteFunc(events, func(e mapper.Event) bool { return !v.lacks(&e, missing, done) })
 		for batch := range slices.Chunk(events, repairBatch) {
 			record, err := v.record(r, s.Name, batch)
 			if err != nil {
@@ -74,23 +74,39 @@ func (v *verification) repairStream(ctx context.Context, r *Repair, s VerifiedSt
 			}
 		}
 		return nil
-	})
+	}
+	if v.begins[stream].scanned {
+		if err := v.repairScanned(ctx, s, span, missing, done, publish); err != nil {
+			return err
+		}
+	}
+	oplog := v.oplog(stream)
+	return oplog.Read(ctx, s.Stream, span, func(ctx context.Context, part Part) error { return publish(ctx, part.Events) })
 }
 
 // lacks tells whether an event is missing, and takes it off the list.
 func (v *verification) lacks(e *mapper.Event, missing []entry, done []bool) bool {
+	i := v.missed(e, missing, done)
+	if i >= 0 {
+		done[i] = true
+	}
+	return i >= 0
+}
+
+// missed is the place of an event on the list of what is missing, negative if it is
+// not.
+func (v *verification) missed(e *mapper.Event, missing []entry, done []bool) int {
 	id, err := uuid.Parse(e.ID)
 	if err != nil {
-		return false
+		return -1
 	}
 	topic := slices.Index(v.topics, e.Topic)
 	for i, ok := find(missing, id); ok && i < len(missing) && missing[i].id == id; i++ {
 		if !done[i] && int(missing[i].topic) == topic {
-			done[i] = true
-			return true
+			return i
 		}
 	}
-	return false
+	return -1
 }
 
 // record puts a repair on record.

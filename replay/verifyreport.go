@@ -27,11 +27,15 @@ type VerifyResult struct {
 // VerifyStream is what was asked of one stream.
 type VerifyStream struct {
 	Stream string `json:"stream"`
-	// Since and Until are the ends of what is compared, by the oplog's time.
-	Since time.Time `json:"since"`
-	Until time.Time `json:"until"`
-	// Changes were read, DeadLetters of them cannot be events.
+	// Since and Until are the ends of what is compared, by the oplog's time. OplogSince
+	// is from when on the oplog tells; what lies before is told by collections.
+	Since      time.Time `json:"since"`
+	OplogSince time.Time `json:"oplogSince"`
+	Until      time.Time `json:"until"`
+	// Changes were read of the oplog and Scanned versions of collections; DeadLetters of
+	// them cannot be events.
 	Changes     int64 `json:"changes"`
+	Scanned     int64 `json:"scanned"`
 	DeadLetters int64 `json:"deadLetters"`
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -46,6 +47,24 @@ func TestExitCodesAreDocumented(t *testing.T) {
 	for _, code := range []exitCode{exitOK, exitFailure, exitUsage, exitStopped, exitHistoryLost, exitFenced, exitAborted} {
 		if n := strings.Count(help, fmt.Sprintf("\n  %3d  ", code)); n != 1 {
 			t.Errorf("code %d is in the help %d times", code, n)
+		}
+	}
+}
+
+// The runbook has a section for each exit code, with what to do, and for no other.
+func TestExitCodesAreInTheRunbook(t *testing.T) {
+	text, err := os.ReadFile("../../docs/runbook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := strings.Split(string(text), "\n## Exit code ")[1:]
+	if len(sections) != len(exitMeanings()) {
+		t.Errorf("%d sections for %d codes", len(sections), len(exitMeanings()))
+	}
+	for i, m := range exitMeanings() {
+		section, _, _ := strings.Cut(sections[min(i, len(sections)-1)], "\n## ")
+		if !strings.HasPrefix(section, fmt.Sprintf("%d\n", m.code)) || !strings.Contains(section, "**Meaning:**") || !strings.Contains(section, "**Action:**") {
+			t.Errorf("exit code %d has no section with meaning and action in its place", m.code)
 		}
 	}
 }

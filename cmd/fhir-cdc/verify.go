@@ -18,6 +18,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/replay"
 	"github.com/fhir-cdc/fhir-cdc/terminal"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
 // verifyFlags are the flags of the command verify beside those of the configuration.
@@ -46,8 +47,11 @@ asked for. What cannot be seen is said in the notes of the result.
 --repair publishes what is missing, with the ids and bytes that it would have had,
 and records it in the audit topic.
 
+What the oplog does not hold any more is looked for in the collections and their
+history; versions that history has lost cannot be seen, which the notes say.
+
 Exit code 0: nothing is off, 1: something is (after the repair, if there was one).
-Memory does not grow with the number of events; intermediate results, about 100
+Memory does not grow with the number of events; intermediate results, about 150
 bytes an event, go to temporary files that are gone in any case of an end.`,
 		Example: `  # Is everything of the last day there?
   fhir-cdc verify --since 1d
@@ -138,10 +142,10 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 	}
 	v := &replay.Verification{
 		Client: s.kafka, Topics: topicsOf(cfg, kinds), Audit: cfg.Topics.Audit, Name: cfg.Name,
-		Since: f.since.Time, Until: f.until.Time, MaxLag: f.maxLag, Repeats: cfg.Delivery == config.AtLeastOnce,
+		Since: f.since.Time, Until: f.until.Time, MaxLag: f.maxLag, Tolerance: cfg.Repair.ClockTolerance, Repeats: cfg.Delivery == config.AtLeastOnce,
 		Oplog: newOplog(cfg, facts, s.options("").MaxEventBytes, stderr), Dir: f.dir, Limit: f.limit,
 	}
-	if v.Streams, err = positioned(ctx, s, streams, f); err != nil {
+	if v.Streams, err = positioned(ctx, s, clients, streams, f); err != nil {
 		return err
 	}
 	var repair *replay.Repair
@@ -156,8 +160,8 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 		if ctx.Err() != nil {
 			return errors.New("interrupted; nothing is left behind")
 		}
-		if beyond := new(replay.BeyondOplogError); errors.As(err, &beyond) {
-			return &usageError{beyond.Error() + "; give a later --since"}
+		if lost := new(watcher.Error); errors.As(err, &lost) && lost.Class == watcher.HistoryLost {
+			return fmt.Errorf("the oplog has forgotten what was still to be read of it; run verify again: %w", lost.Err)
 		}
 		return err
 	}
@@ -185,8 +189,9 @@ func topicsOf(cfg *config.Config, kinds []mapper.Kind) map[string][]mapper.Kind 
 }
 
 // positioned reads how far each stream has published.
-func positioned(ctx context.Context, s *sink, streams []replay.Stream, f *verifyFlags) ([]replay.VerifiedStream, error) {
+func positioned(ctx context.Context, s *sink, clients *clusters, streams []replay.Stream, f *verifyFlags) ([]replay.VerifiedStream, error) {
 	all := make([]replay.VerifiedStream, len(streams))
+	plan := planStreams(s.cfg)
 	for i, stream := range streams {
 		store, err := s.store(stream.Name)
 		if err != nil {
@@ -197,6 +202,12 @@ func positioned(ctx context.Context, s *sink, streams []replay.Stream, f *verify
 			return nil, fmt.Errorf("stream %s: read its position: %w", stream.Name, err)
 		}
 		all[i] = replay.VerifiedStream{Stream: stream, Position: stored.Position, Asked: f.stream == "" || f.stream == stream.Name}
+		if all[i].Current, err = scanSources(s.cfg, plan[i], stream.Mapper, clients, mapper.Current); err != nil {
+			return nil, err
+		}
+		if all[i].History, err = scanSources(s.cfg, plan[i], stream.Mapper, clients, mapper.History); err != nil {
+			return nil, err
+		}
 		if all[i].Asked && stored.Position.IsZero() && f.until.IsZero() {
 			return nil, &usageError{fmt.Sprintf("stream %s has no stored position, so it is not known up to where it has published: give --until", stream.Name)}
 		}
@@ -213,6 +224,9 @@ func followVerify(ctx context.Context, v *replay.Verification, repair *replay.Re
 		progress.Total(of)
 	}
 	v.Changed = (&oplogNote{progress: progress}).changed
+	v.Looked = func(collection string, documents, of int64) {
+		progress.Detail(fmt.Sprintf("before the oplog: %s of about %s documents of %s", terminal.Count(documents), terminal.Count(max(documents, of)), collection))
+	}
 	if repair != nil {
 		repair.Published = func(events, of int64) {
 			progress.Detail(fmt.Sprintf("repair: %s of %s events", terminal.Count(events), terminal.Count(of)))

@@ -23,7 +23,11 @@ func printVerify(s *terminal.Screen, r *replay.VerifyResult, repeats bool) error
 	}
 	var lines []string
 	for _, stream := range r.Streams {
-		lines = append(lines, fmt.Sprintf("stream %s, changes from %s to %s", stream.Stream, terminal.Time(stream.Since), terminal.Time(stream.Until)))
+		line := fmt.Sprintf("stream %s, changes from %s to %s", stream.Stream, terminal.Time(stream.Since), terminal.Time(stream.Until))
+		if stream.OplogSince.After(stream.Since) {
+			line += fmt.Sprintf(", until %s told by the collections and their history only", terminal.Time(stream.OplogSince))
+		}
+		lines = append(lines, line)
 	}
 	for _, note := range r.Notes {
 		lines = append(lines, s.Paint(terminal.Yellow, "note: ")+note)

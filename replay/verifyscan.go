@@ -1,0 +1,198 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// begin is where the reading of a stream's oplog begins. scanned says that the oplog
+// does not reach back to what is asked for: what lies before is read from collections.
+type begin struct {
+	from    bson.Timestamp
+	scanned bool
+}
+
+const (
+	// rollAttempts is how often the oplog's beginning is looked for again when it has
+	// moved on meanwhile, each time rollMargin later than it is.
+	rollAttempts = 5
+	rollMargin   = 2
+	// searchPrecision is how exactly, in seconds, the beginning is found where the
+	// server does not tell it.
+	searchPrecision = 10
+)
+
+// begin finds out how far back a stream's oplog can be read.
+func (v *verification) begin(ctx context.Context, s VerifiedStream) (begin, error) {
+	now, err := s.Source.Now(ctx)
+	if err != nil {
+		return begin{}, fmt.Errorf("stream %s: %w", s.Name, err)
+	}
+	reach := func(from bson.Timestamp) (*BeyondOplogError, error) {
+		err := Reach(ctx, s.Stream, watcher.Span{From: from, UntilTime: now})
+		var beyond *BeyondOplogError
+		if errors.As(err, &beyond) {
+			return beyond, nil
+		}
+		return nil, err
+	}
+	since := clusterTime(v.Since)
+	var beyond *BeyondOplogError
+	for _, from := range []bson.Timestamp{clusterTime(v.Since.Add(-nearMargin)), since} {
+		if beyond, err = reach(from); err != nil || beyond == nil {
+			return begin{from: from}, err
+		}
+	}
+	for n := uint32(0); n < rollAttempts && err == nil && beyond != nil && !beyond.Oldest.IsZero(); n++ {
+		from := beyond.Oldest
+		if n > 0 { // it has been forgotten since it was asked for
+			from.T += rollMargin
+		}
+		if beyond, err = reach(from); err == nil && beyond == nil {
+			return begin{from, true}, nil
+		}
+	}
+	if err != nil || (beyond != nil && !beyond.Oldest.IsZero()) {
+		return begin{}, errors.Join(err, beyond)
+	}
+	// A sharded cluster does not tell, nor does a server that the user may not ask.
+	lost, held := since.T, now.T
+	for held-lost > searchPrecision {
+		middle := lost + (held-lost)/2
+		if beyond, err = reach(bson.Timestamp{T: middle}); err != nil {
+			return begin{}, err
+		}
+		if beyond != nil {
+			lost = middle
+		} else {
+			held = middle
+		}
+	}
+	return begin{bson.Timestamp{T: held}, true}, nil
+}
+
+// scanEnd is the time, by the FHIR server's clock, up to which all versions before the
+// oplog must have their events.
+func (v *verification) scanEnd(s VerifiedStream, span watcher.Span) time.Time {
+	end := timeOf(span.From)
+	// What is written while the oplog is read must not be asked for.
+	if now := timeOf(span.UntilTime).Add(-v.Tolerance); now.Before(end) {
+		end = now
+	}
+	if !v.Until.IsZero() && v.Until.Before(end) {
+		end = v.Until
+	}
+	// A version that is older than the position may have been committed after it.
+	if at := timeOf(s.Position.ClusterTime).Add(-v.Tolerance); !s.Position.IsZero() && at.Before(end) {
+		end = at
+	}
+	return end
+}
+
+// scanSources are what a stream's collections tell of, and their history.
+func (s VerifiedStream) scanSources() []Source { return slices.Concat(s.Current, s.History) }
+
+// scan notes what the collections and their history say about the time before the
+// oplog.
+func (v *verification) scan(ctx context.Context, s VerifiedStream, span watcher.Span, done *VerifyStream) error {
+	end := v.scanEnd(s, span)
+	for n, source := range s.scanSources() {
+		err := v.scanSource(ctx, s, span, source, func(_ context.Context, changes []mapper.Change) error {
+			done.Scanned += int64(len(changes))
+			for i := range changes {
+				c := &changes[i]
+				at, known := c.Written()
+				must := s.Asked && known && !at.Before(v.Since) && at.Before(end)
+				var out mapper.Output
+				s.Mapper.Append(c, mapper.Facts{}, &out)
+				if must && n < len(s.Current) { // what only history tells of may be no event
+					done.DeadLetters += int64(len(out.Failures))
+				}
+				for j := range out.Events {
+					if err := v.expectScanned(&out.Events[j], s.Name, must, at); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellScanned says what could not be seen of the time before a stream's oplog.
+func (v *verification) tellScanned(stream int, versions int64) {
+	s, from := v.Streams[stream], v.spans[stream].From
+	v.compare.unseenBefore = max(v.compare.unseenBefore, timeOf(from).Add(max(v.MaxLag, clockMargin)).UnixMilli())
+	if !s.Asked {
+		return
+	}
+	v.report.note(fmt.Sprintf("stream %s: the oplog begins at %s. Before that, since %s, events were looked for by what the collections and their history hold (%d versions), and their order was not checked. "+
+		"What cannot be seen: versions that were overwritten or deleted without history, earlier statuses of an ExportStatus, deletes, requests whose access logs and AuditEvents are gone. "+
+		"Records that may be of those count as unseen", s.Name, Clock(from), v.Since.UTC().Format(time.RFC3339), versions))
+}
+
+// scanSource hands over the changes that one collection tells of the time before the
+// oplog, with what lies so near that clocks may be wrong about it.
+func (v *verification) scanSource(ctx context.Context, s VerifiedStream, span watcher.Span, source Source, each func(context.Context, []mapper.Change) error) error {
+	scanner := NewScanner(s.Mapper, Options{})
+	total, err := scanner.Estimate(ctx, source)
+	if err != nil {
+		return err
+	}
+	looked := int64(0)
+	around := Span{Since: v.Since.Add(-v.Tolerance), Until: timeOf(span.From).Add(v.Tolerance)}
+	return scanner.Scan(ctx, source, around, Cursor{}, func(ctx context.Context, b Batch) error {
+		looked += b.Scanned
+		if v.Looked != nil {
+			v.Looked(source.Name(), looked, total)
+		}
+		return each(ctx, b.Changes)
+	})
+}
+
+// expectScanned notes an event of which a collection tells.
+func (v *verification) expectScanned(e *mapper.Event, stream string, must bool, at time.Time) error {
+	class := possible
+	if must {
+		class = scanned
+	}
+	milli := at.UnixMilli()
+	return v.add(e, stream, class, 0, uint64(milli/1000)<<32|uint64(milli%1000))
+}
+
+// repairScanned publishes the missing events of the time before the oplog.
+func (v *verification) repairScanned(ctx context.Context, s VerifiedStream, span watcher.Span, missing []entry, done []bool, publish func(context.Context, []mapper.Event) error) error {
+	translation := daemon.NewTranslation(s.Mapper, v.Oplog.Facts, v.Oplog.SeenRequests, v.Oplog.MaxEventBytes)
+	for _, source := range s.scanSources() {
+		err := v.scanSource(ctx, s, span, source, func(ctx context.Context, changes []mapper.Change) error {
+			// Ids do not depend on facts, which cost queries.
+			wanted := slices.DeleteFunc(changes, func(c mapper.Change) bool {
+				var out mapper.Output
+				s.Mapper.Append(&c, mapper.Facts{}, &out)
+				return !slices.ContainsFunc(out.Events, func(e mapper.Event) bool { return v.missed(&e, missing, done) >= 0 })
+			})
+			var out mapper.Output
+			if err := translation.AppendChanges(ctx, wanted, &out); err != nil {
+				return err
+			}
+			return publish(ctx, out.Events)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
