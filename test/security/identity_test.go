@@ -9,13 +9,13 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
-	"io"
-	"log"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 const (
@@ -66,7 +66,7 @@ func newIdentity(f *files) (*identity, error) {
 	tokens.HandleFunc("POST /token", i.serveToken)
 	i.server, i.giving = httptest.NewServer(keys), httptest.NewUnstartedServer(tokens)
 	i.giving.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
-	i.giving.Config.ErrorLog = log.New(io.Discard, "", 0) // of clients that do not trust it
+	i.giving.Config.ErrorLog = zap.NewStdLog(zap.NewNop()) // of clients that do not trust it
 	i.giving.StartTLS()
 	return i, nil
 }
