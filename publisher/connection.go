@@ -86,7 +86,7 @@ func ClientOptions(c Connection, log *zap.Logger) ([]kgo.Opt, error) {
 
 // ClientLogger is the Kafka clients' logger.
 func ClientLogger(log *zap.Logger) kgo.Logger {
-	return kzap.New(log, kzap.LevelFn(clientLevel(log)))
+	return newClientLog(kzap.New(log, kzap.LevelFn(clientLevel(log))))
 }
 
 // clientLevel makes the client one step quieter than the daemon: it reports the
