@@ -57,6 +57,8 @@ type Progress struct {
 	// Committed is when a batch or a position was committed last, Read when the
 	// server last answered, with changes or without.
 	Committed, Read time.Time
+	// Answered says that the server has given changes, or told that there are none.
+	Answered bool
 	// Blocked says that reading waits for Kafka to take what was read.
 	Blocked bool
 	// Mapping is since when a batch has been made, look-ups included; zero between
@@ -144,7 +146,7 @@ func (p *progress) repair(r *RepairProgress) {
 func (p *progress) read(waiting bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.now.Read, p.now.Blocked = time.Now(), waiting
+	p.now.Read, p.now.Blocked, p.now.Answered = time.Now(), waiting, true
 }
 
 func (p *progress) broke(err error) {

@@ -195,6 +195,9 @@ func (s *Stream) attempt(ctx context.Context) (committed bool, err error) {
 	position, err := p.Acquire(ctx)
 	switch {
 	case errors.Is(err, resumetoken.ErrNone):
+		if err := s.gone(err); err != nil {
+			return false, err
+		}
 		if position, err = s.first(ctx, p); err != nil {
 			return false, err
 		}

@@ -19,6 +19,16 @@ type unfit struct{ fault string }
 
 func (e *unfit) Error() string { return e.fault }
 
+// tooLarge makes a *ConfigurationError of a broker's refusal of a message for its size: a
+// topic's limit is lower than it was at the start. The next start learns of it, and what
+// does not fit is recorded as a failure then.
+func tooLarge(err error) error {
+	if errors.Is(err, kerr.MessageTooLarge) {
+		return &ConfigurationError{err}
+	}
+	return err
+}
+
 // sorted makes a *ConfigurationError of what trying again does not mend and leaves
 // everything else (brokers out of reach, elections) as it is.
 func sorted(err error) error {

@@ -55,7 +55,7 @@ func (t *Transactional) Commit(ctx context.Context, batch *Batch) error {
 	}
 	if err := t.positions.Commit(ctx, records, batch.Position); err != nil {
 		t.buffer = recordBuffer{} // some of its records may still be on their way
-		return err
+		return tooLarge(err)
 	}
 	t.buffer.release()
 	return nil

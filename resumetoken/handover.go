@@ -72,6 +72,9 @@ func (h *Handover) Acquire(ctx context.Context, stream string, acquire func(cont
 		if changed || overtaken {
 			continue // The stream itself has been acquired meanwhile, to be sealed.
 		}
+		if p.IsZero() && deleted {
+			return Position{}, layout, ErrDeleted
+		}
 		if p.IsZero() {
 			return Position{}, layout, ErrNone
 		}

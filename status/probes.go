@@ -86,6 +86,11 @@ func (s *Server) ready() (string, bool) {
 			}
 		}
 	}
+	if s.opts.Unjoined != nil && running+len(paused) == 0 {
+		if since, err := s.opts.Unjoined(); err != nil && s.now().Sub(since) > stalled {
+			return fmt.Sprintf("standing by, but the group of replicas cannot be joined: %v", err), false
+		}
+	}
 	switch {
 	case len(paused) > 0:
 		return "ok, paused: " + strings.Join(paused, ", "), true

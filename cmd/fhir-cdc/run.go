@@ -175,7 +175,7 @@ func runShared(ctx context.Context, cfg *config.Config, s *sink, plan []plannedS
 		return err
 	}
 	log.Info("joined the replicas; streams run where the group assigns them", zap.String("group", cfg.Name), zap.String("instance", replicaName(cfg)))
-	shown.joined(member.Refusal, func(ctx context.Context) (map[string]string, error) { return owners(ctx, member, byPartition) })
+	shown.joined(member, func(ctx context.Context) (map[string]string, error) { return owners(ctx, member, byPartition) })
 	err = replica.Wait(ctx)
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
 	defer cancel()

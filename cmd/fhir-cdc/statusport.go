@@ -30,7 +30,7 @@ type board struct {
 	streams []status.Stream
 	facts   daemon.Facts
 	owners  func(context.Context) (map[string]string, error)
-	refusal func() *replicas.Refusal
+	member  *replicas.Member
 	// audit is nil until the brokers are known to be there, and where there are none.
 	audit *publisher.Audit
 }
@@ -53,24 +53,35 @@ func (b *board) audited(audit *publisher.Audit) {
 
 // joined tells the board how to ask for the streams' owners, and why this process may
 // not be one of them.
-func (b *board) joined(refusal func() *replicas.Refusal, owners func(context.Context) (map[string]string, error)) {
+func (b *board) joined(member *replicas.Member, owners func(context.Context) (map[string]string, error)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.refusal, b.owners = refusal, owners
+	b.member, b.owners = member, owners
+}
+
+func (b *board) membership() *replicas.Member {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.member
 }
 
 // refused is why other replicas do not share the streams with this one, "" if they do.
 func (b *board) refused() string {
-	b.mu.Lock()
-	ask := b.refusal
-	b.mu.Unlock()
-	if ask == nil {
-		return ""
-	}
-	if r := ask(); r != nil {
-		return r.String()
+	if m := b.membership(); m != nil {
+		if r := m.Refusal(); r != nil {
+			return r.String()
+		}
 	}
 	return ""
+}
+
+// unjoined is why this process cannot join the other replicas, and since when; nil if
+// it can, or if there are none.
+func (b *board) unjoined() (since time.Time, err error) {
+	if m := b.membership(); m != nil {
+		return m.Trouble()
+	}
+	return time.Time{}, nil
 }
 
 func (b *board) all() []status.Stream {
@@ -112,7 +123,7 @@ func (b *board) lookups() []status.Lookup {
 // ran tells whether any of the streams has got as far as reading.
 func (b *board) ran() bool {
 	for _, s := range b.all() {
-		if !s.Progress().Read.IsZero() {
+		if s.Progress().Answered {
 			return true
 		}
 	}
@@ -132,7 +143,7 @@ func serveStatus(ctx context.Context, cfg *config.Config, b *board, l *logging, 
 		Stuck:     max(stuckAfter*cfg.MongoDB.MaxAwait, 2*serverSelection+30*time.Second),
 		FactsWait: cfg.Facts.Wait, Acquire: cfg.Kafka.TransactionTimeout + acquireMargin,
 		CertFile: cfg.HTTP.TLS.CertFile, KeyFile: cfg.HTTP.TLS.KeyFile,
-		Controls: controls(cfg, b, l), Refused: b.refused,
+		Controls: controls(cfg, b, l), Refused: b.refused, Unjoined: b.unjoined,
 	}, sampler.Views, registry, log)
 	listener, err := server.Listen(ctx)
 	if err != nil {

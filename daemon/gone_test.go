@@ -1,0 +1,53 @@
+package daemon
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+)
+
+// A stream whose position is no longer stored does not begin anew by itself: it waits
+// until it is given one, and goes on there.
+func TestPositionThatIsGoneIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		at := resumetoken.Position{Stream: "main", Token: token(1), ClusterTime: bson.Timestamp{T: 1, I: 1}, Fingerprint: "f"}
+		k := &kept{position: at}
+		source := tick(t)
+		source.begin = token(100)
+		s := stream(source, nil, k, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		set := func(p resumetoken.Position, failures int) {
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			k.position, k.failures = p, failures
+		}
+		time.Sleep(1500 * time.Millisecond) //nolint:forbidigo // the bubble's clock.
+		set(resumetoken.Position{}, 1)
+		time.Sleep(time.Minute) //nolint:forbidigo // the bubble's clock.
+		if p := s.Progress(); p.State != Waiting && p.State != Acquiring || !strings.Contains(p.LastError, "no longer stored: it was at cluster time 2,1") || !strings.Contains(p.Advice, "position set") {
+			t.Errorf("state %s, error %q, advice %q", p.State, p.LastError, p.Advice)
+		}
+		if got, want := k.ids(), []string{"c2"}; !slices.Equal(got, want) {
+			t.Errorf("events %v, want %v", got, want)
+		}
+		at.Token, at.ClusterTime = token(2), bson.Timestamp{T: 2, I: 1}
+		set(at, 0)
+		time.Sleep(time.Minute) //nolint:forbidigo // the bubble's clock.
+		if got := k.ids(); len(got) < 2 || got[1] != "c3" {
+			t.Errorf("events %v, want c3 after c2", got)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	})
+}
