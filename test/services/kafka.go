@@ -22,6 +22,8 @@ type Kafka struct {
 	// Listeners has the host:port address of each of KafkaOptions.Listeners, by
 	// its name.
 	Listeners map[string]string
+
+	controller int // its port
 }
 
 // KafkaOptions say what a test needs. The zero value is a broker with the
@@ -50,6 +52,11 @@ type KafkaOptions struct {
 	HeapMB int
 	// Progress, if set, is told what is being downloaded or started.
 	Progress func(string)
+
+	// number is the node's, and first the node of the cluster that is the controller;
+	// 0 and nil for a cluster of one node.
+	number int
+	first  *Kafka
 }
 
 // KafkaListener is one more listener of the broker, on a loopback port.

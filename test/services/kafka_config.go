@@ -73,6 +73,13 @@ func kafkaProperties(opts KafkaOptions, bind, host string, ports kafkaPorts, log
 		// The default, 128 MB, is a quarter of the heap that is given here.
 		"log.cleaner.dedupe.buffer.size": "33554432",
 	}
+	if opts.first != nil {
+		// A further broker has no part in the control of the cluster.
+		properties["process.roles"] = "broker"
+		properties["node.id"] = strconv.Itoa(opts.number)
+		properties["controller.quorum.voters"] = fmt.Sprintf("1@127.0.0.1:%d", opts.first.controller)
+		properties["listeners"] = strings.Join(slices.Delete(listeners, 1, 2), ",")
+	}
 	maps.Copy(properties, opts.Properties)
 	return properties
 }

@@ -81,7 +81,7 @@ func startKafka(ctx context.Context, inst instance, opts KafkaOptions, host stri
 	k := &Kafka{
 		Server:    &Server{inst: inst},
 		Brokers:   []string{net.JoinHostPort(host, strconv.Itoa(ports.plain))},
-		Listeners: map[string]string{},
+		Listeners: map[string]string{}, controller: ports.controller,
 	}
 	for i, l := range opts.Listeners {
 		k.Listeners[l.Name] = net.JoinHostPort(host, strconv.Itoa(ports.listeners[i]))
