@@ -1,0 +1,164 @@
+package e2e_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
+	"github.com/fhir-cdc/fhir-cdc/test/harness"
+)
+
+// Watched collections are dropped and renamed, and their database is dropped, while the
+// daemon runs: the stream goes on, and every change before and after has its event.
+func TestCollectionsThatGo(t *testing.T) {
+	for name, usage := range map[string]string{"the stream of a cluster": "1", "the stream of a database": ""} {
+		t.Run(name, func(t *testing.T) {
+			i := install(t, fhirserver.Options{HistoryDelay: fhirserver.NoHistory}).
+				with("FHIR_CDC_FACTS_REQUEST_ID", "false", "ENABLE_FHIR_OPERATION_USAGE_KAFKA_EVENTS", usage)
+			d := i.start()
+			reader := harness.NewReader(t, i.site.Brokers, i.site.Topics.Change, i.site.Topics.DeadLetters)
+			main := shared.client.Database(i.site.Databases.Main)
+			consents := main.Collection("Consent_4_0_0")
+			rename := func(from, to string) error {
+				return shared.client.Database("admin").RunCommand(i.ctx, bson.D{
+					{Key: "renameCollection", Value: main.Name() + "." + from}, {Key: "to", Value: main.Name() + "." + to}, {Key: "dropTarget", Value: true},
+				}).Err()
+			}
+			ids := changeIDs(i.consent("first"))
+			for n, end := range []func() error{
+				func() error { return consents.Drop(i.ctx) },
+				func() error { return rename("Consent_4_0_0", "Consent_before") },
+				func() error { return rename("Consent_before", "Consent_4_0_0") },
+				func() error { return main.Drop(i.ctx) },
+				func() error { return main.Drop(i.ctx) },
+			} {
+				i.check(end())
+				ids = append(ids, changeID(i.consent(fmt.Sprintf("after-%d", n))))
+			}
+			i.exactly(reader, ids...)
+			i.stop(d)
+			i.start()
+			ids = append(ids, changeID(i.consent("last")))
+			i.exactly(reader, ids...)
+		})
+	}
+}
+
+// The topic of events is deleted while the daemon runs: it waits, not ready, and goes on
+// when the topic is there again.
+func TestEventTopicDeleted(t *testing.T) {
+	i := install(t, fhirserver.Options{}).with("FHIR_CDC_RETRY_MAX_BACKOFF", "1s")
+	r := i.replica("one")
+	i.exactly(i.reader(), changeID(i.consent("first")))
+	i.deleteTopic(i.site.Topics.Change)
+	// What the topic still takes is deleted with it.
+	n := 0
+	i.eventually("the topic is gone", func() bool {
+		n++
+		i.consent(fmt.Sprintf("while it goes %d", n))
+		return strings.Contains(r.Logs(), "UNKNOWN_TOPIC_OR_PARTITION")
+	})
+	second := changeID(i.consent("second"))
+	i.notReady(r)
+	i.createTopic(i.site.Topics.Change)
+	i.until(i.reader(), second, changeID(i.consent("third")))
+	i.stop(r.Daemon)
+}
+
+// The topic of positions is deleted while the daemon runs: it does not begin anew by
+// itself, which would skip changes, but waits for a position.
+func TestPositionTopicDeleted(t *testing.T) {
+	i := install(t, fhirserver.Options{}).with("FHIR_CDC_RETRY_MAX_BACKOFF", "1s", "FHIR_CDC_REPLICAS", "none")
+	d := i.start()
+	r := &replica{Daemon: d, name: "alone", address: statusAddress(d)}
+	reader := i.reader()
+	first := i.consent("first")
+	i.exactly(reader, changeID(first))
+	i.deleteTopic(i.site.Topics.Positions)
+	second := changeID(i.consent("second"))
+	i.check(d.WaitForLog(i.ctx, i.site.Topics.Positions+" does not exist"))
+	i.createTopic(i.site.Topics.Positions)
+	i.check(d.WaitForLog(i.ctx, "the position that the stream had is no longer stored: it was at cluster time "))
+	i.notReady(r)
+	if _, text := i.get(r, "status"); !strings.Contains(text, "fhir-cdc position set") {
+		t.Errorf("/status does not say what to do: %s", text)
+	}
+	var set struct{ Stream string }
+	i.shows(&set, "position", "set", "main", "--force", "--from-time", first.LastUpdated.UTC().Add(-time.Second).Format(time.RFC3339))
+	i.until(reader, changeID(first), second, changeID(i.consent("third")))
+	i.stop(d)
+}
+
+// A topic takes smaller messages than it did when the daemon started: the daemon ends,
+// and the next one records what does not fit and goes on.
+func TestTopicTakesLess(t *testing.T) {
+	i := install(t, fhirserver.Options{HistoryDelay: fhirserver.NoHistory}).with("FHIR_CDC_FACTS_REQUEST_ID", "false")
+	d := i.start()
+	reader := i.reader()
+	first := changeID(i.consent("first"))
+	i.until(reader, first)
+	i.maxMessageBytes("400")
+	i.consent("second")
+	if code := i.wait(d); code != exitUsage {
+		t.Errorf("exit code %d, want %d", code, exitUsage)
+	}
+	logHas(t, d, "MESSAGE_TOO_LARGE")
+	i.start()
+	i.until(reader, first, "")
+	i.maxMessageBytes("100000")
+	i.stop(i.start())
+	records, err := reader.End(i.ctx)
+	i.check(err)
+	if letters := i.deadLetters(records); len(letters) != 1 || letters[0].Kind != "change" || !strings.Contains(letters[0].Reason, "bytes") {
+		t.Errorf("dead letters %+v, want one of the change that does not fit", letters)
+	}
+}
+
+func (i *installation) maxMessageBytes(limit string) {
+	i.t.Helper()
+	altered, err := harness.Admin(i.t, i.site.Brokers).AlterTopicConfigs(i.ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "max.message.bytes", Value: &limit}}, i.site.Topics.Change)
+	i.check(err)
+	for _, a := range altered {
+		i.check(a.Err)
+	}
+}
+
+func (i *installation) deleteTopic(topic string) {
+	i.t.Helper()
+	deleted, err := harness.Admin(i.t, i.site.Brokers).DeleteTopics(i.ctx, topic)
+	i.check(err)
+	i.check(deleted.Error())
+}
+
+// createTopic creates a compacted topic, which suits positions and does events no harm.
+func (i *installation) createTopic(topic string) {
+	i.t.Helper()
+	compact := "compact"
+	created, err := harness.Admin(i.t, i.site.Brokers).CreateTopics(i.ctx, 2, 1, map[string]*string{"cleanup.policy": &compact}, topic)
+	i.check(err)
+	i.check(created.Error())
+}
+
+func (i *installation) notReady(r *replica) {
+	i.t.Helper()
+	i.eventually("/readyz is red", func() bool {
+		code, _ := i.get(r, "readyz")
+		return code == http.StatusServiceUnavailable
+	})
+}
+
+// statusAddress is the address of a daemon's status port, as its log names it.
+func statusAddress(d *harness.Daemon) string {
+	for _, entry := range d.Entries() {
+		if address, ok := entry["address"].(string); ok {
+			return address
+		}
+	}
+	return ""
+}
