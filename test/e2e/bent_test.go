@@ -50,27 +50,6 @@ func TestCollectionsThatGo(t *testing.T) {
 	}
 }
 
-// The topic of events is deleted while the daemon runs: it waits, not ready, and goes on
-// when the topic is there again.
-func TestEventTopicDeleted(t *testing.T) {
-	i := install(t, fhirserver.Options{}).with("FHIR_CDC_RETRY_MAX_BACKOFF", "1s")
-	r := i.replica("one")
-	i.exactly(i.reader(), changeID(i.consent("first")))
-	i.deleteTopic(i.site.Topics.Change)
-	// What the topic still takes is deleted with it.
-	n := 0
-	i.eventually("the topic is gone", func() bool {
-		n++
-		i.consent(fmt.Sprintf("while it goes %d", n))
-		return strings.Contains(r.Logs(), "UNKNOWN_TOPIC_OR_PARTITION")
-	})
-	second := changeID(i.consent("second"))
-	i.notReady(r)
-	i.createTopic(i.site.Topics.Change)
-	i.until(i.reader(), second, changeID(i.consent("third")))
-	i.stop(r.Daemon)
-}
-
 // The topic of positions is deleted while the daemon runs: it does not begin anew by
 // itself, which would skip changes, but waits for a position.
 func TestPositionTopicDeleted(t *testing.T) {
@@ -136,7 +115,7 @@ func (i *installation) deleteTopic(topic string) {
 	i.check(deleted.Error())
 }
 
-// createTopic creates a compacted topic, which suits positions and does events no harm.
+// createTopic creates a compacted topic, which suits positions.
 func (i *installation) createTopic(topic string) {
 	i.t.Helper()
 	compact := "compact"
