@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/fhir-cdc/fhir-cdc/test/program"
@@ -137,7 +136,7 @@ func slicesTable(w io.Writer, results []drainResult) {
 
 // slicesLatencyTable writes what live writes cost, those of the writer included.
 func slicesLatencyTable(w io.Writer, results []latencyResult) {
-	rows := [][]string{strings.Split("what,writes/s,p50 ms,p99 ms,daemon CPU s,mongod CPU s per 100,000 writes,writer late ms,load", ",")}
+	rows := [][]string{{"what", "writes/s", "p50 ms", "p99 ms", "daemon CPU s", "mongod CPU s per 100,000 writes", "writer late ms", "load"}}
 	for _, r := range results {
 		rows = append(rows, []string{
 			r.What, strconv.Itoa(r.Rate), fmt.Sprintf("%.1f", r.P50), fmt.Sprintf("%.1f", r.P99), fmt.Sprintf("%.2f", r.CPU),
