@@ -84,7 +84,7 @@ func (m *mapping) batch(ctx context.Context, raw []bson.Raw, token bson.Raw) (*p
 		c := &m.changes[i]
 		m.noteLifecycle(c)
 		events, failures := len(out.Events), len(out.Failures)
-		if f := facts.of(i); !f.repeated && !published(m.position.Published, raw[i]) {
+		if f := facts.of(i); !f.repeated && !Published(m.position.Published, raw[i]) {
 			m.mapper.Append(c, f.Facts, &out)
 			tooLarge(m.publisher.MaxEventBytes, events, &out)
 		}

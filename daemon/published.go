@@ -7,9 +7,9 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
-// published tells whether another stream had published a change before it handed the
+// Published tells whether another stream had published a change before it handed the
 // change's collection over to this one.
-func published(before []resumetoken.Published, raw bson.Raw) bool {
+func Published(before []resumetoken.Published, raw bson.Raw) bool {
 	if len(before) == 0 {
 		return false
 	}

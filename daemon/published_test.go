@@ -39,11 +39,11 @@ func TestPublished(t *testing.T) {
 		{"both slices", []resumetoken.Published{half(0), half(1)}, raw("a", 5, "k"), true},
 		{"a key of an unknown type", []resumetoken.Published{half(0), half(1)}, raw("a", 5, bson.D{{Key: "x", Value: 1}}), false},
 	} {
-		if got := published(test.before, test.raw); got != test.want {
+		if got := Published(test.before, test.raw); got != test.want {
 			t.Errorf("%s: %v", test.name, got)
 		}
 	}
-	if one := raw("a", 5, "k"); published([]resumetoken.Published{half(0)}, one) == published([]resumetoken.Published{half(1)}, one) {
+	if one := raw("a", 5, "k"); Published([]resumetoken.Published{half(0)}, one) == Published([]resumetoken.Published{half(1)}, one) {
 		t.Error("a change is in both slices or in none")
 	}
 }

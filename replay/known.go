@@ -6,7 +6,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
 
-// known is a set of event ids, which are UUIDs: 20 to 40 bytes of memory for each.
+// known is a set of event ids, which are UUIDs: 30 to 40 bytes of memory for each.
 type known map[uuid.UUID]struct{}
 
 // add adds an id; what is no UUID is no id of an event made here.

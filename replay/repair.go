@@ -45,9 +45,9 @@ type Repairer struct {
 	// Current are the collections of the stream's feeds, History those of the history
 	// that there is of them.
 	Current, History []Source
-	// Sliced says that other streams share the collections. Each then has the history
-	// of those resources only that are no longer there.
-	Sliced       bool
+	// Slice is the stream's part of the collections. The history of a resource that is
+	// still there belongs to the slice that the resource is in.
+	Slice        watcher.Slice
 	Facts        daemon.Facts
 	SeenRequests int
 	// Published hands over the ids of the events that the topics hold since a time.
@@ -78,18 +78,21 @@ func (r *Repairer) Repair(ctx context.Context, p daemon.Publisher, position resu
 		log:   r.Log.With(zap.String("stream", r.Stream)),
 	}
 	a.translation = daemon.NewTranslation(r.Mapper, r.Facts, r.SeenRequests, p.MaxEventBytes)
-	if err := a.begin(ctx); err != nil {
-		return position, err
-	}
-	if err := a.readBack(ctx); err != nil {
-		return position, err
-	}
-	for _, s := range a.steps() {
-		if err := a.step(ctx, s); err != nil {
-			return position, err
+	next, err := a.repair(ctx)
+	var known *watcher.Error
+	if errors.As(err, &known) && known.Class == watcher.HistoryLost {
+		// The oplog has not lasted for the repair: it no longer holds what has been
+		// written since. A further one, up to a later time, makes up for that too.
+		a.log.Error("the oplog no longer reaches back to the beginning of the repair, which begins anew", zap.Error(err))
+		a.position.Repair = nil
+		if e := p.Commit(ctx, &publisher.Batch{Position: a.position}); e != nil {
+			return position, errors.Join(err, fmt.Errorf("give the repair up: %w", e))
 		}
 	}
-	return a.end(ctx)
+	if err != nil {
+		return position, err
+	}
+	return next, nil
 }
 
 // repairing is one attempt at a repair.
@@ -116,16 +119,45 @@ type repairing struct {
 	unproducible int64
 }
 
+// repair is the whole of it.
+func (a *repairing) repair(ctx context.Context) (resumetoken.Position, error) {
+	if err := a.begin(ctx); err != nil {
+		return a.position, err
+	}
+	if err := a.readBack(ctx); err != nil {
+		return a.position, err
+	}
+	for _, s := range a.steps() {
+		if err := a.step(ctx, s); err != nil {
+			return a.position, err
+		}
+	}
+	return a.end(ctx)
+}
+
 // begin takes up the stored state, or begins a repair: with the token that the live
 // stream goes on at, before anything is read.
 func (a *repairing) begin(ctx context.Context) error {
-	if stored := a.position.Repair; stored != nil && stored.Fingerprint == a.Source.Fingerprint() {
+	stored := a.position.Repair
+	if stored != nil && stored.Fingerprint == a.Source.Fingerprint() {
 		a.state = *stored
 		a.readTo = stored.ClusterTime
 		a.log.Info("repair of lost history goes on", zap.Time("since", a.since), zap.String("collection", stored.Step), zap.Int64("events", stored.Events))
 		return nil
 	}
-	token, err := a.Source.Begin(ctx, watcher.From{})
+	var from watcher.From
+	a.state = resumetoken.Repair{Fingerprint: a.Source.Fingerprint(), Began: time.Now().UTC()}
+	if stored != nil {
+		// What is watched has changed in the middle of a repair. It scans anew, but the
+		// live stream still goes on where it was to: what the oplog tells of since then
+		// may have left less in the collections.
+		from.ClusterTime = stored.ClusterTime
+		a.state.Events, a.state.DeadLetters = stored.Events, stored.DeadLetters
+		if !stored.Began.IsZero() {
+			a.state.Began = stored.Began
+		}
+	}
+	token, err := a.Source.Begin(ctx, from)
 	if err != nil {
 		return fmt.Errorf("take a fresh token: %w", err)
 	}
@@ -133,8 +165,7 @@ func (a *repairing) begin(ctx context.Context) error {
 	if !ok {
 		return errors.New("take a fresh token: its time cannot be read; MongoDB 6.0 or newer is needed")
 	}
-	a.state = resumetoken.Repair{Token: token, ClusterTime: at, Fingerprint: a.Source.Fingerprint(), Began: time.Now().UTC()}
-	a.readTo = at
+	a.state.Token, a.state.ClusterTime, a.readTo = token, at, at
 	a.log.Error("history lost: the changes of a time are no longer in the oplog; their events are made from the collections",
 		zap.Time("since", a.since), zap.Time("until", time.Unix(int64(at.T), 0).UTC()))
 	if err := a.Audit(ctx, publisher.AuditGap, a.gap()); err != nil {
@@ -186,6 +217,7 @@ func (a *repairing) end(ctx context.Context) (resumetoken.Position, error) {
 	next := resumetoken.Position{
 		Stream: a.position.Stream, Token: a.state.Token, ClusterTime: a.state.ClusterTime, Fingerprint: a.state.Fingerprint,
 		WallTime: time.Unix(int64(a.state.ClusterTime.T), 0).UTC(), Paused: a.position.Paused,
+		Published: resumetoken.Ahead(a.position.Published, a.state.Token),
 	}
 	details := a.gap()
 	details["events"], details["deadLetters"], details["unproducible"] = a.state.Events, a.state.DeadLetters, a.unproducible

@@ -84,7 +84,7 @@ func (a *repairing) make(ctx context.Context, s step, span Span, b Batch) ([]map
 		}
 	}
 	changes = a.known.missing(a.Mapper, changes)
-	if s.form == mapper.History && a.Sliced && len(changes) > 0 {
+	if s.form == mapper.History && a.Slice.Of > 1 && len(changes) > 0 {
 		if changes, err = a.gone(ctx, s.source, changes); err != nil {
 			return nil, nil, err
 		}
@@ -115,20 +115,6 @@ func (a *repairing) make(ctx context.Context, s step, span Span, b Batch) ([]map
 	return a.known.drop(out.Events), out.Failures, nil
 }
 
-// gone keeps the versions of resources that are no longer there. Those of the others
-// are published with the current version, by the stream that it is in the slice of.
-func (a *repairing) gone(ctx context.Context, history Source, changes []mapper.Change) ([]mapper.Change, error) {
-	i := slices.IndexFunc(a.Current, func(s Source) bool { return s.Namespace == history.Namespace })
-	present, err := a.Scanner.present(ctx, a.Current[i], changes)
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(changes, func(c mapper.Change) bool {
-		v, ok := c.RequestedVersion()
-		return !ok || present[v.UUID]
-	}), nil
-}
-
 // catchUp reads the change stream up to a time that lies behind what was seen of the
 // collections: the events of those changes are the live stream's.
 //
@@ -151,6 +137,9 @@ func (a *repairing) catchUp(ctx context.Context, seen bson.Timestamp) error {
 	}
 	err = a.Source.ReadSpan(ctx, watcher.Span{From: a.readTo, UntilTime: now}, func(_ context.Context, c watcher.Chunk) error {
 		for _, raw := range c.Changes {
+			if daemon.Published(a.position.Published, raw) {
+				continue // The live stream leaves it out.
+			}
 			var change mapper.Change
 			a.Mapper.Read(raw, &change)
 			var out mapper.Output

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -95,7 +97,21 @@ func (s *Scanner) history(ctx context.Context, src Source, span Span, uuids []st
 
 // present are those of the changes' resources that are in a collection.
 func (s *Scanner) present(ctx context.Context, src Source, changes []mapper.Change) (map[string]bool, error) {
-	uuids := make([]string, 0, len(changes))
+	return s.holds(ctx, src, "_uuid", nil, changes)
+}
+
+// deleted are those of the changes' resources that history says were deleted since a
+// time.
+func (s *Scanner) deleted(ctx context.Context, history Source, since time.Time, changes []mapper.Change) (map[string]bool, error) {
+	return s.holds(ctx, history, "resource._uuid", bson.D{
+		{Key: "request.method", Value: "DELETE"}, {Key: history.Time, Value: bson.D{{Key: "$gte", Value: since}}},
+	}, changes)
+}
+
+// holds finds which of the changes' resources a collection has documents of. Their id
+// is in a field of it.
+func (s *Scanner) holds(ctx context.Context, src Source, field string, filter bson.D, changes []mapper.Change) (map[string]bool, error) {
+	var uuids []string
 	for i := range changes {
 		if v, ok := changes[i].RequestedVersion(); ok {
 			uuids = append(uuids, v.UUID)
@@ -105,14 +121,14 @@ func (s *Scanner) present(ctx context.Context, src Source, changes []mapper.Chan
 	for part := range slices.Chunk(uuids, maxIn) {
 		_, err := retry(ctx, func() (struct{}, error) {
 			cur, err := src.Documents.Clone(options.Collection().SetReadPreference(readpref.Primary())).Find(ctx,
-				bson.D{{Key: "_uuid", Value: bson.D{{Key: "$in", Value: part}}}},
-				options.Find().SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "_uuid", Value: 1}}).SetComment(comment))
+				append(bson.D{{Key: field, Value: bson.D{{Key: "$in", Value: part}}}}, filter...),
+				options.Find().SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: field, Value: 1}}).SetComment(comment))
 			if err != nil {
 				return struct{}{}, err
 			}
 			defer closeCursor(ctx, cur)
 			for cur.Next(ctx) {
-				if uuid, ok := cur.Current.Lookup("_uuid").StringValueOK(); ok {
+				if uuid, ok := cur.Current.Lookup(strings.Split(field, ".")...).StringValueOK(); ok {
 					there[uuid] = true
 				}
 			}

@@ -75,9 +75,13 @@ func (h *Handover) change(ctx context.Context, expected layoutRecord) error {
 			return fmt.Errorf("end stream %q: %w", e.coverage.Stream, unfenced(err))
 		}
 		if !p.IsZero() {
-			next.Before = append(next.Before, lastPosition{
+			last := lastPosition{
 				Coverage: e.coverage, Token: p.Token, ClusterTime: p.ClusterTime, Fingerprint: p.Fingerprint, Published: p.Published, Paused: p.Paused,
-			})
+			}
+			if p.Repair != nil {
+				last.Live = &livePoint{Token: p.Repair.Token, ClusterTime: p.Repair.ClusterTime}
+			}
+			next.Before = append(next.Before, last)
 		}
 	}
 	p, err := next.position()

@@ -2,6 +2,7 @@ package resumetoken
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -28,7 +29,7 @@ type Coverage struct {
 }
 
 // Published says that everything within a coverage has been published up to a token,
-// whichever stream did it.
+// whichever stream did it, or is a repair's to publish.
 type Published struct {
 	Coverage    `bson:"inline"`
 	Token       bson.Raw       `bson:"token"`
@@ -126,12 +127,36 @@ type lastPosition struct {
 	Fingerprint string         `bson:"fingerprint"`
 	Published   []Published    `bson:"published,omitempty"`
 	Paused      bool           `bson:"paused,omitempty"`
+	// Live is set for a stream whose lost history was being repaired.
+	Live *livePoint `bson:"live,omitempty"`
+}
+
+// livePoint is where a stream goes on live: right after its position, or, when the
+// history after that is lost, after what is being made up for.
+type livePoint struct {
+	Token       bson.Raw       `bson:"token"`
+	ClusterTime bson.Timestamp `bson:"clusterTime"`
+}
+
+func (b lastPosition) live() livePoint {
+	if b.Live != nil {
+		return *b.Live
+	}
+	return livePoint{Token: b.Token, ClusterTime: b.ClusterTime}
+}
+
+func (a livePoint) compare(b livePoint) int {
+	return cmp.Or(a.ClusterTime.Compare(b.ClusterTime), strings.Compare(tokenText(a.Token), tokenText(b.Token)))
 }
 
 // start is where a stream of the layout begins: at the lowest position of the
 // streams that covered its collections before, and for collections that nobody
 // covered at the lowest of their cluster. What others of them had published after
 // that position is in Published. It is zero if there was no stream before.
+//
+// A repair that one of them had not come to the end of begins anew, because other
+// collections are to be scanned. But it ends where the earliest of them was to go on
+// live: what the oplog tells of after that must not be left to the collections.
 func (r layoutRecord) start(c Coverage) Position {
 	covering := slices.DeleteFunc(slices.Clone(r.Before), func(b lastPosition) bool { return !b.shares(c) })
 	from := covering
@@ -142,16 +167,14 @@ func (r layoutRecord) start(c Coverage) Position {
 		return Position{}
 	}
 	lowest := slices.MinFunc(from, func(a, b lastPosition) int {
-		if n := a.ClusterTime.Compare(b.ClusterTime); n != 0 {
-			return n
-		}
-		return strings.Compare(tokenText(a.Token), tokenText(b.Token))
+		return livePoint{a.Token, a.ClusterTime}.compare(livePoint{b.Token, b.ClusterTime})
 	})
 	p := Position{Stream: c.Stream, Token: lowest.Token, ClusterTime: lowest.ClusterTime, Fingerprint: lowest.Fingerprint}
 	for _, b := range covering {
 		// What an operator holds goes on being held, whichever stream has it.
 		p.Paused = p.Paused || b.Paused
-		p.Published = append(p.Published, Published{Coverage: c.within(b.Coverage), Token: b.Token, ClusterTime: b.ClusterTime})
+		live := b.live()
+		p.Published = append(p.Published, Published{Coverage: c.within(b.Coverage), Token: live.Token, ClusterTime: live.ClusterTime})
 		for _, further := range b.Published {
 			if further.shares(c) {
 				further.Coverage = c.within(further.Coverage)
@@ -159,7 +182,13 @@ func (r layoutRecord) start(c Coverage) Position {
 			}
 		}
 	}
-	p.Published = Ahead(p.Published, p.Token)
+	begin := p.Token
+	if slices.ContainsFunc(from, func(b lastPosition) bool { return b.Live != nil }) {
+		first := slices.MinFunc(from, func(a, b lastPosition) int { return a.live().compare(b.live()) }).live()
+		p.Repair = &Repair{Token: first.Token, ClusterTime: first.ClusterTime}
+		begin = first.Token
+	}
+	p.Published = Ahead(p.Published, begin)
 	return p
 }
 

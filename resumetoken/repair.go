@@ -14,7 +14,8 @@ import (
 // of repairs finds the history lost and stops, rather than going on behind the gap.
 type Repair struct {
 	// Token is where the live stream goes on after the repair; ClusterTime is its
-	// oplog time and Fingerprint that of its pipeline.
+	// oplog time and Fingerprint that of its pipeline, "" for a repair that another
+	// stream had begun: it ends at that time too, but scans anew.
 	Token       bson.Raw
 	ClusterTime bson.Timestamp
 	Fingerprint string

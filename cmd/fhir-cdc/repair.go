@@ -46,7 +46,7 @@ func newRepairer(cfg *config.Config, p plannedStream, client *mongo.Client, m *m
 		return nil, err
 	}
 	r := &replay.Repairer{
-		Stream: p.name, Mapper: m, Source: source, Current: current, History: history, Sliced: p.slice.Of > 1,
+		Stream: p.name, Mapper: m, Source: source, Current: current, History: history, Slice: p.slice,
 		Scanner: replay.NewScanner(m, replay.Options{Batch: repairBatch}),
 		Facts:   facts, SeenRequests: cfg.Facts.SeenRequests,
 		Tolerance: cfg.Repair.ClockTolerance, Settle: cfg.Facts.Wait, Stop: stopping(cfg),
@@ -89,10 +89,12 @@ func scanSources(cfg *config.Config, p plannedStream, m *mapper.Mapper, clients 
 		if !slices.ContainsFunc(p.feeds, func(f mapper.Feed) bool { return f.Namespace == c.Namespace }) {
 			continue
 		}
-		s := replay.Source{Collection: c, Filter: p.slice.Filter("$_id")}
+		s := replay.Source{Collection: c}
 		if form == mapper.History {
+			// It does not hold the key that slices go by.
 			s.Documents = client.Database(place.Database).Collection(c.Namespace.Collection + mapper.HistorySuffix)
 		} else {
+			s.Filter = p.slice.Filter("$_id")
 			s.Documents = client.Database(c.Namespace.Database).Collection(c.Namespace.Collection)
 		}
 		if c.Namespace == p.mapper.AccessLogs {

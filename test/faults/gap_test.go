@@ -22,6 +22,8 @@ type gapLoad struct {
 	server *fhirserver.Server
 	// extra is what was written beside the load.
 	extra []version
+	// once has no resource come again after it has been deleted.
+	once bool
 }
 
 func newGapLoad(client *mongo.Client, site harness.Site, seed uint64, changes int) *gapLoad {
@@ -75,10 +77,30 @@ func (g *gapLoad) more(ctx context.Context, t *testing.T, prefix string) {
 		if err := g.server.Delete(ctx, r); err != nil {
 			t.Fatal(err)
 		}
-		if n%2 == 0 {
+		if n%2 == 0 && !g.once {
 			note(g.server.CreateConsent(ctx, id))
 		}
 		note(g.server.CreateExportStatus(ctx, "job-"+id)) // an id of its own: order holds for a resource
+	}
+}
+
+// statuses writes jobs with all of their statuses, of which a collection only holds
+// the last.
+func (g *gapLoad) statuses(ctx context.Context, t *testing.T, prefix string) {
+	t.Helper()
+	for n := range 5 {
+		job, err := g.server.CreateExportStatus(ctx, fmt.Sprintf("statuses-%s-%d", prefix, n))
+		for _, status := range []string{"in-progress", "completed"} {
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.extra = append(g.extra, version{job, historyNone})
+			job, err = g.server.SetStatus(ctx, job, status)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		g.extra = append(g.extra, version{job, historyNone})
 	}
 }
 
