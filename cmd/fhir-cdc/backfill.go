@@ -112,7 +112,7 @@ func runBackfill(ctx context.Context, cfg *config.Config, f *backfillFlags, envi
 	}
 	clients := newClusters(cfg.Name)
 	defer closing(ctx, clients.close, &err)
-	b, err := newBackfill(ctx, cfg, f, clients, stdout, log)
+	b, err := newBackfill(ctx, cfg, f, clients, stdout)
 	if err != nil {
 		return err
 	}

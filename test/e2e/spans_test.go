@@ -80,12 +80,14 @@ func TestReplayChooses(t *testing.T) {
 	}
 	one := live[len(live)/2].EventID()
 	for name, c := range map[string]choice{
-		"kinds":     {[]string{"--kinds", "export,accessed_everything"}, func(r harness.Record) bool { return r.Topic != i.site.Topics.Change }},
-		"kind":      {[]string{"--kind", "export"}, of(i.site.Topics.Export)},
-		"resources": {[]string{"--resources", "ExportStatus", "--kinds", "change"}, func(r harness.Record) bool { return strings.HasPrefix(r.Key, "job-") && r.Topic == i.site.Topics.Change }},
-		"ids":       {[]string{"--ids", one + ",con-000003"}, func(r harness.Record) bool { return r.EventID() == one || r.Key == "con-000003" }},
-		"to-token":  {[]string{"--to-token", token}, func(r harness.Record) bool { return r.Key != "behind-the-token" }},
-		"nothing":   {[]string{"--ids", "no-such-id"}, func(harness.Record) bool { return false }},
+		"kinds": {[]string{"--kinds", "export,accessed_everything"}, func(r harness.Record) bool { return r.Topic != i.site.Topics.Change }},
+		"kind":  {[]string{"--kind", "export"}, of(i.site.Topics.Export)},
+		"resources": {[]string{"--resources", "ExportStatus", "--kinds", "change"}, func(r harness.Record) bool {
+			return strings.HasPrefix(r.Key, "job-") && r.Topic == i.site.Topics.Change
+		}},
+		"ids":      {[]string{"--ids", one + ",con-000003"}, func(r harness.Record) bool { return r.EventID() == one || r.Key == "con-000003" }},
+		"to-token": {[]string{"--to-token", token}, func(r harness.Record) bool { return r.Key != "behind-the-token" }},
+		"nothing":  {[]string{"--ids", "no-such-id"}, func(harness.Record) bool { return false }},
 	} {
 		prefix := name + "."
 		i.succeeds(append([]string{"replay", "--from-time", since, "--topic-prefix", prefix}, c.args...)...)
