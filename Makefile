@@ -19,6 +19,7 @@ GORELEASER_VERSION := v2.15.1
 GORELEASER := $(CACHE)/bin/goreleaser-$(GORELEASER_VERSION)
 CYCLONEDX_VERSION := v1.10.0
 CYCLONEDX := $(CACHE)/bin/cyclonedx-gomod-$(CYCLONEDX_VERSION)/cyclonedx-gomod
+IMAGE := fhir-cdc/fhir-cdc
 GOVULNCHECK_VERSION := v1.9.0
 GOVULNCHECK := $(CACHE)/bin/govulncheck-$(GOVULNCHECK_VERSION)
 
@@ -116,13 +117,28 @@ release-check: $(GORELEASER) ## Check .goreleaser.yaml
 	$(GORELEASER) check
 
 .PHONY: release-snapshot
-release-snapshot: $(GORELEASER) $(CYCLONEDX) ## Build a release's files into dist/, publishing nothing
-	@# Images need docker buildx: see `make image`.
-	PATH="$(dir $(CYCLONEDX)):$$PATH" $(GORELEASER) release --snapshot --clean --skip=docker
+release-snapshot: $(GORELEASER) $(CYCLONEDX) ## Build a release's archives into dist/, publishing nothing
+	PATH="$(dir $(CYCLONEDX)):$$PATH" $(GORELEASER) release --snapshot --clean
+
+.PHONY: release-images
+release-images: ## Build the images around the binaries in dist/ (PUSH=1: publish them; needs a docker login)
+	@version=$$(sed -E 's/.*"version":"([^"]+)".*/\1/' dist/metadata.json); \
+	for arch in amd64 arm64; do \
+	  mkdir -p dist/image/linux/$$arch; cp dist/fhir-cdc_linux_$${arch}_*/fhir-cdc dist/image/linux/$$arch/; \
+	  (set -x; docker build -q -f deploy/release.Dockerfile --platform linux/$$arch -t $(IMAGE):$$version-$$arch \
+	    --build-arg BUILDPLATFORM=linux/$$($(GO) env GOHOSTARCH) --build-arg TARGETPLATFORM=linux/$$arch \
+	    --build-arg VERSION=$$version --build-arg REVISION=$$(git rev-parse HEAD) dist/image); \
+	done; \
+	[ -n '$(PUSH)' ] || exit 0; \
+	for arch in amd64 arm64; do docker push $(IMAGE):$$version-$$arch; done; \
+	for tag in $$version $$(grep -qE '^[0-9]+\.[0-9]+\.[0-9]+$$' <<<"$$version" && echo "$${version%.*} latest"); do \
+	  docker manifest create $(IMAGE):$$tag $(IMAGE):$$version-amd64 $(IMAGE):$$version-arm64; docker manifest push $(IMAGE):$$tag; \
+	done
 
 .PHONY: release
 release: $(GORELEASER) $(CYCLONEDX) ## Publish the tagged commit (needs GITHUB_TOKEN and a docker login)
 	PATH="$(dir $(CYCLONEDX)):$$PATH" $(GORELEASER) release --clean
+	$(MAKE) release-images PUSH=1
 
 .PHONY: image
 image: ## Build the container image fhir-cdc

@@ -56,8 +56,8 @@ func (s *Stream) carry(ctx context.Context, p Publisher, position resumetoken.Po
 	})
 	g.Go(func() error { return s.commitAll(working, p, batches) })
 	if err := g.Wait(); err != nil {
-		if errors.Is(context.Cause(draining), errDrainTimeout) {
-			return errDrainTimeout
+		if cause := context.Cause(draining); errors.Is(cause, errDrainTimeout) || errors.Is(cause, errLost) {
+			return cause
 		}
 		return fmt.Errorf("carry changes: %w", err)
 	}
@@ -71,6 +71,10 @@ func (s *Stream) carry(ctx context.Context, p Publisher, position resumetoken.Po
 func (s *Stream) drainContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	draining, abort := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
+		if errors.Is(context.Cause(ctx), errLost) {
+			abort(errLost)
+			return
+		}
 		timer := time.AfterFunc(s.opts.DrainTimeout, func() { abort(errDrainTimeout) })
 		context.AfterFunc(draining, func() { timer.Stop() })
 	})
@@ -78,6 +82,9 @@ func (s *Stream) drainContext(ctx context.Context) (context.Context, context.Can
 }
 
 var errDrainTimeout = errors.New("shutdown_timeout passed before everything read was published")
+
+// errLost ends streams whose partition the group may have given to another process.
+var errLost = errors.New("the group has given this process up")
 
 // mergeDone is a context that is done when either is.
 func mergeDone(a, b context.Context) (context.Context, context.CancelFunc) {

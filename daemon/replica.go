@@ -32,7 +32,7 @@ type Replica struct {
 
 // assignment is one term of ownership of a partition.
 type assignment struct {
-	stop context.CancelFunc
+	stop context.CancelCauseFunc
 	done sync.WaitGroup
 }
 
@@ -62,7 +62,7 @@ func (r *Replica) Assigned(partitions []int32) {
 		if r.closed || r.running[p] != nil || len(r.streams[p]) == 0 {
 			continue
 		}
-		ctx, stop := context.WithCancel(r.base)
+		ctx, stop := context.WithCancelCause(r.base)
 		a := &assignment{stop: stop}
 		for _, s := range r.streams[p] {
 			a.done.Go(func() { r.run(ctx, s) })
@@ -100,12 +100,15 @@ func (r *Replica) run(ctx context.Context, s *Stream) {
 
 // Revoked ends the streams of partitions: they stop reading and commit what they
 // have read.
-func (r *Replica) Revoked(partitions []int32) {
+func (r *Replica) Revoked(partitions []int32) { r.end(partitions, nil) }
+
+// end ends the streams of partitions for a reason and waits until they have ended.
+func (r *Replica) end(partitions []int32, reason error) {
 	var ending []*assignment
 	r.mu.Lock()
 	for _, p := range partitions {
 		if a := r.running[p]; a != nil {
-			a.stop()
+			a.stop(reason)
 			ending = append(ending, a)
 			delete(r.running, p)
 		}
@@ -116,10 +119,10 @@ func (r *Replica) Revoked(partitions []int32) {
 	}
 }
 
-// Lost ends the streams of partitions that may have a new owner. Ending them in
-// order does no harm: the new owner has fenced this process, or reads what it still
-// commits.
-func (r *Replica) Lost(partitions []int32) { r.Revoked(partitions) }
+// Lost ends the streams of partitions that may have a new owner: what is not committed
+// is aborted. The new owner reads it again, and an open transaction would hold up the
+// consumers until it has.
+func (r *Replica) Lost(partitions []int32) { r.end(partitions, errLost) }
 
 // Wait waits until ctx ends, or for an error that an operator must see. Then all
 // streams are ended.

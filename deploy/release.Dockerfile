@@ -1,6 +1,7 @@
 # The image of a release, around the binary that the release has built: as Dockerfile in
 # all but where the program comes from, which a test holds.
-FROM golang:1.26 AS build
+ARG BUILDPLATFORM
+FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 RUN mkdir -p /data
 
 FROM scratch

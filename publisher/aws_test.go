@@ -48,21 +48,44 @@ func TestSignatureForMSK(t *testing.T) {
 	} {
 		query.Set(parameter, m[member])
 	}
-	digest := func(text string) string {
-		sum := sha256.Sum256([]byte(text))
-		return hex.EncodeToString(sum[:])
-	}
 	canonical := strings.Join([]string{"GET", "/", strings.ReplaceAll(query.Encode(), "+", "%20"), "host:" + host, "", "host", digest("")}, "\n")
+	if got, want := m["x-amz-signature"], signature(secret, scope, date, canonical); got != want {
+		t.Errorf("signature %s, want %s", got, want)
+	}
+	if strings.Contains(string(first), secret) {
+		t.Error("the message holds the secret key")
+	}
+}
+
+// signature is that of Signature Version 4, as AWS documents it.
+func signature(secret, scope, date, canonical string) string {
 	key := []byte("AWS4" + secret)
 	for _, part := range append(strings.Split(scope, "/"), strings.Join([]string{"AWS4-HMAC-SHA256", date, scope, digest(canonical)}, "\n")) {
 		mac := hmac.New(sha256.New, key)
 		mac.Write([]byte(part))
 		key = mac.Sum(nil)
 	}
-	if got, want := m["x-amz-signature"], hex.EncodeToString(key); got != want {
-		t.Errorf("signature %s, want %s", got, want)
+	return hex.EncodeToString(key)
+}
+
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+// What the test above compares with is right: this is the example that AWS publishes with
+// Signature Version 4 (ListUsers, 2015-08-30).
+func TestSignatureOfAWSExample(t *testing.T) {
+	canonical := strings.Join([]string{
+		"GET", "/", "Action=ListUsers&Version=2010-05-08",
+		"content-type:application/x-www-form-urlencoded; charset=utf-8", "host:iam.amazonaws.com", "x-amz-date:20150830T123600Z", "",
+		"content-type;host;x-amz-date", digest(""),
+	}, "\n")
+	if got, want := digest(canonical), "f536975d06c0309214f805bb90ccff089219ecd68b2577efef23edd43b7e1a59"; got != want {
+		t.Errorf("digest of the canonical request %s, want %s", got, want)
 	}
-	if strings.Contains(string(first), secret) {
-		t.Error("the message holds the secret key")
+	got := signature("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "20150830/us-east-1/iam/aws4_request", "20150830T123600Z", canonical)
+	if want := "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"; got != want {
+		t.Errorf("signature %s, want %s", got, want)
 	}
 }

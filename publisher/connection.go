@@ -60,7 +60,7 @@ func ClientOptions(c Connection, log *zap.Logger) ([]kgo.Opt, error) {
 	}
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...),
-		kgo.WithLogger(kzap.New(log, kzap.LevelFn(clientLevel(log)))),
+		kgo.WithLogger(ClientLogger(log)),
 		kgo.DialTimeout(dialTimeout),
 		kgo.MetadataMinAge(metadataMinAge),
 	}
@@ -82,6 +82,11 @@ func ClientOptions(c Connection, log *zap.Logger) ([]kgo.Opt, error) {
 		opts = append(opts, kgo.SASL(mechanism))
 	}
 	return opts, nil
+}
+
+// ClientLogger is the Kafka clients' logger.
+func ClientLogger(log *zap.Logger) kgo.Logger {
+	return newClientLog(kzap.New(log, kzap.LevelFn(clientLevel(log))))
 }
 
 // clientLevel makes the client one step quieter than the daemon: it reports the

@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/oauth"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
+
+	"github.com/fhir-cdc/fhir-cdc/handshake"
 )
 
 const (
@@ -153,13 +155,16 @@ func (o OAuth) get(ctx context.Context) (*oauth2.Token, error) {
 			return nil, err
 		}
 		return nil, &refusedClient{fmt.Errorf("%w: check kafka.sasl.oauth, client id, secret and scopes", err)}
+	case handshake.Refused(err):
+		return nil, &refusedClient{fmt.Errorf("no TLS connection to the token endpoint %s (check kafka.sasl.oauth.ca_file and the endpoint's certificate): %w", o.TokenEndpoint, err)}
 	case err != nil:
 		return nil, fmt.Errorf("get a token from %s: %w", o.TokenEndpoint, err)
 	}
 	return token, nil
 }
 
-// refusedClient says that the token endpoint refuses the client. At the start that is a
+// refusedClient says that the token endpoint refuses the client, or the client the
+// endpoint's certificate. At the start that is a
 // *ConfigurationError; later the secret may be about to change, so it is tried again.
 type refusedClient struct{ error }
 

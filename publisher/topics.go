@@ -176,10 +176,10 @@ func (c *topicCheck) unreachable(ctx context.Context, err error) error {
 		return fmt.Errorf("the brokers at %s refuse the login: %w", at, err)
 	case errors.Is(err, kerr.UnsupportedSaslMechanism):
 		return fmt.Errorf("the brokers at %s do not know the SASL mechanism: %w", at, err)
-	case handshake.Refused(err):
-		return &ConfigurationError{fmt.Errorf("no TLS connection to the brokers at %s (check kafka.tls and the brokers' certificates): %w", at, err)}
 	case errors.As(err, new(*refusedClient)):
 		return &ConfigurationError{err}
+	case handshake.Refused(err):
+		return &ConfigurationError{fmt.Errorf("no TLS connection to the brokers at %s (check kafka.tls and the brokers' certificates): %w", at, err)}
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no broker at %s answers within %s: %w", at, reachTimeout, err)
 	case errors.Is(err, io.EOF):

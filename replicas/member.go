@@ -40,14 +40,23 @@ type Options struct {
 	SessionTimeout time.Duration
 	// RebalanceTimeout bounds Revoked.
 	RebalanceTimeout time.Duration
+	// Logger is the Kafka client's.
+	Logger kgo.Logger
+	// Configuration is what the replicas must have in common with this one.
+	Configuration Configuration
 }
 
 // Member is this process's membership.
 type Member struct {
-	client *kgo.Client
-	opts   Options
-	log    *zap.Logger
+	client   *kgo.Client
+	opts     Options
+	log      *zap.Logger
+	refusals refusals
 }
+
+// The client's pauses between tries to join. Its own go up to 5 s, which a replica
+// that waits for those of another configuration to stop would add to the take-over.
+const minPause, maxPause = 250 * time.Millisecond, time.Second
 
 // Join joins the group in the background. handler is called from one goroutine.
 func Join(opts Options, handler Handler, log *zap.Logger) (*Member, error) {
@@ -57,7 +66,9 @@ func Join(opts Options, handler Handler, log *zap.Logger) (*Member, error) {
 		kgo.ConsumeTopics(opts.Topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()),
 		kgo.DisableAutoCommit(),
-		kgo.Balancers(kgo.CooperativeStickyBalancer()),
+		kgo.Balancers(protocol{kgo.CooperativeStickyBalancer(), opts.Configuration.protocol(), m.admitted}),
+		kgo.WithHooks(m),
+		kgo.RetryBackoffFn(func(tries int) time.Duration { return min(minPause<<min(tries, 2), maxPause) }),
 		kgo.SessionTimeout(opts.SessionTimeout),
 		kgo.HeartbeatInterval(opts.SessionTimeout / 5),
 		kgo.RebalanceTimeout(opts.RebalanceTimeout),
@@ -67,6 +78,9 @@ func Join(opts Options, handler Handler, log *zap.Logger) (*Member, error) {
 	}
 	if opts.Instance != "" {
 		own = append(own, kgo.InstanceID(opts.Instance))
+	}
+	if opts.Logger != nil {
+		own = append(own, kgo.WithLogger(patient{opts.Logger}))
 	}
 	client, err := kgo.NewClient(append(append([]kgo.Opt{}, opts.Client...), own...)...)
 	if err != nil {
@@ -120,19 +134,13 @@ func (m *Member) Leave(ctx context.Context) error {
 // Owners names the instance that each partition is assigned to now, as the group's
 // coordinator knows it. A member without an instance is named by its member id.
 func (m *Member) Owners(ctx context.Context) (map[int32]string, error) {
-	groups, err := kadm.NewClient(m.client).DescribeGroups(ctx, m.opts.Group)
-	if err == nil {
-		err = groups.Error()
-	}
+	group, err := m.describe(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("describe group %s: %w", m.opts.Group, err)
+		return nil, err
 	}
 	owners := map[int32]string{}
-	for _, member := range groups[m.opts.Group].Members {
-		name := member.MemberID
-		if member.InstanceID != nil {
-			name = *member.InstanceID
-		}
+	for _, member := range group.Members {
+		name := instanceOf(member)
 		assigned, ok := member.Assigned.AsConsumer()
 		if !ok {
 			continue
@@ -147,4 +155,15 @@ func (m *Member) Owners(ctx context.Context) (map[int32]string, error) {
 		}
 	}
 	return owners, nil
+}
+
+func (m *Member) describe(ctx context.Context) (kadm.DescribedGroup, error) {
+	groups, err := kadm.NewClient(m.client).DescribeGroups(ctx, m.opts.Group)
+	if err == nil {
+		err = groups.Error()
+	}
+	if err != nil {
+		return kadm.DescribedGroup{}, fmt.Errorf("describe group %s: %w", m.opts.Group, err)
+	}
+	return groups[m.opts.Group], nil
 }

@@ -24,6 +24,8 @@ type Counts struct {
 	Lookups func() []Lookup
 	// Logged counts the lines logged by level.
 	Logged func() map[string]uint64
+	// Refused is why other replicas do not share the streams with this process.
+	Refused func() string
 }
 
 // Metrics collects the streams' progress when it is asked, so that the hot path
@@ -57,6 +59,11 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	c := collection{m.descs, ch}
 	c.gauge("build_info", 1, m.version, runtime.Version())
+	refused := 0.0
+	if m.counts.Refused != nil && m.counts.Refused() != "" {
+		refused = 1
+	}
+	c.gauge("replica_refused", refused)
 	now := m.now()
 	for _, v := range m.views() {
 		c.stream(v, now)

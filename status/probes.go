@@ -80,7 +80,8 @@ func (s *Server) ready() (string, bool) {
 				return fmt.Sprintf("stream %s has been acquiring for %s", p.Stream, taken.Round(time.Second)), false
 			}
 		case daemon.StandingBy:
-			if !p.Placed {
+			// Refused, it is known: the replicas of the other configuration carry the streams.
+			if !p.Placed && s.refused() == "" {
 				return fmt.Sprintf("stream %s has not begun: it is not known yet which process carries it", p.Stream), false
 			}
 		}
@@ -88,10 +89,20 @@ func (s *Server) ready() (string, bool) {
 	switch {
 	case len(paused) > 0:
 		return "ok, paused: " + strings.Join(paused, ", "), true
+	case running == 0 && s.refused() != "":
+		// Ready: a rolling update goes on only then, and ends what stands in the way.
+		return "ok, standing by: " + s.refused(), true
 	case running == 0:
 		return "ok, standing by", true
 	}
 	return fmt.Sprintf("ok, %d streams run here", running), true
+}
+
+func (s *Server) refused() string {
+	if s.opts.Refused == nil {
+		return ""
+	}
+	return s.opts.Refused()
 }
 
 func (s *Server) started() (string, bool) {

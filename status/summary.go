@@ -14,15 +14,17 @@ import (
 
 // summary is the JSON of /status.
 type summary struct {
-	Name     string   `json:"name"`
-	Instance string   `json:"instance"`
-	Version  string   `json:"version"`
-	Time     string   `json:"time"`
-	Ready    bool     `json:"ready"`
-	Readyz   string   `json:"readyz"`
-	LogLevel string   `json:"logLevel,omitempty"`
-	Controls bool     `json:"controls"`
-	Streams  []stream `json:"streams"`
+	Name     string `json:"name"`
+	Instance string `json:"instance"`
+	Version  string `json:"version"`
+	Time     string `json:"time"`
+	Ready    bool   `json:"ready"`
+	Readyz   string `json:"readyz"`
+	LogLevel string `json:"logLevel,omitempty"`
+	Controls bool   `json:"controls"`
+	// Refused is why other replicas do not share the streams with this one.
+	Refused string   `json:"refused,omitempty"`
+	Streams []stream `json:"streams"`
 }
 
 // stream is the JSON of one stream. What is not known is left out.
@@ -74,7 +76,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	text, ready := s.ready()
 	out := summary{
 		Name: s.opts.Name, Instance: s.opts.Instance, Version: s.opts.Version, Time: stamp(now), Ready: ready, Readyz: text,
-		Streams: []stream{}, Controls: s.hasControls(),
+		Streams: []stream{}, Controls: s.hasControls(), Refused: s.refused(),
 	}
 	if level := s.opts.Controls.Level; level != nil {
 		out.LogLevel = level()

@@ -135,7 +135,7 @@ func runStreams(ctx context.Context, cfg *config.Config, shown *board, measure t
 	}
 	shown.show(streams, facts)
 	if cfg.ReplicasByKafka() {
-		return runShared(ctx, cfg, sink, streams, shown, log)
+		return runShared(ctx, cfg, sink, plan, streams, shown, log)
 	}
 	return runAlone(ctx, streams)
 }
@@ -152,10 +152,15 @@ func runAlone(ctx context.Context, streams []*daemon.Stream) error {
 // runShared runs the streams that the consumer group assigns to this process. At
 // the end the streams are ended first and the group is left then, so that the next
 // owner finds everything committed.
-func runShared(ctx context.Context, cfg *config.Config, s *sink, streams []*daemon.Stream, shown *board, log *zap.Logger) error {
+func runShared(ctx context.Context, cfg *config.Config, s *sink, plan []plannedStream, streams []*daemon.Stream, shown *board, log *zap.Logger) error {
+	partitions := s.partitions[cfg.Topics.Positions]
+	same, err := configurationOf(cfg, plan, partitions)
+	if err != nil {
+		return err
+	}
 	byPartition := map[int32][]*daemon.Stream{}
 	for _, stream := range streams {
-		p := resumetoken.PartitionOf(cfg.Name+"/"+stream.Name(), s.partitions[cfg.Topics.Positions])
+		p := resumetoken.PartitionOf(cfg.Name+"/"+stream.Name(), partitions)
 		byPartition[p] = append(byPartition[p], stream)
 	}
 	running, stop := context.WithCancel(ctx)
@@ -164,12 +169,13 @@ func runShared(ctx context.Context, cfg *config.Config, s *sink, streams []*daem
 	member, err := replicas.Join(replicas.Options{
 		Client: measured(s.kafka, s.metrics, "replicas"), Group: cfg.Name, Topic: cfg.Topics.Positions, Instance: replicaName(cfg),
 		SessionTimeout: cfg.SessionTimeout, RebalanceTimeout: cfg.ShutdownTimeout + cfg.SessionTimeout,
+		Configuration: same, Logger: publisher.ClientLogger(log.Named("kafka")),
 	}, replica, log)
 	if err != nil {
 		return err
 	}
 	log.Info("joined the replicas; streams run where the group assigns them", zap.String("group", cfg.Name), zap.String("instance", replicaName(cfg)))
-	shown.joined(func(ctx context.Context) (map[string]string, error) { return owners(ctx, member, byPartition) })
+	shown.joined(member.Refusal, func(ctx context.Context) (map[string]string, error) { return owners(ctx, member, byPartition) })
 	err = replica.Wait(ctx)
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
 	defer cancel()

@@ -12,6 +12,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/daemon"
 	"github.com/fhir-cdc/fhir-cdc/lookup"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/replicas"
 	"github.com/fhir-cdc/fhir-cdc/status"
 )
 
@@ -29,6 +30,7 @@ type board struct {
 	streams []status.Stream
 	facts   daemon.Facts
 	owners  func(context.Context) (map[string]string, error)
+	refusal func() *replicas.Refusal
 	// audit is nil until the brokers are known to be there, and where there are none.
 	audit *publisher.Audit
 }
@@ -49,11 +51,26 @@ func (b *board) audited(audit *publisher.Audit) {
 	b.audit = audit
 }
 
-// joined tells the board how to ask for the streams' owners.
-func (b *board) joined(owners func(context.Context) (map[string]string, error)) {
+// joined tells the board how to ask for the streams' owners, and why this process may
+// not be one of them.
+func (b *board) joined(refusal func() *replicas.Refusal, owners func(context.Context) (map[string]string, error)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.owners = owners
+	b.refusal, b.owners = refusal, owners
+}
+
+// refused is why other replicas do not share the streams with this one, "" if they do.
+func (b *board) refused() string {
+	b.mu.Lock()
+	ask := b.refusal
+	b.mu.Unlock()
+	if ask == nil {
+		return ""
+	}
+	if r := ask(); r != nil {
+		return r.String()
+	}
+	return ""
 }
 
 func (b *board) all() []status.Stream {
@@ -109,13 +126,13 @@ func serveStatus(ctx context.Context, cfg *config.Config, b *board, l *logging, 
 		return func() {}, nil
 	}
 	sampler := status.NewSampler(b.all, b.ownersOf, shownInstance(cfg), log)
-	registry.MustRegister(status.NewMetrics(versionInfo().Version, sampler.Views, status.Counts{Lookups: b.lookups, Logged: l.counts}))
+	registry.MustRegister(status.NewMetrics(versionInfo().Version, sampler.Views, status.Counts{Lookups: b.lookups, Logged: l.counts, Refused: b.refused}))
 	server := status.New(status.Options{
 		Address: cfg.HTTP.Address, Version: versionInfo().Version, Name: cfg.Name, Instance: shownInstance(cfg),
 		Stuck:     max(stuckAfter*cfg.MongoDB.MaxAwait, 2*serverSelection+30*time.Second),
 		FactsWait: cfg.Facts.Wait, Acquire: cfg.Kafka.TransactionTimeout + acquireMargin,
 		CertFile: cfg.HTTP.TLS.CertFile, KeyFile: cfg.HTTP.TLS.KeyFile,
-		Controls: controls(cfg, b, l),
+		Controls: controls(cfg, b, l), Refused: b.refused,
 	}, sampler.Views, registry, log)
 	listener, err := server.Listen(ctx)
 	if err != nil {

@@ -29,6 +29,7 @@ const well = `load 1m
   fhir_cdc_interruptions_total{` + of + `} 3x60
   fhir_cdc_reopenings_total{` + of + `,cause="election"} 2x60
   fhir_cdc_fenced_total{` + of + `} 1x60
+  fhir_cdc_replica_refused{namespace="fhir",job="fhir-cdc",instance="b"} 0x60
   fhir_cdc_commit_seconds_bucket{` + of + `,le="0.1"} 0+100x60
   fhir_cdc_commit_seconds_bucket{` + of + `,le="+Inf"} 0+100x60
   fhir_cdc_end_to_end_seconds_bucket{` + of + `,le="1"} 0+100x60
@@ -57,6 +58,7 @@ var ill = map[string]string{
 	"FhirCdcInterrupted":     "load 1m\n  fhir_cdc_interruptions_total{" + of + "} 0+1x60\n",
 	"FhirCdcReopening":       "load 1m\n  fhir_cdc_reopenings_total{" + of + `,cause="network"} 0+1x60` + "\n",
 	"FhirCdcFenced":          "load 1m\n  fhir_cdc_fenced_total{" + of + "} 0+1x60\n",
+	"FhirCdcReplicaRefused":  "load 1m\n  " + `fhir_cdc_replica_refused{namespace="fhir",job="fhir-cdc",instance="b"} 1x60` + "\n",
 	"FhirCdcSlowCommits": "load 1m\n  fhir_cdc_commit_seconds_bucket{" + of + `,le="1"} 0+1x60` +
 		"\n  fhir_cdc_commit_seconds_bucket{" + of + `,le="5"} 0+100x60` + "\n  fhir_cdc_commit_seconds_bucket{" + of + `,le="+Inf"} 0+100x60` + "\n",
 	"FhirCdcSlowEvents": "load 1m\n  fhir_cdc_end_to_end_seconds_bucket{" + of + `,le="30"} 0+1x60` +

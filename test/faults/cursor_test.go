@@ -157,6 +157,8 @@ type refusal struct {
 // refuse has the server answer the next commands of a client with an error, and waits
 // until they have come or for a second. It returns how many came.
 func (f refusal) refuse(ctx context.Context, admin *mongo.Database, client string, code int, random *rand.Rand) (int, error) {
+	shared.refusing.Lock()
+	defer shared.refusing.Unlock()
 	data := bson.D{
 		{Key: "failCommands", Value: f.commands},
 		{Key: "appName", Value: client},

@@ -71,12 +71,8 @@ func TestFatalErrors(t *testing.T) {
 	i.verify(ctx, l)
 }
 
-// endsWithin is how long a daemon gets to end after an error. If it has not, the error
-// went to a command that was not its stream's, and is given once more.
-const endsWithin = 20 * time.Second
-
-// end has MongoDB answer with an error until the daemon has ended, and gives its exit
-// code. A stream that is open opens another cursor only after an error that passes.
+// end has MongoDB answer once with an error and gives the code that the daemon ends
+// with. A stream that is open opens another cursor only after an error that passes.
 func (i *installation) end(ctx context.Context, d *harness.Daemon, refused refusal, reopen bool, code int, admin *mongo.Database, random *rand.Rand) (int, error) {
 	app := "fhir-cdc/" + i.site.Name
 	for {
@@ -84,20 +80,14 @@ func (i *installation) end(ctx context.Context, d *harness.Daemon, refused refus
 		if err != nil {
 			return 0, err
 		}
-		if hits == 0 && reopen {
+		if hits > 0 {
+			return d.Wait(ctx)
+		}
+		if reopen {
 			again := refusal{[]string{"getMore"}, 1}
 			if _, err := again.refuse(ctx, admin, app, failures()[1], random); err != nil {
 				return 0, err
 			}
-		}
-		if hits == 0 {
-			continue
-		}
-		waiting, cancel := context.WithTimeout(ctx, endsWithin)
-		exit, err := d.Wait(waiting)
-		cancel()
-		if err == nil || ctx.Err() != nil {
-			return exit, err
 		}
 	}
 }

@@ -30,6 +30,9 @@ type server[S io.Closer] struct {
 // servers are all that are shared.
 type servers struct {
 	mongo server[*services.MongoDB]
+	// refusing is held while commands are refused: mongod has one failpoint for all
+	// clients, and it counts for all.
+	refusing sync.Mutex
 	// kafka is a broker of each version of the transactions' protocol.
 	kafka map[int]*server[*broker]
 }

@@ -55,6 +55,11 @@ func (a *authority) pool() *x509.CertPool {
 
 // issue makes a certificate for 127.0.0.1 and for clients, and its key.
 func (a *authority) issue(subject pkix.Name) (certificate, key []byte, err error) {
+	return a.issueUntil(subject, time.Now().Add(24*time.Hour))
+}
+
+// issueUntil is issue of a certificate that is good until a time.
+func (a *authority) issueUntil(subject pkix.Name, end time.Time) (certificate, key []byte, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -65,7 +70,7 @@ func (a *authority) issue(subject pkix.Name) (certificate, key []byte, err error
 	}
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: serial, Subject: subject,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: end,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, a.certificate, private.Public(), a.key)

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
 	"math/big"
@@ -12,6 +14,8 @@ import (
 	"net/http/httptest"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 const (
@@ -21,19 +25,21 @@ const (
 	keyID    = "key-1"
 	// rotatingClient is the client of a test that changes its secret.
 	rotatingClient = "rotating-client"
+	// renewingClient is the client of a test that outlives its tokens.
+	renewingClient = "renewing-client"
 	// tokenLife is of the endpoint's tokens; the broker ends a session with its token.
 	tokenLife = 15 * time.Second
 )
 
 // clientSecret is of the client that may do everything.
-
 var clientSecret = rand.Text()
 
 // identity is an identity provider: it gives tokens to clients that know their
-// secret, and shows its public key to the broker. An access token's subject is the
-// client's id.
+// secret, over TLS with our authority, and shows its public key to the broker. An access
+// token's subject is the client's id.
 type identity struct {
 	server *httptest.Server
+	giving *httptest.Server
 	key    *rsa.PrivateKey
 
 	mu      sync.Mutex
@@ -41,20 +47,36 @@ type identity struct {
 	given   map[string]int
 }
 
-func newIdentity() (*identity, error) {
+func newIdentity(f *files) (*identity, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return nil, err
 	}
-	i := &identity{key: key, secrets: map[string]string{clientID: clientSecret}, given: map[string]int{}}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /jwks", i.serveKeys)
-	mux.HandleFunc("POST /token", i.serveToken)
-	i.server = httptest.NewServer(mux)
+	i := &identity{key: key, secrets: map[string]string{clientID: clientSecret, renewingClient: clientSecret}, given: map[string]int{}}
+	certificate, private, err := f.authority.issue(pkix.Name{CommonName: "identity"})
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(certificate, private)
+	if err != nil {
+		return nil, err
+	}
+	keys, tokens := http.NewServeMux(), http.NewServeMux()
+	keys.HandleFunc("GET /jwks", i.serveKeys)
+	tokens.HandleFunc("POST /token", i.serveToken)
+	i.server, i.giving = httptest.NewServer(keys), httptest.NewUnstartedServer(tokens)
+	i.giving.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	i.giving.Config.ErrorLog = zap.NewStdLog(zap.NewNop()) // of clients that do not trust it
+	i.giving.StartTLS()
 	return i, nil
 }
 
-func (i *identity) endpoint() string { return i.server.URL + "/token" }
+func (i *identity) endpoint() string { return i.giving.URL + "/token" }
+
+func (i *identity) close() {
+	i.server.Close()
+	i.giving.Close()
+}
 
 // set gives a client its secret; one that it had does no longer.
 func (i *identity) set(client, secret string) {

@@ -57,6 +57,7 @@ func TestKafkaLoginsRefused(t *testing.T) {
 		{"a mechanism that the listener does not know", listenerBearer, sasl("plain", plainUser, plainPassword), `do not know the SASL mechanism`},
 		{"OAUTHBEARER, a token that has expired", listenerBearer, bearer("FHIR_CDC_KAFKA_SASL_TOKEN", shared.identity.token(clientID, -time.Minute)), refuses + `.*token`},
 		{"OAUTHBEARER, a wrong secret", listenerBearer, clientCredentials("wrong-hunter2"), `token endpoint .*401 "invalid_client".*kafka\.sasl\.oauth`},
+		{"OAUTHBEARER, an endpoint of an authority that is not trusted", listenerBearer, append(clientCredentials(clientSecret), "FHIR_CDC_KAFKA_SASL_OAUTH_CA_FILE", shared.files.path("other-ca.pem")), `token endpoint .*unknown authority`},
 		{"OAUTHBEARER, a wrong scope", listenerBearer, append(clientCredentials(clientSecret), "FHIR_CDC_KAFKA_SASL_OAUTH_SCOPES", "other"), `token endpoint .*400 "invalid_scope"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -71,7 +72,8 @@ func bearer(more ...string) []string {
 
 func clientCredentials(secret string) []string {
 	return bearer("FHIR_CDC_KAFKA_SASL_OAUTH_TOKEN_ENDPOINT", shared.identity.endpoint(), "FHIR_CDC_KAFKA_SASL_OAUTH_CLIENT_ID", clientID,
-		"FHIR_CDC_KAFKA_SASL_OAUTH_CLIENT_SECRET", secret, "FHIR_CDC_KAFKA_SASL_OAUTH_SCOPES", scope)
+		"FHIR_CDC_KAFKA_SASL_OAUTH_CLIENT_SECRET", secret, "FHIR_CDC_KAFKA_SASL_OAUTH_SCOPES", scope,
+		"FHIR_CDC_KAFKA_SASL_OAUTH_CA_FILE", shared.files.path("ca.pem"))
 }
 
 // secretFile writes a secret into a file of the test's own.

@@ -33,7 +33,7 @@ func (s *servers) startKafka(ctx context.Context) error {
 	scram := `org.apache.kafka.common.security.scram.ScramLoginModule required;`
 	properties := map[string]string{
 		"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-		"super.users":           strings.Join([]string{"User:ANONYMOUS", "User:" + plainUser, "User:" + subject(daemonName), "User:" + clientID, "User:" + rotatingClient}, ";"),
+		"super.users":           strings.Join([]string{"User:ANONYMOUS", "User:" + plainUser, "User:" + subject(daemonName), "User:" + clientID, "User:" + rotatingClient, "User:" + renewingClient}, ";"),
 
 		"ssl.keystore.type":              "PEM",
 		"ssl.keystore.certificate.chain": string(s.files.kafka.certificate),

@@ -79,7 +79,7 @@ func (s *servers) start() error {
 	if s.files, err = newFiles(); err != nil {
 		return err
 	}
-	if s.identity, err = newIdentity(); err != nil {
+	if s.identity, err = newIdentity(s.files); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
@@ -119,7 +119,7 @@ func (s *servers) close() error {
 		errs = append(errs, s.kafka.Close())
 	}
 	if s.identity != nil {
-		s.identity.server.Close()
+		s.identity.close()
 	}
 	if s.files != nil {
 		errs = append(errs, os.RemoveAll(s.files.dir))

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
@@ -116,6 +117,59 @@ func TestRotationInKafka(t *testing.T) {
 			},
 		)
 	})
+}
+
+// A certificate has ended, and a new one with another name has taken its place: the next
+// connection logs in with that.
+func TestRotationOfKafkaCertificate(t *testing.T) {
+	i := install(t, fhirserver.Options{})
+	dir := t.TempDir()
+	certificateFile, keyFile := filepath.Join(dir, "client.pem"), filepath.Join(dir, "client-key.pem")
+	write := func(name string, end time.Time) {
+		certificate, key, err := i.files.authority.issueUntil(pkix.Name{CommonName: name, Organization: []string{clientOrganization}}, end)
+		i.check(err)
+		replace(t, keyFile, string(key))
+		replace(t, certificateFile, string(certificate))
+	}
+	names := []string{"kafka-1-" + i.site.Name, "kafka-2-" + i.site.Name}
+	for _, name := range names {
+		i.allowAll(t, subject(name))
+	}
+	// Long enough for a start on a busy machine.
+	end := time.Now().Add(30 * time.Second)
+	write(names[0], end)
+	i.kafkaAt(listenerMutual, "FHIR_CDC_KAFKA_TLS_CERT_FILE", certificateFile, "FHIR_CDC_KAFKA_TLS_KEY_FILE", keyFile)
+	i.rotates(
+		func(*harness.Daemon) { write(names[1], time.Now().Add(time.Hour)) },
+		func(*harness.Daemon) {
+			i.until("the first certificate has ended", func() bool { return time.Now().After(end) })
+			// The daemon's producer is shut out, and has to connect anew.
+			other, err := kgo.NewClient(kgo.SeedBrokers(i.kafka.Brokers...), kgo.TransactionalID(i.site.Name+"/main"))
+			i.check(err)
+			defer other.Close()
+			_, _, err = other.ProducerID(i.ctx)
+			i.check(err)
+		},
+	)
+}
+
+// Tokens end while the daemon runs; it logs in with new ones.
+func TestTokensAreRenewed(t *testing.T) {
+	i := install(t, fhirserver.Options{}).kafkaAt(listenerBearer, clientCredentials(clientSecret)...).with("FHIR_CDC_KAFKA_SASL_OAUTH_CLIENT_ID", renewingClient)
+	first := time.Now()
+	i.rotates(
+		func(*harness.Daemon) {
+			i.until("all tokens of the start have ended", func() bool { return time.Since(first) > 2*tokenLife })
+		},
+		func(d *harness.Daemon) {
+			if n := i.identity.tokens(renewingClient); n < 2 {
+				t.Errorf("the endpoint has given %d tokens, want one for each %s", n, tokenLife)
+			}
+			if strings.Contains(d.Logs(), "SASL_AUTHENTICATION_FAILED") {
+				t.Error("the broker has refused a token")
+			}
+		},
+	)
 }
 
 // cut has mongod close the daemon's connection when it next reads changes, and waits

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/replicas"
+)
+
+// configurationOf is what replicas must have in common to share the streams of a plan:
+// what each stream covers, what its events are and where they go, what is promised of
+// them, and by how many partitions the streams are told apart. Addresses, logins, sizes
+// and times may differ.
+func configurationOf(c *config.Config, plan []plannedStream, positionPartitions int) (replicas.Configuration, error) {
+	m := mapperConfig(c)
+	m.Resources = nil // They are what the streams cover.
+	projection, err := bson.Marshal(mapper.New(mapperConfig(c)).Projection())
+	if err != nil {
+		return nil, fmt.Errorf("compare with other replicas: %w", err)
+	}
+	events, err := json.Marshal(struct {
+		Mapper     mapper.Config
+		Projection []byte
+		RequestIDs bool
+	}{m, projection, c.Facts.RequestID})
+	if err != nil {
+		return nil, fmt.Errorf("compare with other replicas: %w", err)
+	}
+	sum := sha256.Sum256(events)
+	return replicas.Configuration{
+		{Name: "streams", Value: layoutOf(plan).ID()},
+		{Name: "events", Value: hex.EncodeToString(sum[:8])},
+		{Name: "delivery", Value: string(c.Delivery)},
+		{Name: "topics.position_partitions", Value: strconv.Itoa(positionPartitions)},
+	}, nil
+}
