@@ -11,8 +11,8 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
 )
 
-// envRecordMetrics is a folder that takes what /metrics says in a run where all is well:
-// FHIR_CDC_TEST_RECORD_METRICS=test/alerts/testdata go test ./test/e2e -run TestMetrics
+// envRecordMetrics is a folder, such as test/alerts/testdata, that takes what /metrics
+// says in a run where all is well.
 const envRecordMetrics = "FHIR_CDC_TEST_RECORD_METRICS"
 
 // Two replicas of which all is well have every metric of their own that docs/metrics.md
