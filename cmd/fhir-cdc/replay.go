@@ -78,7 +78,8 @@ Ctrl-C ends after the transaction under way and says where to go on.`,
 		if places > 1 || (places == 0 && cfg.Sink == config.SinkKafka) {
 			return &usageError{"say where to, with one of --topic-prefix PREFIX, --same-topics, and --dry-run, which only counts"}
 		}
-		return runReplay(cmd.Context(), cfg, f, environ, stdout, stderr)
+		err = runReplay(cmd.Context(), cfg, f, environ, stdout, stderr)
+		return interruptedEarly(cmd.Context(), err, "nothing was published")
 	}
 	return cmd
 }
@@ -173,7 +174,7 @@ func follow(ctx context.Context, r *replay.OplogReplay, jobs []replay.Job, scree
 // to go on.
 func interrupted(ctx context.Context, err error, result *replay.ReplayResult, f *replayFlags) error {
 	if ctx.Err() != nil {
-		err = errors.New("interrupted")
+		err = errInterrupted
 	}
 	for i := range result.Streams {
 		s := &result.Streams[i]
