@@ -85,17 +85,9 @@ Ctrl-C ends after the transaction under way and says where to go on.`,
 }
 
 func runReplay(ctx context.Context, cfg *config.Config, f *replayFlags, environ []string, stdout, stderr io.Writer) (err error) {
-	kinds, err := kindsOf(cfg, f.kinds)
-	if err != nil {
-		return err
-	}
-	log, err := commandLog(cfg, stderr)
-	if err != nil {
-		return err
-	}
 	clients := newClusters(cfg.Name)
 	defer closing(ctx, clients.close, &err)
-	streams, err := oplogStreams(cfg, clients, f.prefix, log)
+	kinds, streams, err := reread(cfg, clients, f.kinds, f.prefix, stderr)
 	if err != nil {
 		return err
 	}

@@ -102,17 +102,9 @@ bytes an event, go to temporary files that are gone in any case of an end.`,
 }
 
 func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ []string, stdout, stderr io.Writer) (err error) {
-	kinds, err := kindsOf(cfg, f.kinds)
-	if err != nil {
-		return err
-	}
-	log, err := commandLog(cfg, stderr)
-	if err != nil {
-		return err
-	}
 	clients := newClusters(cfg.Name)
 	defer closing(ctx, clients.close, &err)
-	streams, err := oplogStreams(cfg, clients, "", log)
+	kinds, streams, err := reread(cfg, clients, f.kinds, "", stderr)
 	if err != nil {
 		return err
 	}
