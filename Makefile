@@ -20,6 +20,8 @@ GORELEASER := $(CACHE)/bin/goreleaser-$(GORELEASER_VERSION)
 CYCLONEDX_VERSION := v1.10.0
 CYCLONEDX := $(CACHE)/bin/cyclonedx-gomod-$(CYCLONEDX_VERSION)/cyclonedx-gomod
 IMAGE := fhir-cdc/fhir-cdc
+# Without BuildKit an engine builds for its own platform only: IMAGE_ARCHS=amd64.
+IMAGE_ARCHS ?= amd64 arm64
 GOVULNCHECK_VERSION := v1.9.0
 GOVULNCHECK := $(CACHE)/bin/govulncheck-$(GOVULNCHECK_VERSION)
 
@@ -123,16 +125,17 @@ release-snapshot: $(GORELEASER) $(CYCLONEDX) ## Build a release's archives into 
 .PHONY: release-images
 release-images: ## Build the images around the binaries in dist/ (PUSH=1: publish them; needs a docker login)
 	@version=$$(sed -E 's/.*"version":"([^"]+)".*/\1/' dist/metadata.json); \
-	for arch in amd64 arm64; do \
+	mkdir -p dist/image/data; docker run --rm golang:1.26 cat /etc/ssl/certs/ca-certificates.crt >dist/image/ca-certificates.crt; \
+	for arch in $(IMAGE_ARCHS); do \
 	  mkdir -p dist/image/linux/$$arch; cp dist/fhir-cdc_linux_$${arch}_*/fhir-cdc dist/image/linux/$$arch/; \
-	  (set -x; docker build -q -f deploy/release.Dockerfile --platform linux/$$arch -t $(IMAGE):$$version-$$arch \
-	    --build-arg BUILDPLATFORM=linux/$$($(GO) env GOHOSTARCH) --build-arg TARGETPLATFORM=linux/$$arch \
+	  (set -x; BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build -q -f deploy/release.Dockerfile --platform linux/$$arch -t $(IMAGE):$$version-$$arch \
+	    --build-arg TARGETPLATFORM=linux/$$arch \
 	    --build-arg VERSION=$$version --build-arg REVISION=$$(git rev-parse HEAD) dist/image); \
 	done; \
 	[ -n '$(PUSH)' ] || exit 0; \
-	for arch in amd64 arm64; do docker push $(IMAGE):$$version-$$arch; done; \
+	for arch in $(IMAGE_ARCHS); do docker push $(IMAGE):$$version-$$arch; done; \
 	for tag in $$version $$(grep -qE '^[0-9]+\.[0-9]+\.[0-9]+$$' <<<"$$version" && echo "$${version%.*} latest"); do \
-	  docker manifest create $(IMAGE):$$tag $(IMAGE):$$version-amd64 $(IMAGE):$$version-arm64; docker manifest push $(IMAGE):$$tag; \
+	  docker manifest create $(IMAGE):$$tag $(addprefix $(IMAGE):$$version-,$(IMAGE_ARCHS)); docker manifest push $(IMAGE):$$tag; \
 	done
 
 .PHONY: release

@@ -1,9 +1,5 @@
 # The image of a release, around the binary that the release has built: as Dockerfile in
-# all but where the program comes from, which a test holds.
-ARG BUILDPLATFORM
-FROM --platform=$BUILDPLATFORM golang:1.26 AS build
-RUN mkdir -p /data
-
+# all but where its parts come from, which a test holds. `make release-images` lays them out.
 FROM scratch
 ARG TARGETPLATFORM
 ARG VERSION=container
@@ -15,9 +11,9 @@ LABEL org.opencontainers.image.title="fhir-cdc" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY $TARGETPLATFORM/fhir-cdc /fhir-cdc
-COPY --from=build --chown=65532:65532 /data /var/lib/fhir-cdc
+COPY --chown=65532:65532 data /var/lib/fhir-cdc
 USER 65532:65532
 WORKDIR /var/lib/fhir-cdc
 EXPOSE 8080

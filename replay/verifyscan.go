@@ -61,8 +61,11 @@ func (v *verification) begin(ctx context.Context, s VerifiedStream) (begin, erro
 			return begin{from, true}, nil
 		}
 	}
-	if err != nil || (beyond != nil && !beyond.Oldest.IsZero()) {
-		return begin{}, errors.Join(err, beyond)
+	switch {
+	case err != nil:
+		return begin{}, err
+	case !beyond.Oldest.IsZero():
+		return begin{}, beyond // the oplog forgets faster than it can be found
 	}
 	// A sharded cluster does not tell, nor does a server that the user may not ask.
 	lost, held := since.T, now.T

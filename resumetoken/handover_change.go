@@ -92,7 +92,7 @@ func (h *Handover) change(ctx context.Context, expected layoutRecord) error {
 		return fmt.Errorf("store the layout of the streams: %w", unfenced(err))
 	}
 	h.log.Info("the streams have changed; what the old ones covered is handed over",
-		zap.Int("generation", next.Generation), zap.Int("streams_before", len(record.Layout)), zap.Int("streams", len(next.Layout)),
+		zap.Int("generation", next.Generation), zap.Int("streamsBefore", len(record.Layout)), zap.Int("streams", len(next.Layout)),
 		zap.Duration("took", time.Since(began)))
 	return nil
 }

@@ -140,7 +140,7 @@ func (k *Kafka) Acquire(ctx context.Context) (Position, error) {
 	k.live = true
 	k.log.Info("stream acquired",
 		zap.String("stream", k.opts.Stream), zap.Int32("partition", k.partition),
-		zap.Bool("position", err == nil), zap.Uint32("cluster_time", p.ClusterTime.T),
+		zap.Bool("position", err == nil), zap.Uint32("clusterTime", p.ClusterTime.T),
 		zap.Duration("took", time.Since(started)))
 	return p, err
 }

@@ -21,7 +21,7 @@ type Start struct {
 
 // Consumer reads the committed records of topics. It is for one goroutine. It joins no
 // group and commits no offsets, so nobody notices it. Partitions that are added to a
-// topic meanwhile are not read.
+// topic meanwhile are read from their beginning.
 type Consumer struct {
 	client *kgo.Client
 	admin  *kadm.Client
@@ -29,7 +29,12 @@ type Consumer struct {
 	// next is the offset behind the last record of each partition, the marks of
 	// transactions included.
 	next map[string]map[int32]int64
+	// looked is when new partitions were last looked for.
+	looked time.Time
 }
+
+// lookInterval is how often new partitions are looked for.
+const lookInterval = 2 * time.Second
 
 // NewConsumer begins at start; the topics must exist. options reach the brokers.
 func NewConsumer(ctx context.Context, options []kgo.Opt, topics []string, start Start) (*Consumer, error) {
@@ -42,7 +47,7 @@ func NewConsumer(ctx context.Context, options []kgo.Opt, topics []string, start 
 	if err != nil {
 		return nil, err
 	}
-	c := &Consumer{topics: topics, next: map[string]map[int32]int64{}}
+	c := &Consumer{topics: topics, next: map[string]map[int32]int64{}, looked: time.Now()}
 	at := map[string]map[int32]kgo.Offset{}
 	offsets.Each(func(o kadm.ListedOffset) {
 		if at[o.Topic] == nil {
@@ -101,18 +106,57 @@ func list(ctx context.Context, admin *kadm.Client, topics []string, start Start)
 
 // Poll waits for records. Those of one partition are in its order.
 func (c *Consumer) Poll(ctx context.Context) ([]*kgo.Record, error) {
-	fetches := c.client.PollFetches(ctx)
-	if err := fetches.Err(); err != nil {
-		return nil, errors.Join(context.Cause(ctx), fmt.Errorf("read records: %w", err))
-	}
-	var got []*kgo.Record
-	fetches.EachRecord(func(record *kgo.Record) {
-		c.next[record.Topic][record.Partition] = record.Offset + 1
-		if !record.Attrs.IsControl() {
-			got = append(got, record)
+	for {
+		waiting, cancel := context.WithDeadline(ctx, c.looked.Add(lookInterval))
+		fetches := c.client.PollFetches(waiting)
+		cancel()
+		var got []*kgo.Record
+		fetches.EachRecord(func(record *kgo.Record) {
+			c.next[record.Topic][record.Partition] = record.Offset + 1
+			if !record.Attrs.IsControl() {
+				got = append(got, record)
+			}
+		})
+		err := fetches.Err()
+		if ctx.Err() != nil {
+			return nil, errors.Join(context.Cause(ctx), err)
 		}
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return nil, fmt.Errorf("read records: %w", err)
+		}
+		if time.Since(c.looked) >= lookInterval {
+			if err := c.look(ctx); err != nil {
+				return got, err
+			}
+		}
+		if len(got) > 0 {
+			return got, nil
+		}
+	}
+}
+
+// look finds partitions that have been added to the topics. Brokers that do not answer
+// are the reading's matter.
+func (c *Consumer) look(ctx context.Context) error {
+	c.looked = time.Now()
+	topics, err := c.admin.ListTopics(ctx, c.topics...)
+	if err != nil {
+		return context.Cause(ctx)
+	}
+	added := map[string]map[int32]kgo.Offset{}
+	topics.EachPartition(func(p kadm.PartitionDetail) {
+		if _, known := c.next[p.Topic][p.Partition]; known || p.Err != nil || c.next[p.Topic] == nil {
+			return
+		}
+		if added[p.Topic] == nil {
+			added[p.Topic] = map[int32]kgo.Offset{}
+		}
+		added[p.Topic][p.Partition], c.next[p.Topic][p.Partition] = kgo.NewOffset().AtStart(), 0
 	})
-	return got, nil
+	if len(added) > 0 {
+		c.client.AddConsumePartitions(added)
+	}
+	return nil
 }
 
 // Rest reads to the end that the topics have at the time of the call. It stops early,

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -82,7 +81,8 @@ is done it says so, and does nothing more, until --restart.`,
 		if err != nil {
 			return err
 		}
-		return runBackfill(cmd.Context(), cfg, f, environ, stdout, stderr)
+		err = runBackfill(cmd.Context(), cfg, f, environ, stdout, stderr)
+		return interruptedEarly(cmd.Context(), err, "nothing was published")
 	}
 	return cmd
 }
@@ -112,7 +112,7 @@ func runBackfill(ctx context.Context, cfg *config.Config, f *backfillFlags, envi
 	}
 	clients := newClusters(cfg.Name)
 	defer closing(ctx, clients.close, &err)
-	b, err := newBackfill(ctx, cfg, f, clients, stdout, log)
+	b, err := newBackfill(ctx, cfg, f, clients, stdout)
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func followBackfill(ctx context.Context, b *replay.Backfill, screen *terminal.Sc
 
 func interruptedBackfill(ctx context.Context, err error, result *replay.BackfillResult, f *backfillFlags) error {
 	if ctx.Err() != nil {
-		err = errors.New("interrupted")
+		err = errInterrupted
 	}
 	if f.dryRun || result.Began.IsZero() {
 		return err

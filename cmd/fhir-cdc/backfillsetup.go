@@ -66,7 +66,7 @@ func (f *backfillFlags) name(cfg *config.Config) string {
 	return "backfill-" + hex.EncodeToString(sum[:4])
 }
 
-func newBackfill(ctx context.Context, cfg *config.Config, f *backfillFlags, clients *clusters, stdout io.Writer, log *zap.Logger) (*replay.Backfill, error) {
+func newBackfill(ctx context.Context, cfg *config.Config, f *backfillFlags, clients *clusters, stdout io.Writer) (*replay.Backfill, error) {
 	m := mapper.New(mapperConfig(cfg))
 	sources, err := backfillSources(cfg, f, m, clients)
 	if err != nil {
@@ -89,7 +89,7 @@ func newBackfill(ctx context.Context, cfg *config.Config, f *backfillFlags, clie
 		b.First = firstEvents
 		return b, nil
 	}
-	s, err := newSink(cfg, clients, stdout, log)
+	s, err := newSink(cfg, clients, stdout, zap.NewNop()) // the error says it; Kafka's log would say it many times
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,11 @@ import (
 // run runs all checks. What lies behind a server that does not answer is left out:
 // one line tells of it.
 func (c *checking) run(ctx context.Context) {
+	if c.cfg.Events.Change.Enabled {
+		c.do(ctx, func(context.Context) []preflight.Finding {
+			return preflight.ResourceTypes(c.cfg.Events.Change.Resources)
+		})
+	}
 	up := map[config.Secret]bool{}
 	for _, cluster := range c.mongoClusters() {
 		up[cluster.place.URI] = c.cluster(ctx, cluster)

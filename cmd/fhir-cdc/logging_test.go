@@ -4,11 +4,16 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
@@ -80,5 +85,35 @@ func TestLogLevel(t *testing.T) {
 	stop()
 	if got := l.current(); got != "warn" {
 		t.Errorf("level %s after a second signal, want the configured one", got)
+	}
+}
+
+// A line is JSON with the standard keys for machines, or readable for people.
+func TestLogForms(t *testing.T) {
+	write := func(format config.LogFormat) string {
+		t.Helper()
+		var out bytes.Buffer
+		l, err := newLogging(config.Log{Level: config.LogInfo, Format: format}, &out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Warn("stream waits", zap.String("stream", "main"), zap.Duration("pause", 1500*time.Millisecond), zap.Error(errors.New("no broker")))
+		return out.String()
+	}
+	text := write(config.LogJSON)
+	var line map[string]string
+	if err := json.Unmarshal([]byte(text), &line); err != nil || strings.Count(text, "\n") != 1 {
+		t.Fatalf("%q: %v", text, err)
+	}
+	if at, err := time.Parse(time.RFC3339Nano, line["time"]); err != nil || time.Since(at) > time.Minute {
+		t.Errorf("time %q: %v", line["time"], err)
+	}
+	delete(line, "time")
+	want := map[string]string{"level": "warn", "msg": "stream waits", "stream": "main", "pause": "1.5s", "error": "no broker"}
+	if diff := cmp.Diff(want, line); diff != "" {
+		t.Errorf("line (-want +got):\n%s", diff)
+	}
+	if text := write(config.LogConsole); !regexp.MustCompile(`^\d\d:\d\d:\d\d\.\d{3}\tWARN\tstream waits\t`).MatchString(text) {
+		t.Errorf("console line %q", text)
 	}
 }

@@ -51,6 +51,18 @@ func operate(cmd *cobra.Command, flags *configFlags, stderr io.Writer, do func(c
 	return do(ctx, &operation{cfg: cfg, clients: clients, sink: sink, plan: planStreams(cfg), log: log})
 }
 
+// errInterrupted is the end of a command by Ctrl-C.
+var errInterrupted = errors.New("interrupted")
+
+// interruptedEarly makes one clear error of whatever a command was doing when it was
+// interrupted, unless it has already said how to go on.
+func interruptedEarly(ctx context.Context, err error, left string) error {
+	if err == nil || ctx.Err() == nil || errors.Is(err, errInterrupted) {
+		return err
+	}
+	return fmt.Errorf("%w; %s", errInterrupted, left)
+}
+
 // stream finds a stream by its name.
 func (o *operation) stream(name string) (plannedStream, error) {
 	var names []string

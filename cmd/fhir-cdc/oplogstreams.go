@@ -17,6 +17,21 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/replay"
 )
 
+// reread prepares what every command that reads the oplog again begins with: the kinds
+// that were chosen, and the streams.
+func reread(cfg *config.Config, clients *clusters, kindNames []string, prefix string, stderr io.Writer) ([]mapper.Kind, []replay.Stream, error) {
+	kinds, err := kindsOf(cfg, kindNames)
+	if err != nil {
+		return nil, nil, err
+	}
+	log, err := commandLog(cfg, stderr)
+	if err != nil {
+		return nil, nil, err
+	}
+	streams, err := oplogStreams(cfg, clients, prefix, log)
+	return kinds, streams, err
+}
+
 // oplogStreams makes the installation's streams for reading them again, without
 // anything that could disturb the live ones. prefix goes before the topics of events.
 func oplogStreams(cfg *config.Config, clients *clusters, prefix string, log *zap.Logger) ([]replay.Stream, error) {

@@ -78,23 +78,16 @@ Ctrl-C ends after the transaction under way and says where to go on.`,
 		if places > 1 || (places == 0 && cfg.Sink == config.SinkKafka) {
 			return &usageError{"say where to, with one of --topic-prefix PREFIX, --same-topics, and --dry-run, which only counts"}
 		}
-		return runReplay(cmd.Context(), cfg, f, environ, stdout, stderr)
+		err = runReplay(cmd.Context(), cfg, f, environ, stdout, stderr)
+		return interruptedEarly(cmd.Context(), err, "nothing was published")
 	}
 	return cmd
 }
 
 func runReplay(ctx context.Context, cfg *config.Config, f *replayFlags, environ []string, stdout, stderr io.Writer) (err error) {
-	kinds, err := kindsOf(cfg, f.kinds)
-	if err != nil {
-		return err
-	}
-	log, err := commandLog(cfg, stderr)
-	if err != nil {
-		return err
-	}
 	clients := newClusters(cfg.Name)
 	defer closing(ctx, clients.close, &err)
-	streams, err := oplogStreams(cfg, clients, f.prefix, log)
+	kinds, streams, err := reread(cfg, clients, f.kinds, f.prefix, stderr)
 	if err != nil {
 		return err
 	}
@@ -173,7 +166,7 @@ func follow(ctx context.Context, r *replay.OplogReplay, jobs []replay.Job, scree
 // to go on.
 func interrupted(ctx context.Context, err error, result *replay.ReplayResult, f *replayFlags) error {
 	if ctx.Err() != nil {
-		err = errors.New("interrupted")
+		err = errInterrupted
 	}
 	for i := range result.Streams {
 		s := &result.Streams[i]

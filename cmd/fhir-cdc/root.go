@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 const rootHelp = `fhir-cdc watches the MongoDB of a FHIR server and writes to Kafka, for every
@@ -52,6 +53,7 @@ func newRootCommand(environ []string, stdout, stderr io.Writer) (root *cobra.Com
 	root.SetVersionTemplate("fhir-cdc {{.Version}}\n")
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	root.SetGlobalNormalizationFunc(plural)
 	group(root)
 	root.AddCommand(
 		newRunCommand(environ, stdout, stderr),
@@ -66,6 +68,16 @@ func newRootCommand(environ []string, stdout, stderr io.Writer) (root *cobra.Com
 		newVersionCommand(stdout),
 	)
 	return root, started
+}
+
+// plural makes one name of the forms of a flag that takes a list: people write --kind
+// change as well as --kinds change,export.
+func plural(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	switch name {
+	case "kind", "resource", "id":
+		name += "s"
+	}
+	return pflag.NormalizedName(name)
 }
 
 // group makes cmd a mere holder of subcommands: alone it prints its help, and with

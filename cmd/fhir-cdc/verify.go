@@ -92,23 +92,19 @@ bytes an event, go to temporary files that are gone in any case of an end.`,
 		if cfg.Sink != config.SinkKafka {
 			return &usageError{"verify reads topics: it needs sink: kafka"}
 		}
-		return runVerify(cmd.Context(), cfg, f, environ, stdout, stderr)
+		left := "nothing is left behind"
+		if f.repair {
+			left = "what has been repaired is published in whole transactions; the same command does the rest"
+		}
+		return interruptedEarly(cmd.Context(), runVerify(cmd.Context(), cfg, f, environ, stdout, stderr), left)
 	}
 	return cmd
 }
 
 func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ []string, stdout, stderr io.Writer) (err error) {
-	kinds, err := kindsOf(cfg, f.kinds)
-	if err != nil {
-		return err
-	}
-	log, err := commandLog(cfg, stderr)
-	if err != nil {
-		return err
-	}
 	clients := newClusters(cfg.Name)
 	defer closing(ctx, clients.close, &err)
-	streams, err := oplogStreams(cfg, clients, "", log)
+	kinds, streams, err := reread(cfg, clients, f.kinds, "", stderr)
 	if err != nil {
 		return err
 	}
@@ -157,9 +153,6 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 	}
 	result, err := followVerify(ctx, v, repair, terminal.New(stderr, environ))
 	if err != nil {
-		if ctx.Err() != nil {
-			return errors.New("interrupted; nothing is left behind")
-		}
 		if lost := new(watcher.Error); errors.As(err, &lost) && lost.Class == watcher.HistoryLost {
 			return fmt.Errorf("the oplog has forgotten what was still to be read of it; run verify again: %w", lost.Err)
 		}

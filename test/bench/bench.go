@@ -56,6 +56,18 @@ func measure(ctx context.Context, s settings, stdout, progress io.Writer) (err e
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
+	if s.only == "slices" {
+		drains, latencies, err := b.measureSlices(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(stdout, "\n%d Consents of 2.4 KB from the oplog to Kafka, %d processors, %d partition(s), %d round(s): median (min-max)\n\n", s.docs, runtime.NumCPU(), s.partitions, s.rounds)
+		slicesTable(stdout, drains)
+		fmt.Fprintf(stdout, "\nFrom the write to a read_committed consumer, %v each, without the first %d %%\n\n", s.latencyTime, warmUp)
+		slicesLatencyTable(stdout, latencies)
+		b.say("done")
+		return nil
+	}
 	if s.only != "latency" {
 		results, err := b.drains(ctx)
 		if err != nil {

@@ -31,7 +31,7 @@ func (b *bench) latencies(ctx context.Context) ([]latencyResult, error) {
 		{nameExactlyOnce, func(t task) program.Command { return b.daemonCommand(t, "exactly_once") }},
 		{nameAtLeastOnce, func(t task) program.Command { return b.daemonCommand(t, "at_least_once") }},
 	} {
-		r, err := b.latency(ctx, c)
+		r, err := b.latency(ctx, c, time.Time{})
 		results = append(results, r...)
 		if err != nil {
 			return results, fmt.Errorf("%s: %w", c.name, err)
@@ -40,9 +40,10 @@ func (b *bench) latencies(ctx context.Context) ([]latencyResult, error) {
 	return results, nil
 }
 
-// latency measures one contender at all rates, in one life of it.
-func (b *bench) latency(ctx context.Context, c contender) (results []latencyResult, err error) {
-	t := task{topic: b.topicName()}
+// latency measures one contender at all rates, in one life of it, which begins at a
+// time; zero means now.
+func (b *bench) latency(ctx context.Context, c contender, from time.Time) (results []latencyResult, err error) {
+	t := task{topic: b.topicName(), from: from}
 	if err := createTopic(ctx, b.admin, t.topic, b.partitions); err != nil {
 		return nil, err
 	}
@@ -64,6 +65,11 @@ func (b *bench) latency(ctx context.Context, c contender) (results []latencyResu
 	}()
 	if err := b.flowing(ctx, p, t.topic); err != nil {
 		return nil, err
+	}
+	if !from.IsZero() {
+		if err := b.allFlow(ctx, t.topic); err != nil {
+			return nil, err
+		}
 	}
 	for _, rate := range rates() {
 		r, err := b.latencyAt(ctx, p, t.topic, rate)
@@ -110,7 +116,7 @@ func (b *bench) latencyAt(ctx context.Context, p *program.Process, topic string,
 		return latencyResult{}, err
 	}
 	defer consumer.Close()
-	cpu := cpuTime(p.Pid())
+	cpu, cpuMongoDB := cpuTime(p.Pid()), cpuTime(b.mongoDB.Pid())
 	var late time.Duration
 	var took []float64
 	group, working := errgroup.WithContext(ctx)
@@ -129,7 +135,7 @@ func (b *bench) latencyAt(ctx context.Context, p *program.Process, topic string,
 	return latencyResult{
 		Rate: rate, Writes: n, Measured: len(took),
 		Min: took[0], P50: percentile(took, 50), P90: percentile(took, 90), P99: percentile(took, 99), Max: took[len(took)-1],
-		WriterLate: milliseconds(late), CPU: (cpuTime(p.Pid()) - cpu).Seconds(), RSS: peakMemory(p.Pid()), Load: load(),
+		WriterLate: milliseconds(late), CPU: (cpuTime(p.Pid()) - cpu).Seconds(), CPUMongoDB: (cpuTime(b.mongoDB.Pid()) - cpuMongoDB).Seconds(), RSS: peakMemory(p.Pid()), Load: load(),
 	}, nil
 }
 

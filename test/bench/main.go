@@ -19,6 +19,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -77,7 +78,7 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	flags.StringVar(&s.jsonFile, "json", "", "also write each result as a JSON line to this `file`")
 	flags.StringVar(&s.binary, "binary", "", "measure this fhir-cdc rather than the one built from the sources")
 	flags.StringVar(&s.peer, "peer", "", "also drain with `cdcbench` rawloop of another harness")
-	flags.StringVar(&s.only, "only", "", "drain or latency; empty: both")
+	flags.StringVar(&s.only, "only", "", "drain, latency or slices; empty: the first two")
 	flags.BoolVar(&s.untuned, "untuned", false, "a broker with its default add.partitions.to.txn.retry.backoff.ms (20)")
 	flags.Func("set", "`key=value` for fhir-cdc's configuration; may be repeated", func(v string) error {
 		s.set = append(s.set, v)
@@ -95,8 +96,8 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 		return s, fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	case s.docs < 1 || s.rounds < 1 || s.partitions < 1 || s.latencyTime < time.Second:
 		return s, errors.New("docs, rounds and partitions must be positive, latency at least 1s")
-	case s.only != "" && s.only != "drain" && s.only != "latency":
-		return s, fmt.Errorf("only %q: want drain or latency", s.only)
+	case !slices.Contains([]string{"", "drain", "latency", "slices"}, s.only):
+		return s, fmt.Errorf("only %q: want drain, latency or slices", s.only)
 	}
 	return s, nil
 }

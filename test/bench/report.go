@@ -45,6 +45,7 @@ type latencyResult struct {
 	Max        float64 `json:"max_ms"`
 	WriterLate float64 `json:"writer_late_ms"` // how far behind its timetable the writer was at most
 	CPU        float64 `json:"cpu_s"`
+	CPUMongoDB float64 `json:"cpu_mongodb_s"`
 	RSS        float64 `json:"rss_mib"`
 	Load       float64 `json:"load1"`
 }

@@ -161,3 +161,63 @@ func TestReadmeTestCommandIsCIs(t *testing.T) {
 		t.Error("README.md and .ci/run do not both run make test")
 	}
 }
+
+// The log's keys are those of docs/http.md, none missing there and none too many.
+func TestLogKeys(t *testing.T) {
+	_, section, _ := strings.Cut(pages(t)["docs/http.md"], "\n## Logs\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	documented := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| (`.*?) \\|").FindAllStringSubmatch(section, -1) {
+		for _, m := range regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(row[1], -1) {
+			documented[m[1]] = false
+		}
+	}
+	// Those that zap and the Kafka client write by themselves.
+	for _, key := range []string{"time", "level", "msg", "error", "logger", "broker", "addr", "err"} {
+		documented[key] = true
+	}
+	for _, key := range loggedKeys(t) {
+		if _, ok := documented[key]; !ok {
+			t.Errorf("docs/http.md does not have the log key %s", key)
+		}
+		if strings.ContainsAny(key, "_. ") || key[0] < 'a' {
+			t.Errorf("the log key %s is not written as the others are (clusterTime)", key)
+		}
+		documented[key] = true
+	}
+	for key, logged := range documented {
+		if !logged {
+			t.Errorf("docs/http.md has the log key %s, which nothing logs", key)
+		}
+	}
+}
+
+// loggedKeys are the keys that the program's code gives to the logger.
+func loggedKeys(t *testing.T) []string {
+	t.Helper()
+	field := regexp.MustCompile(`zap\.(?:String|Strings|Int|Int32|Int32s|Int64|Uint32|Uint64|Duration|Time|Bool|Stringer|Float64|Any)\("([^"]+)"`)
+	var keys []string
+	err := filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			if entry != nil && entry.IsDir() && slices.Contains([]string{".git", "test", "deploy", "bin", "dist"}, entry.Name()) {
+				return fs.SkipDir
+			}
+			return err
+		}
+		if path.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") || strings.HasSuffix(name, "faultpoint.go") {
+			return nil
+		}
+		text, err := os.ReadFile(name)
+		for _, m := range field.FindAllStringSubmatch(string(text), -1) {
+			keys = append(keys, m[1])
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(keys) < 20 {
+		t.Fatalf("only %d keys found", len(keys))
+	}
+	return keys
+}

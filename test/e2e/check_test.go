@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -157,6 +158,29 @@ func TestCheckPositionTopic(t *testing.T) {
 	}
 	if f := got.about(t, "topic "+i.site.Topics.Change); f.Level != "ok" || !strings.Contains(f.Found, "topics.create") {
 		t.Errorf("%+v", f)
+	}
+}
+
+// TestCheckWarns: what would go wrong some day is told with what to do.
+func TestCheckWarns(t *testing.T) {
+	i := install(t, fhirserver.Options{}).with("FHIR_CDC_EVENTS_CHANGE_DELETES", "true", "FHIR_CDC_MONGODB_OPLOG_MIN_WINDOW", "5000h", "KAFKA_ENABLED_RESOURCES", "Consent,Patinet")
+	i.consent("c-1")
+	admin := harness.Admin(t, i.site.Brokers)
+	i.check(i.site.CreateTopics(i.ctx, admin, 1))
+	two := "2"
+	responses, err := admin.AlterTopicConfigs(i.ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "min.insync.replicas", Value: &two}}, i.site.Topics.Change)
+	i.check(err)
+	i.check(responses[0].Err)
+	got := i.checks(exitFailure)
+	for subject, want := range map[string]finding{
+		"resource type Patinet":     {Level: "warning", Advice: "did you mean Patient?"},
+		"stream main: oplog window": {Level: "warning", Advice: "make the oplog larger"},
+		"MongoDB main: pre-images of " + i.site.Databases.Main + ".Consent_4_0_0": {Level: "warning", Advice: "changeStreamPreAndPostImages"},
+		"topic " + i.site.Topics.Change:                                           {Level: "error", Advice: "lower min.insync.replicas"},
+	} {
+		if f := got.about(t, subject); f.Level != want.Level || !strings.Contains(f.Advice, want.Advice) {
+			t.Errorf("%+v, want %+v", f, want)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
@@ -59,7 +60,7 @@ func TestTail(t *testing.T) {
 		t.Errorf("%d of %d records (-want +got):\n%s", len(got), len(records), diff)
 	}
 	for kind, topic := range map[string]string{"export": i.site.Topics.Export, "dead_letter": i.site.Topics.DeadLetters} {
-		got := tailedOf(t, i.succeeds("tail", "--from-beginning", "--no-follow", "--kind", kind, "--output", "json"))
+		got := tailedOf(t, i.succeeds("tail", "--from-beginning", "--no-follow", "--kinds", kind, "--output", "json"))
 		if len(got) != len(harness.Of(records, topic)) || slices.ContainsFunc(got, func(e tailed) bool { return e.Kind != kind }) {
 			t.Errorf("--kind %s shows %d of %d", kind, len(got), len(harness.Of(records, topic)))
 		}
@@ -70,6 +71,10 @@ func TestTail(t *testing.T) {
 	people := i.succeeds("tail", "--from-beginning", "--no-follow", "--kind", "change", "--limit", "1")
 	if !strings.Contains(people, "← change  "+i.site.Topics.Change) || !strings.Contains(people, `"resourceType": "AuditEvent"`) || strings.Contains(people, "\x1b") {
 		t.Errorf("for people:\n%s", people)
+	}
+
+	if one, other := i.succeeds("tail", "--from-beginning", "--no-follow", "--kinds", "export"), i.succeeds("tail", "--from-beginning", "--no-follow", "--kind", "export"); one == "" || (one == "") != (other == "") {
+		t.Errorf("--kind is not --kinds:\n%s\n%s", one, other)
 	}
 
 	// It follows, until it is told to end. Each write comes after the last was looked
@@ -87,6 +92,46 @@ func TestTail(t *testing.T) {
 	}
 	if n := len(tailedOf(t, d.Stdout())); n == 0 || n > wrote {
 		t.Errorf("%d events of %d writes are shown", n, wrote)
+	}
+}
+
+// TestTailSeesNewPartitions: partitions that are added while it runs are shown too.
+func TestTailSeesNewPartitions(t *testing.T) {
+	i := install(t, fhirserver.Options{})
+	admin := harness.Admin(t, i.site.Brokers)
+	i.check(i.site.CreateTopics(i.ctx, admin, 1))
+	client, err := kgo.NewClient(kgo.SeedBrokers(i.site.Brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.MetadataMinAge(50*time.Millisecond))
+	i.check(err)
+	t.Cleanup(client.Close)
+	write := func(partition int32, id string) {
+		value := []byte(`{"resourceType":"AuditEvent","id":"` + id + `"}`)
+		i.check(client.ProduceSync(i.ctx, &kgo.Record{Topic: i.site.Topics.Change, Partition: partition, Value: value}).FirstErr())
+	}
+	d := harness.Start(t, harness.Options{Env: i.env, Command: []string{"tail", "--kinds", "change", "--output", "json"}})
+	i.eventually("it follows", func() bool {
+		write(0, "old")
+		return strings.Contains(d.Stdout(), `"old"`)
+	})
+	responses, err := admin.CreatePartitions(i.ctx, 2, i.site.Topics.Change) // two more
+	i.check(err)
+	i.check(responses.Error())
+	i.eventually("the new partitions are known", func() bool {
+		client.ForceMetadataRefresh()
+		topics, err := admin.ListTopics(i.ctx, i.site.Topics.Change)
+		return err == nil && len(topics[i.site.Topics.Change].Partitions) == 3
+	})
+	for _, id := range []string{"new-1", "new-2"} {
+		i.eventually("a record can be written", func() bool {
+			value := []byte(`{"resourceType":"AuditEvent","id":"` + id + `"}`)
+			return client.ProduceSync(i.ctx, &kgo.Record{Topic: i.site.Topics.Change, Partition: 2, Value: value}).FirstErr() == nil
+		})
+	}
+	i.eventually("records of a new partition are shown", func() bool {
+		return strings.Contains(d.Stdout(), `"new-1"`) && strings.Contains(d.Stdout(), `"new-2"`)
+	})
+	i.check(d.Signal(syscall.SIGINT))
+	if code := i.wait(d); code != 0 {
+		t.Errorf("exit code %d", code)
 	}
 }
 

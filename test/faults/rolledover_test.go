@@ -8,7 +8,6 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
 	"github.com/fhir-cdc/fhir-cdc/test/services"
@@ -86,16 +85,11 @@ func rollOver(ctx context.Context, t *testing.T, client *mongo.Client, database 
 	t.Helper()
 	filler := client.Database(database).Collection("filler")
 	document := bson.D{{Key: "filler", Value: strings.Repeat("x", fillerBytes)}}
-	oldest := options.FindOne().SetSort(bson.D{{Key: "$natural", Value: 1}}).SetProjection(bson.D{{Key: "ts", Value: 1}})
 	for written := 0; ; written++ {
 		if _, err := filler.InsertOne(ctx, document); err != nil {
 			t.Fatal(err)
 		}
-		raw, err := client.Database("local").Collection("oplog.rs").FindOne(ctx, bson.D{}, oldest).Raw()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if at, _, ok := raw.Lookup("ts").TimestampOK(); ok && int64(at) > lost.Unix()+1 {
+		if int64(oldestOf(ctx, t, client).T) > lost.Unix()+1 {
 			t.Logf("the oplog has rolled over after %d MB more", written)
 			return
 		}
