@@ -44,9 +44,9 @@ type Progress struct {
 	// Since is when the state began.
 	Since time.Time
 	// Placed says that the stream has a stored position, as far as this process has
-	// learned since it began: it has read or stored one itself, or the replicas' group
-	// has given the stream to another. It stays once it is true. Before, what is written
-	// may come before the beginning of a stream that starts now.
+	// learned since it began: it has read or stored one itself, or has been told of one
+	// that another process stored. It stays once it is true. Before, what is written may
+	// come before the beginning of a stream that starts now.
 	Placed bool
 	// ClusterTime and WallTime are the committed position's.
 	ClusterTime bson.Timestamp
@@ -164,8 +164,8 @@ func (p *progress) resumed(at resumetoken.Position) {
 	p.now.Placed = true
 }
 
-// elsewhere notes that another process has been given the stream.
-func (p *progress) elsewhere() {
+// placed notes that there is a stored position.
+func (p *progress) placed() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now.Placed = true

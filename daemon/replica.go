@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -45,19 +44,10 @@ func NewReplica(ctx context.Context, streams map[int32][]*Stream, reclaim time.D
 	}
 }
 
-// Assigned begins the streams of partitions. It is called for every answer of the
-// group, with none too: all other streams are other processes' then.
+// Assigned begins the streams of partitions.
 func (r *Replica) Assigned(partitions []int32) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for p, streams := range r.streams {
-		if r.running[p] != nil || slices.Contains(partitions, p) {
-			continue
-		}
-		for _, s := range streams {
-			s.progress.elsewhere()
-		}
-	}
 	for _, p := range partitions {
 		if r.closed || r.running[p] != nil || len(r.streams[p]) == 0 {
 			continue

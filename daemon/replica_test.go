@@ -25,8 +25,8 @@ func (b *beginning) Begin(ctx context.Context, from watcher.From) (bson.Raw, err
 	return b.script.Begin(ctx, from)
 }
 
-// A stream's place is known once its position is stored, or the group has given it to
-// another process, and not before.
+// A stream's place is known once its position is stored, here or by another process as
+// far as this one is told, and not before.
 func TestPlaced(t *testing.T) {
 	source := &beginning{script: script{fingerprint: "f", begin: token(1)}, asked: make(chan struct{}), may: make(chan struct{})}
 	var all kept
@@ -43,9 +43,9 @@ func TestPlaced(t *testing.T) {
 	check("before the group has answered", false, false)
 	replica.Assigned([]int32{1})
 	<-source.asked
-	check("while the first position is not stored", false, true)
-	replica.Assigned(nil)
-	check("after another answer of the group", false, true)
+	check("while the first position is not stored", false, false)
+	other.Placed()
+	check("when another process has stored one", false, true)
 	close(source.may)
 	for mine.Progress().State != Running {
 		select {

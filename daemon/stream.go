@@ -127,6 +127,9 @@ func (s *Stream) Progress() Progress {
 	return p
 }
 
+// Placed notes that the stream has a stored position, which another process has seen to.
+func (s *Stream) Placed() { s.progress.placed() }
+
 // Window tells from when to when the oplog that the stream reads holds changes.
 func (s *Stream) Window(ctx context.Context) (watcher.Window, error) { return s.source.Window(ctx) }
 

@@ -15,8 +15,7 @@ import (
 // Handler is told what the group assigns. The group waits for Revoked and Lost, so
 // that the next owner begins when this one has ended.
 type Handler interface {
-	// Assigned begins the streams of partitions; it does not wait for them. It is called
-	// at every answer of the group, so with no partitions too.
+	// Assigned begins the streams of partitions; it does not wait for them.
 	Assigned(partitions []int32)
 	// Revoked ends the streams of partitions in order: what they have read is
 	// committed.
@@ -95,9 +94,10 @@ func Join(opts Options, handler Handler, log *zap.Logger) (*Member, error) {
 func (m *Member) callback(what string, handle func([]int32)) func(context.Context, *kgo.Client, map[string][]int32) {
 	return func(_ context.Context, _ *kgo.Client, assignment map[string][]int32) {
 		partitions := assignment[m.opts.Topic]
-		if len(partitions) > 0 {
-			m.log.Info(what, zap.String("group", m.opts.Group), zap.Int32s("partitions", partitions))
+		if len(partitions) == 0 {
+			return
 		}
+		m.log.Info(what, zap.String("group", m.opts.Group), zap.Int32s("partitions", partitions))
 		handle(partitions)
 	}
 }

@@ -96,16 +96,7 @@ func (h *Handover) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var p Position
-	if glancer, ok := store.(interface {
-		Glance(ctx context.Context) (Position, error)
-	}); ok {
-		p, err = glancer.Glance(ctx)
-	} else {
-		var stored Stored
-		stored, err = store.Inspect(ctx)
-		p = stored.Position
-	}
+	p, err := Glance(ctx, store)
 	if err = errors.Join(err, store.Close(ctx)); err != nil {
 		return fmt.Errorf("read the layout of the streams: %w", err)
 	}

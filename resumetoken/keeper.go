@@ -51,6 +51,18 @@ type Keeper interface {
 	Reset(ctx context.Context, p Position) error
 }
 
+// Glance reads the position that a store holds for its stream, zero if there is none,
+// without acquiring the stream and without waiting for anybody.
+func Glance(ctx context.Context, store Keeper) (Position, error) {
+	if quick, ok := store.(interface {
+		Glance(ctx context.Context) (Position, error)
+	}); ok {
+		return quick.Glance(ctx)
+	}
+	stored, err := store.Inspect(ctx)
+	return stored.Position, err
+}
+
 // inOrder sorts positions by their time and keeps of each hour the one that is last
 // in the list.
 func inOrder(positions []Position) []Position {

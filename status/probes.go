@@ -82,7 +82,7 @@ func (s *Server) ready() (string, bool) {
 		case daemon.StandingBy:
 			// Refused, it is known: the replicas of the other configuration carry the streams.
 			if !p.Placed && s.refused() == "" {
-				return fmt.Sprintf("stream %s has not begun: it is not known yet which process carries it", p.Stream), false
+				return fmt.Sprintf("stream %s has not begun: no process has stored a position of it yet", p.Stream), false
 			}
 		}
 	}

@@ -85,7 +85,7 @@ func TestProbes(t *testing.T) {
 		"acquiring is ready":             {[]daemon.Progress{acquiring}, "/readyz", 200, "ok, standing by"},
 		"but not for ever":               {[]daemon.Progress{slow}, "/readyz", 503, "stream main has been acquiring for 2m0s"},
 		"not before its position":        {[]daemon.Progress{first}, "/readyz", 503, "stream main is being acquired: no position of it is known yet"},
-		"not before the group's answer":  {[]daemon.Progress{unplaced}, "/readyz", 503, "stream main has not begun: it is not known yet which process carries it"},
+		"not before a position is stored":  {[]daemon.Progress{unplaced}, "/readyz", 503, "stream main has not begun: no process has stored a position of it yet"},
 		"nothing is known yet":           {nil, "/readyz", 503, "starting: topics are being checked"},
 		"starting":                       {nil, "/startupz", 503, "starting: topics are being checked"},
 		"started":                        {[]daemon.Progress{unplaced}, "/startupz", 200, "ok"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -176,7 +177,11 @@ func runShared(ctx context.Context, cfg *config.Config, s *sink, plan []plannedS
 	}
 	log.Info("joined the replicas; streams run where the group assigns them", zap.String("group", cfg.Name), zap.String("instance", replicaName(cfg)))
 	shown.joined(member, func(ctx context.Context) (map[string]string, error) { return owners(ctx, member, byPartition) })
+	var looking sync.WaitGroup
+	looking.Go(func() { notePlaces(running, s, streams, log) })
 	err = replica.Wait(ctx)
+	stop()
+	looking.Wait()
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
 	defer cancel()
 	if e := member.Leave(leaving); e != nil {

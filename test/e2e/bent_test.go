@@ -50,6 +50,32 @@ func TestCollectionsThatGo(t *testing.T) {
 	}
 }
 
+// The topic of events is deleted while the daemon runs: it waits, not ready, and goes on
+// when the topic is there again.
+func TestEventTopicDeleted(t *testing.T) {
+	for _, delivery := range []string{"exactly_once", "at_least_once"} {
+		t.Run(delivery, func(t *testing.T) {
+			i := install(t, fhirserver.Options{}).with("FHIR_CDC_RETRY_MAX_BACKOFF", "1s", "FHIR_CDC_DELIVERY", delivery)
+			d := i.start()
+			r := &replica{Daemon: d, name: "alone", address: statusAddress(d)}
+			i.exactly(i.reader(), changeID(i.consent("first")))
+			i.deleteTopic(i.site.Topics.Change)
+			// What the topic still takes is deleted with it.
+			n := 0
+			i.eventually("the topic is gone", func() bool {
+				n++
+				i.consent(fmt.Sprintf("while it goes %d", n))
+				return strings.Contains(r.Logs(), "UNKNOWN_TOPIC_OR_PARTITION")
+			})
+			second := changeID(i.consent("second"))
+			i.notReady(r)
+			i.createTopic(i.site.Topics.Change)
+			i.until(i.reader(), second, changeID(i.consent("third")))
+			i.stop(r.Daemon)
+		})
+	}
+}
+
 // The topic of positions is deleted while the daemon runs: it does not begin anew by
 // itself, which would skip changes, but waits for a position.
 func TestPositionTopicDeleted(t *testing.T) {
