@@ -86,10 +86,8 @@ func (s *Server) ready() (string, bool) {
 			}
 		}
 	}
-	if s.opts.Unjoined != nil && running+len(paused) == 0 {
-		if since, err := s.opts.Unjoined(); err != nil && s.now().Sub(since) > stalled {
-			return fmt.Sprintf("standing by, but the group of replicas cannot be joined: %v", err), false
-		}
+	if _, why := s.unjoined(); why != nil && running+len(paused) == 0 {
+		return fmt.Sprintf("standing by, but the group of replicas cannot be joined: %v", why), false
 	}
 	switch {
 	case len(paused) > 0:
@@ -101,6 +99,19 @@ func (s *Server) ready() (string, bool) {
 		return "ok, standing by", true
 	}
 	return fmt.Sprintf("ok, %d streams run here", running), true
+}
+
+// unjoined is since when, and why, this process has been out of the group of replicas for longer than an
+// election takes; nil if it is in it, or needs none.
+func (s *Server) unjoined() (since time.Time, why error) {
+	if s.opts.Unjoined == nil {
+		return time.Time{}, nil
+	}
+	since, why = s.opts.Unjoined()
+	if why == nil || s.now().Sub(since) <= stalled {
+		return time.Time{}, nil
+	}
+	return since, why
 }
 
 func (s *Server) refused() string {

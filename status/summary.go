@@ -46,6 +46,9 @@ type stream struct {
 	DeadLetters        map[string]uint64 `json:"deadLetters"`
 	// CommitPendingSeconds is there while Kafka does not take a batch.
 	CommitPendingSeconds float64 `json:"commitPendingSeconds,omitempty"`
+	// UnjoinedSeconds is there while the process stands by because it has lost the group
+	// of replicas, as it does when Kafka is away for longer than session_timeout.
+	UnjoinedSeconds float64 `json:"unjoinedSeconds,omitempty"`
 
 	Rate          rates             `json:"rate"`
 	Commits       uint64            `json:"commits"`
@@ -82,7 +85,12 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 		out.LogLevel = level()
 	}
 	for _, v := range s.views() {
-		out.Streams = append(out.Streams, describe(v, now))
+		d := describe(v, now)
+		if since, why := s.unjoined(); why != nil && v.State == daemon.StandingBy {
+			d.UnjoinedSeconds, d.LastError, d.LastErrorAt = now.Sub(since).Seconds(), why.Error(), stamp(since)
+			d.Advice = "See that Kafka is up and that kafka.brokers can be reached from here. The stream goes on by itself, and nothing is lost while the oplog holds its position."
+		}
+		out.Streams = append(out.Streams, d)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(out); err != nil {

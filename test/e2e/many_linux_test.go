@@ -50,7 +50,7 @@ func TestSoakBackfillMillion(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	i, _ := installOn(t, services.MongoDBForTest(t, services.MongoDBOptions{OplogMB: 12_000}))
+	i, _ := installOn(t, services.MongoDBForTest(t, services.MongoDBOptions{OplogMB: max(12_000, documents/80)}))
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
 	t.Cleanup(cancel)
 	i.ctx = ctx

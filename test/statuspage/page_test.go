@@ -21,7 +21,7 @@ import (
 const (
 	token = "the-token-of-the-test"
 	// testTimeout is only reached by a test that fails.
-	testTimeout = 8 * time.Minute
+	testTimeout = 4 * time.Minute
 )
 
 // The expressions ask for the first stream's card and the tiles.
