@@ -98,6 +98,9 @@ func (s *Server) ready() (string, bool) {
 	case running == 0:
 		return "ok, standing by", true
 	}
+	if running == 1 {
+		return "ok, 1 stream runs here", true
+	}
 	return fmt.Sprintf("ok, %d streams run here", running), true
 }
 

@@ -75,7 +75,7 @@ func TestProbes(t *testing.T) {
 		"has just begun":                  {[]daemon.Progress{fresh}, "/livez", 200, "ok"},
 		"waits for Kafka to take events":  {[]daemon.Progress{blocked}, "/livez", 200, "ok"},
 		"a restart does not mend it":      {[]daemon.Progress{waiting}, "/livez", 200, "ok"},
-		"ready":                           {[]daemon.Progress{running}, "/readyz", 200, "ok, 1 streams run here"},
+		"ready":                           {[]daemon.Progress{running}, "/readyz", 200, "ok, 1 stream runs here"},
 		"a stand-by is ready":             {[]daemon.Progress{standby}, "/readyz", 200, "ok, standing by"},
 		"waiting is not ready":            {[]daemon.Progress{running, waiting}, "/readyz", 503, "stream main is waiting: no broker"},
 		"a look-up hangs":                 {[]daemon.Progress{looking}, "/livez", 503, "stream main has been looking facts up for 2m0s"},
