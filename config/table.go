@@ -134,7 +134,7 @@ func specs() []spec {
 
 		section("repair", "What to do when the oplog no longer holds a stream's position."),
 		oneOf("repair.on_history_lost", "repair publishes what was missed from the collections and goes on; stop ends the daemon with exit code 4.", RepairHistory, StopStream),
-		duration("repair.clock_tolerance", time.Second, 24*time.Hour, "Longest difference between the clocks of the FHIR server, MongoDB and Kafka; a repair looks that much further back."),
+		duration("repair.clock_tolerance", 100*time.Millisecond, 24*time.Hour, "Longest difference between the clocks of the FHIR server, MongoDB and Kafka; a repair looks that much further back."),
 
 		section("http", "Port of probes (/livez, /readyz, /startupz), /metrics, /status and the status page; it shows no contents, and without a token it changes nothing."),
 		checked("http.address", checkHTTPAddress, "Address to listen on, host:port; port 0 takes a free one, which the log names; off: none."),
