@@ -22,6 +22,8 @@ func TestSoakFaults(t *testing.T) {
 
 func soaked() map[string]func(*testing.T) {
 	return map[string]func(*testing.T){
+		"CoordinatorMoves":   TestCoordinatorMoves,
+		"LostInATransaction": TestLostInATransaction,
 		"Cursors":            TestCursors,
 		"FatalErrors":        TestFatalErrors,
 		"Frozen":             TestFrozen,
