@@ -11,6 +11,6 @@
 // again. They carry the server's error code, never its message, because messages
 // quote the query.
 //
-// Imports: mongo only. It knows neither where changes come from (watcher) nor
+// Imports: mongo and servererror only. It knows neither where changes come from (watcher) nor
 // what facts are used for (mapper); daemon puts them together.
 package lookup

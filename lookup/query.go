@@ -2,17 +2,15 @@ package lookup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-)
 
-// codeUnauthorized is MongoDB's error code for a missing permission.
-const codeUnauthorized = 13
+	"github.com/fhir-cdc/fhir-cdc/servererror"
+)
 
 // closeTimeout bounds the clean-up of a cursor that was left early.
 const closeTimeout = time.Second
@@ -62,27 +60,9 @@ func (q *query) failed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s %s: %w", q.operation, namespace, ctx.Err())
 	}
-	err = &serverError{err: err}
-	var server mongo.ServerError
-	if errors.As(err, &server) && server.HasErrorCode(codeUnauthorized) {
+	err = servererror.Coded(err)
+	if servererror.LacksRight(err) {
 		return fmt.Errorf("%s: the role needs find on %s, or %s: %w", q.operation, namespace, q.without, err)
 	}
 	return fmt.Errorf("%s %s: %w", q.operation, namespace, err)
 }
-
-// serverError shows the code of a MongoDB error and not its message: messages
-// quote the command, and with it ids by the thousand and a session's signature.
-// Errors that come from no server (network, selection) show as they are.
-type serverError struct{ err error }
-
-// Error returns the code and its name, as in "MongoDB error 13 (Unauthorized)".
-func (e *serverError) Error() string {
-	var c mongo.CommandError
-	if !errors.As(e.err, &c) || c.Code == 0 {
-		return e.err.Error()
-	}
-	return fmt.Sprintf("MongoDB error %d (%s)", c.Code, c.Name)
-}
-
-// Unwrap keeps the error's code and labels within reach of errors.As.
-func (e *serverError) Unwrap() error { return e.err }

@@ -9,6 +9,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/auth"
 
+	"github.com/fhir-cdc/fhir-cdc/servererror"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -22,7 +23,6 @@ func (e *eachError) Error() string { return e.err.Error() }
 
 // Server error codes that trying again does not mend.
 const (
-	codeUnauthorized         = 13
 	codeAuthenticationFailed = 18
 	codeAtlas                = 8000
 )
@@ -39,7 +39,7 @@ func refused(namespace string, err error) error {
 func isRefusal(err error) bool {
 	var server mongo.ServerError
 	if errors.As(err, &server) {
-		return server.HasErrorCode(codeUnauthorized) || server.HasErrorCode(codeAuthenticationFailed) || server.HasErrorCode(codeAtlas)
+		return server.HasErrorCode(servererror.Unauthorized) || server.HasErrorCode(codeAuthenticationFailed) || server.HasErrorCode(codeAtlas)
 	}
 	return errors.As(err, new(*auth.Error))
 }

@@ -6,6 +6,6 @@
 // returns the stored position, so that a predecessor that is still alive can no
 // longer move it.
 //
-// Imports: bson, mongo, kgo, kadm. publisher uses the Kafka store for its
+// Imports: bson, mongo, kgo, kadm, servererror. publisher uses the Kafka store for its
 // transactions; nothing here knows mapper or watcher.
 package resumetoken

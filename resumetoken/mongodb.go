@@ -10,6 +10,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
+
+	"github.com/fhir-cdc/fhir-cdc/servererror"
 )
 
 // MongoDB keeps one stream's position in a document of a collection, whose _id
@@ -212,26 +214,10 @@ func (m *MongoDB) Close(ctx context.Context) error {
 	return nil
 }
 
-// codeUnauthorized is MongoDB's error code for a missing right.
-const codeUnauthorized = 13
-
-// deniedError is MongoDB's refusal for want of a right without the server's message,
-// which quotes the whole command.
-type deniedError struct{ err error }
-
-// Error returns the code and its name.
-func (e *deniedError) Error() string {
-	return fmt.Sprintf("MongoDB error %d (Unauthorized)", codeUnauthorized)
-}
-
-// Unwrap keeps the error's code within reach of errors.As.
-func (e *deniedError) Unwrap() error { return e.err }
-
 func (m *MongoDB) failed(operation string, err error) error {
 	namespace := m.coll.Database().Name() + "." + m.coll.Name()
-	var server mongo.ServerError
-	if errors.As(err, &server) && server.HasErrorCode(codeUnauthorized) {
-		return fmt.Errorf("%s position of stream %q: the role needs find, insert and update on %s: %w", operation, m.stream, namespace, &deniedError{err})
+	if servererror.LacksRight(err) {
+		return fmt.Errorf("%s position of stream %q: the role needs find, insert and update on %s: %w", operation, m.stream, namespace, servererror.Coded(err))
 	}
 	return fmt.Errorf("%s position of stream %q in %s: %w", operation, m.stream, namespace, err)
 }

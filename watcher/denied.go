@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/fhir-cdc/fhir-cdc/servererror"
 )
 
 // Denied is the text of an error. Where it is MongoDB's refusal of a command for want of
@@ -13,7 +15,7 @@ import (
 func Denied(err error) string {
 	text := err.Error()
 	var command mongo.CommandError
-	if !errors.As(err, &command) || command.Code != unauthorized {
+	if !errors.As(err, &command) || command.Code != servererror.Unauthorized {
 		return text
 	}
 	said, quoted, found := strings.Cut(command.Message, " to execute command { ")
@@ -27,8 +29,7 @@ func Denied(err error) string {
 // rightOn completes the advice of a missing right with where it is missing.
 func rightOn(err error, where string) error {
 	known := classify(err)
-	var server mongo.ServerError
-	if known == nil || !errors.As(err, &server) || !server.HasErrorCode(unauthorized) {
+	if known == nil || !servererror.LacksRight(err) {
 		return err
 	}
 	return &Error{Class: known.Class, Hint: "check the MongoDB user name and its password, and that its role allows " + where, Err: err}

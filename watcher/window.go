@@ -8,6 +8,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/fhir-cdc/fhir-cdc/servererror"
 )
 
 // Window is the span of a cluster's oplog.
@@ -34,18 +36,14 @@ func (w *Watcher) Window(ctx context.Context) (Window, error) {
 		window.Newest = bson.Timestamp{T: t, I: i}
 	}
 	window.Oldest, window.Whole, err = w.oldest(ctx)
-	var server mongo.ServerError
 	switch {
-	case errors.Is(err, mongo.ErrNoDocuments), errors.As(err, &server) && server.HasErrorCode(unauthorized):
+	case errors.Is(err, mongo.ErrNoDocuments), servererror.LacksRight(err):
 		return window, nil
 	case err != nil:
 		return Window{}, err
 	}
 	return window, nil
 }
-
-// unauthorized is the server's code for a missing right.
-const unauthorized = 13
 
 // Oldest gives the time of the oldest entry of the oplog, for as long as it takes to
 // get it. It needs the right to read the database local.

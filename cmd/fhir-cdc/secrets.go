@@ -5,10 +5,10 @@ import (
 	"errors"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.uber.org/zap"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/servererror"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -37,7 +37,7 @@ func withFreshSecrets(ctx context.Context, cfg *config.Config, ran func() bool, 
 		// A right that is missing looks the same as a user that was deleted, but only
 		// once: new clients of a deleted user are not let in at all.
 		lackedBefore := lacked
-		lacked = lacksRight(err)
+		lacked = servererror.LacksRight(err)
 		if !loginRefused(err) || !cfg.HasFiles() || !time.Now().Before(until) || lacked && lackedBefore {
 			return err
 		}
@@ -64,11 +64,4 @@ func withFreshSecrets(ctx context.Context, cfg *config.Config, ran func() bool, 
 func loginRefused(err error) bool {
 	var stream *watcher.Error
 	return errors.As(err, &stream) && stream.Class == watcher.Unauthorized
-}
-
-// lacksRight tells whether MongoDB let the user in but not do what was asked.
-func lacksRight(err error) bool {
-	const unauthorized = 13
-	var server mongo.ServerError
-	return errors.As(err, &server) && server.HasErrorCode(unauthorized)
 }
