@@ -2,11 +2,12 @@ package config
 
 import (
 	"flag"
-	"os"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/fhir-cdc/fhir-cdc/test/held"
 )
 
 const configYAML = "../config.yaml"
@@ -18,18 +19,7 @@ func TestConfigYAML(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *update {
-		if err := os.WriteFile(configYAML, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(configYAML)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("config.yaml differs from the table of keys; run with -update (-want +got):\n%s", diff)
-	}
+	held.Equal(t, configYAML, want, *update, "go test ./config -run TestConfigYAML -update")
 }
 
 // TestConfigYAMLIsDefault reads config.yaml as a user would. What has no default

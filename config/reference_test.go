@@ -1,29 +1,15 @@
 package config
 
 import (
-	"os"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/fhir-cdc/fhir-cdc/test/held"
 )
 
 // docs/configuration.md is what the code says.
 func TestConfigurationIsDocumented(t *testing.T) {
-	const path = "../docs/configuration.md"
-	want := Reference()
-	if *update {
-		if err := os.WriteFile(path, []byte(want), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, string(got)); diff != "" {
-		t.Errorf("docs/configuration.md is not what the code says (make docs):\n%s", diff)
-	}
+	held.Equal(t, "../docs/configuration.md", []byte(Reference()), *update, "make docs")
 }
 
 // Every key has an example, which is none of a key that there is not, and works.

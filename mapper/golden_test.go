@@ -12,10 +12,10 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/test/held"
 )
 
 // With -update the golden files are written anew: look at their diff.
@@ -132,25 +132,14 @@ func TestGolden(t *testing.T) {
 			}
 			got := show(t, cfg, readChange(t, s.of), s.facts)
 			file := "testdata/" + name + ".golden.json"
-			if *update {
-				if err := os.WriteFile(file, got, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
-				t.Errorf("want -, got +:\n%s", diff)
-			}
+			held.Equal(t, file, got, *update, "go test ./mapper -update")
 		})
 	}
-	golden, err := filepath.Glob("testdata/*.golden.json")
+	files, err = filepath.Glob("testdata/*.golden.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range golden {
+	for _, f := range files {
 		if _, ok := cases[strings.TrimSuffix(filepath.Base(f), ".golden.json")]; !ok {
 			t.Errorf("%s belongs to no case", f)
 		}

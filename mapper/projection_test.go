@@ -1,7 +1,6 @@
 package mapper_test
 
 import (
-	"os"
 	"strings"
 	"testing"
 
@@ -9,6 +8,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/test/held"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -33,19 +33,7 @@ func TestPipelineOfTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	got = append(got, '\n')
-	const file = "testdata/pipeline.json"
-	if *update {
-		if err := os.WriteFile(file, got, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("want -, got +:\n%s", diff)
-	}
+	held.Equal(t, "testdata/pipeline.json", got, *update, "go test ./mapper -update")
 }
 
 func TestFingerprintIsOfWhatIsConfigured(t *testing.T) {

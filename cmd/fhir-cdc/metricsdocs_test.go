@@ -2,16 +2,15 @@ package main
 
 import (
 	"flag"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/fhir-cdc/fhir-cdc/status"
+	"github.com/fhir-cdc/fhir-cdc/test/held"
 )
 
 var update = flag.Bool("update", false, "write docs/metrics.md anew")
@@ -39,18 +38,5 @@ func TestMetricsAreDocumented(t *testing.T) {
 	if len(kafka) == 0 {
 		t.Fatal("the Kafka client has no metrics")
 	}
-	const path = "../../docs/metrics.md"
-	want := status.Documentation(kafka)
-	if *update {
-		if err := os.WriteFile(path, []byte(want), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, string(got)); diff != "" {
-		t.Errorf("docs/metrics.md is not what the code says (go test ./cmd/fhir-cdc -run TestMetricsAreDocumented -update):\n%s", diff)
-	}
+	held.Equal(t, "../../docs/metrics.md", []byte(status.Documentation(kafka)), *update, "make docs")
 }
