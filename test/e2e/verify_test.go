@@ -34,7 +34,8 @@ type verified struct {
 		Partition int32
 		Offset    int64
 	}
-	Notes []string
+	OutOfOrder []struct{ ID, After string }
+	Notes      []string
 }
 
 // sum adds a count of all topics up.
