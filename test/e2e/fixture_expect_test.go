@@ -256,9 +256,14 @@ func expectedAccesses(t *testing.T, r recording) []expectation {
 		all = append(all, expectation{
 			id: id,
 			headers: harness.Headers{
-				{Key: "content-type", Value: contentType}, {Key: "ce_id", Value: id}, {Key: "ce_time", Value: fhirserver.Instant(traces[0].at)},
-				{Key: "ce_type", Value: "AccessedEverything"}, {Key: "ce_source", Value: "https://www.icanbwell.com/fhir-server"},
-				{Key: "ce_specversion", Value: "1.0"}, {Key: "ce_datacontenttype", Value: contentType}, {Key: "ce_integrations", Value: `["analytics"]`},
+				{Key: "content-type", Value: contentType},
+				{Key: "ce_id", Value: id},
+				{Key: "ce_time", Value: fhirserver.Instant(traces[0].at)},
+				{Key: "ce_type", Value: "AccessedEverything"},
+				{Key: "ce_source", Value: "https://www.icanbwell.com/fhir-server"},
+				{Key: "ce_specversion", Value: "1.0"},
+				{Key: "ce_datacontenttype", Value: contentType},
+				{Key: "ce_integrations", Value: `["analytics"]`},
 			},
 			value: compact(t, usage{"org-1", "7949b297-5cb3-56bf-926b-6100dd9793b5", person}),
 		})
