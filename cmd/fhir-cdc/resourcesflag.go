@@ -40,8 +40,8 @@ func watchedResources(cfg *config.Config, names []string) error {
 	}
 	e := cfg.Events
 	for _, name := range names {
-		change := e.Change.Enabled && slices.Contains(e.Change.Resources, name)
-		if !change && !(e.Export.Enabled && name == exportStatus) {
+		watched := (e.Change.Enabled && slices.Contains(e.Change.Resources, name)) || (e.Export.Enabled && name == exportStatus)
+		if !watched {
 			return &usageError{fmt.Sprintf("--resources %s: the configuration makes no events of it (events.change.resources: %s)", name, strings.Join(e.Change.Resources, ", "))}
 		}
 	}
