@@ -15,6 +15,9 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
+// AdviceKafkaAway is what an operator should do while no broker answers.
+const AdviceKafkaAway = "See that Kafka is up and that kafka.brokers can be reached from here. The stream goes on by itself and nothing is lost while the oplog holds its position."
+
 // advice says in a sentence what an operator should do about an error of a stream.
 // Nothing published is ever in doubt, so most of it is about where to look.
 func advice(err error) string {
@@ -42,7 +45,7 @@ func advice(err error) string {
 	case errors.As(err, &broker) && !broker.Retriable:
 		return "See the brokers' log, and the rights and limits of the topics that the error names. The stream tries again by itself."
 	case broker != nil, kafkaAway(err):
-		return "See that Kafka is up and that kafka.brokers can be reached from here. The stream goes on by itself and nothing is lost while the oplog holds its position."
+		return AdviceKafkaAway
 	}
 	return "The stream tries again by itself. If it stays, see the log around this time."
 }

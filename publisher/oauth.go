@@ -164,8 +164,8 @@ func (o OAuth) get(ctx context.Context) (*oauth2.Token, error) {
 }
 
 // refusedClient says that the token endpoint refuses the client, or the client the
-// endpoint's certificate. At the start that is a
-// *ConfigurationError; later the secret may be about to change, so it is tried again.
+// endpoint's certificate. At the start that is a *ConfigurationError; later the secret may
+// be about to change, so it is tried again.
 type refusedClient struct{ error }
 
 func (e *refusedClient) Unwrap() error { return e.error }

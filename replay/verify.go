@@ -119,6 +119,7 @@ func (v *Verification) Run(ctx context.Context, repair *Repair) (result *VerifyR
 		if err := run.repair(ctx, repair); err != nil {
 			return nil, err
 		}
+		run.report.beyondRepair(v.Repeats)
 	}
 	return run.report.finish(v.Repeats), nil
 }

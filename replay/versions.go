@@ -111,6 +111,7 @@ func (s *Scanner) deleted(ctx context.Context, history Source, since time.Time, 
 // holds finds which of the changes' resources a collection has documents of. Their id
 // is in a field of it.
 func (s *Scanner) holds(ctx context.Context, src Source, field string, filter bson.D, changes []mapper.Change) (map[string]bool, error) {
+	path := strings.Split(field, ".")
 	var uuids []string
 	for i := range changes {
 		if v, ok := changes[i].RequestedVersion(); ok {
@@ -128,7 +129,7 @@ func (s *Scanner) holds(ctx context.Context, src Source, field string, filter bs
 			}
 			defer closeCursor(ctx, cur)
 			for cur.Next(ctx) {
-				if uuid, ok := cur.Current.Lookup(strings.Split(field, ".")...).StringValueOK(); ok {
+				if uuid, ok := cur.Current.Lookup(path...).StringValueOK(); ok {
 					there[uuid] = true
 				}
 			}

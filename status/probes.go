@@ -104,8 +104,8 @@ func (s *Server) ready() (string, bool) {
 	return fmt.Sprintf("ok, %d streams run here", running), true
 }
 
-// unjoined is since when, and why, this process has been out of the group of replicas for longer than an
-// election takes; nil if it is in it, or needs none.
+// unjoined is since when, and why, this process has been out of the group of replicas
+// for longer than an election takes; nil if it is in it, or needs none.
 func (s *Server) unjoined() (since time.Time, why error) {
 	if s.opts.Unjoined == nil {
 		return time.Time{}, nil

@@ -84,11 +84,12 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	if level := s.opts.Controls.Level; level != nil {
 		out.LogLevel = level()
 	}
+	since, why := s.unjoined()
 	for _, v := range s.views() {
 		d := describe(v, now)
-		if since, why := s.unjoined(); why != nil && v.State == daemon.StandingBy {
+		if why != nil && v.State == daemon.StandingBy {
 			d.UnjoinedSeconds, d.LastError, d.LastErrorAt = now.Sub(since).Seconds(), why.Error(), stamp(since)
-			d.Advice = "See that Kafka is up and that kafka.brokers can be reached from here. The stream goes on by itself, and nothing is lost while the oplog holds its position."
+			d.Advice = daemon.AdviceKafkaAway
 		}
 		out.Streams = append(out.Streams, d)
 	}

@@ -77,14 +77,13 @@ func (o *operation) reachStore(ctx context.Context, changed string) error {
 	if o.cfg.Sink == config.SinkStdout {
 		return nil
 	}
-	switch {
-	case changed == "":
+	if changed == "" {
 		requiring(&needed, toRead(), needed.Positions)
-	case needed.Positions != "":
-		needed.TransactionalIDs = []string{o.cfg.Name + "/" + changed}
-		fallthrough
-	default:
+	} else {
 		needed.Audit = o.cfg.Topics.Audit
+		if needed.Positions != "" {
+			needed.TransactionalIDs = []string{o.cfg.Name + "/" + changed}
+		}
 	}
 	if needed.Positions == "" && needed.Audit == "" {
 		return nil

@@ -20,11 +20,11 @@ import (
 // and times may differ.
 func configurationOf(c *config.Config, plan []plannedStream, positionPartitions int) (replicas.Configuration, error) {
 	m := mapperConfig(c)
-	m.Resources = nil // They are what the streams cover.
-	projection, err := bson.Marshal(mapper.New(mapperConfig(c)).Projection())
+	projection, err := bson.Marshal(mapper.New(m).Projection())
 	if err != nil {
 		return nil, fmt.Errorf("compare with other replicas: %w", err)
 	}
+	m.Resources = nil // They are what the streams cover.
 	events, err := json.Marshal(struct {
 		Mapper     mapper.Config
 		Projection []byte

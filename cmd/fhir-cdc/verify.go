@@ -45,7 +45,8 @@ The daemon may run meanwhile: what lies after a stream's stored position is not
 asked for. What cannot be seen is said in the notes of the result.
 
 --repair publishes what is missing, with the ids and bytes that it would have had,
-and records it in the audit topic.
+and records it in the audit topic. Nothing can take a record out of a topic or move
+it: what is duplicated, unexpected or out of order stays, and the result says so.
 
 What the oplog does not hold any more is looked for in the collections and their
 history; versions that history has lost cannot be seen, which the notes say.

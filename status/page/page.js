@@ -101,7 +101,8 @@ function fillKinds(entry, s) {
 
 function fillCard(entry, s, now) {
   const f = entry.fields;
-  const [label, tone] = s.commitPendingSeconds || s.unjoinedSeconds ? ["Waiting for Kafka", "bad"] : states[s.state] ?? [s.state, "idle"];
+  const kafkaAway = s.commitPendingSeconds || s.unjoinedSeconds;
+  const [label, tone] = kafkaAway ? ["Waiting for Kafka", "bad"] : states[s.state] ?? [s.state, "idle"];
   set(f.state, label, tone);
   set(f.owner, s.here ? `carried here by ${s.owner ?? "this process"}` : s.owner ? `carried by ${s.owner}` : "owner not known");
   const rate = rateOf(s);
@@ -129,11 +130,11 @@ function fillCard(entry, s, now) {
     set(f.repairText, `${r.collection}: ${number(r.scanned)} of about ${number(r.total)} documents, ${number(r.events)} events, `
       + `${number(r.deadLetters)} dead letters${r.secondsLeft ? `, ${span(r.secondsLeft)} left` : ""}`);
   }
-  f.error.hidden = !s.lastError && !s.commitPendingSeconds;
-  if (s.commitPendingSeconds || s.unjoinedSeconds) {
+  f.error.hidden = !s.lastError && !kafkaAway;
+  if (kafkaAway) {
     f.error.dataset.tone = "bad";
     set(f.errorTitle, "Kafka does not answer");
-    set(f.errorAt, `for ${span(s.commitPendingSeconds || s.unjoinedSeconds)}`);
+    set(f.errorAt, `for ${span(kafkaAway)}`);
     set(f.errorText, s.commitPendingSeconds ? "The brokers have not taken the last batch." : "The group of replicas cannot be reached, so nobody knows who carries the stream.");
     set(f.advice, "See that Kafka is up and that kafka.brokers can be reached from here. The stream goes on by itself, and nothing is lost while the oplog holds its position.");
   } else if (s.lastError) {

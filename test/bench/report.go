@@ -105,19 +105,22 @@ func grouped(number string) string {
 	return whole
 }
 
+// sortedOf are the values of one contender's results, ascending.
+func sortedOf(results []drainResult, what string, value func(drainResult) float64) []float64 {
+	var values []float64
+	for _, r := range results {
+		if r.What == what {
+			values = append(values, value(r))
+		}
+	}
+	slices.Sort(values)
+	return values
+}
+
 // drainTable writes medians, and the ratios of the medians to the plain loop's and
 // the bare stream's.
 func drainTable(w io.Writer, results []drainResult) {
-	column := func(what string, value func(drainResult) float64) []float64 {
-		var values []float64
-		for _, r := range results {
-			if r.What == what {
-				values = append(values, value(r))
-			}
-		}
-		slices.Sort(values)
-		return values
-	}
+	column := func(what string, value func(drainResult) float64) []float64 { return sortedOf(results, what, value) }
 	rate := func(r drainResult) float64 { return r.Rate }
 	cpu := func(r drainResult) float64 { return r.CPU }
 	ratio := func(of, to float64) string {

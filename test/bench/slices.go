@@ -94,16 +94,7 @@ func (b *bench) allFlow(ctx context.Context, topic string) error {
 // slicesTable writes medians, each with its ratio to that of one stream.
 func slicesTable(w io.Writer, results []drainResult) {
 	rows := [][]string{{"what", "records/s", "/ 1 stream", "CPU s", "/ 1 stream", "mongod CPU s per 100,000 entries", "/ 1 stream", "broker CPU s", "peak RSS MiB", "duplicates", "load"}}
-	values := func(what string, value func(drainResult) float64) []float64 {
-		var all []float64
-		for _, r := range results {
-			if r.What == what {
-				all = append(all, value(r))
-			}
-		}
-		slices.Sort(all)
-		return all
-	}
+	values := func(what string, value func(drainResult) float64) []float64 { return sortedOf(results, what, value) }
 	columns := []func(drainResult) float64{
 		func(r drainResult) float64 { return r.Rate },
 		func(r drainResult) float64 { return r.CPU },

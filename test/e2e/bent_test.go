@@ -57,7 +57,7 @@ func TestEventTopicDeleted(t *testing.T) {
 		t.Run(delivery, func(t *testing.T) {
 			i := install(t, fhirserver.Options{}).with("FHIR_CDC_RETRY_MAX_BACKOFF", "1s", "FHIR_CDC_DELIVERY", delivery)
 			d := i.start()
-			r := &replica{Daemon: d, name: "alone", address: statusAddress(d)}
+			r := i.withStatus(d, "alone")
 			i.exactly(i.reader(), changeID(i.consent("first")))
 			i.deleteTopic(i.site.Topics.Change)
 			// What the topic still takes is deleted with it.
@@ -81,7 +81,7 @@ func TestEventTopicDeleted(t *testing.T) {
 func TestPositionTopicDeleted(t *testing.T) {
 	i := install(t, fhirserver.Options{}).with("FHIR_CDC_RETRY_MAX_BACKOFF", "1s", "FHIR_CDC_REPLICAS", "none")
 	d := i.start()
-	r := &replica{Daemon: d, name: "alone", address: statusAddress(d)}
+	r := i.withStatus(d, "alone")
 	reader := i.reader()
 	first := i.consent("first")
 	i.exactly(reader, changeID(first))
@@ -156,14 +156,4 @@ func (i *installation) notReady(r *replica) {
 		code, _ := i.get(r, "readyz")
 		return code == http.StatusServiceUnavailable
 	})
-}
-
-// statusAddress is the address of a daemon's status port, as its log names it.
-func statusAddress(d *harness.Daemon) string {
-	for _, entry := range d.Entries() {
-		if address, ok := entry["address"].(string); ok {
-			return address
-		}
-	}
-	return ""
 }

@@ -31,14 +31,9 @@ func (i *installation) control(d *harness.Daemon, what, stream string) {
 
 func (i *installation) statusURL(d *harness.Daemon) string {
 	i.t.Helper()
-	i.check(d.WaitForLog(i.ctx, "status port open"))
-	for _, entry := range d.Entries() {
-		if address, ok := entry["address"].(string); ok {
-			return "http://" + address
-		}
-	}
-	i.t.Fatal("the log does not tell the address of the status port")
-	return ""
+	address, err := d.StatusAddress(i.ctx)
+	i.check(err)
+	return "http://" + address
 }
 
 // paused waits until exactly these streams are paused and all others run.

@@ -54,14 +54,7 @@ func TestReadyOnAFirstStart(t *testing.T) {
 func TestReadyAlone(t *testing.T) {
 	i := install(t, fhirserver.Options{}).with("FHIR_CDC_REPLICAS", "none")
 	reader := i.reader()
-	d := harness.Start(t, harness.Options{Env: i.env})
-	i.check(d.WaitForLog(i.ctx, "status port open"))
-	r := &replica{Daemon: d, name: "alone"}
-	for _, entry := range d.Entries() {
-		if address, ok := entry["address"].(string); ok {
-			r.address = address
-		}
-	}
+	r := i.withStatus(harness.Start(t, harness.Options{Env: i.env}), "alone")
 	i.eventually("the daemon is ready", func() bool { code, _ := i.get(r, "readyz"); return code == http.StatusOK })
 	i.exactly(reader, changeID(i.consent("first")))
 }

@@ -17,12 +17,7 @@ func TestReplicas(t *testing.T) {
 	i := install(t, fhirserver.Options{}).with("FHIR_CDC_SESSION_TIMEOUT", "6s")
 	reader := i.reader()
 	var ids []string
-	published := func(what string) {
-		for n := range 5 {
-			ids = append(ids, changeID(i.consent(fmt.Sprintf("%s-%d", what, n))))
-		}
-		i.exactly(reader, ids...)
-	}
+	published := func(what string) { ids = i.publishes(reader, ids, what) }
 	replicas := []*replica{i.replica("one"), i.replica("two")}
 	i.eventually("one replica runs the stream, one stands by", func() bool { return i.states(replicas) == "running standing_by" })
 	for _, r := range replicas {
@@ -57,13 +52,26 @@ func (i *installation) replica(name string) *replica {
 	i.t.Helper()
 	d := harness.Start(i.t, harness.Options{Env: harness.With(i.env, "FHIR_CDC_INSTANCE", name)})
 	i.check(d.WaitForLog(i.ctx, "joined the replicas"))
-	for _, entry := range d.Entries() {
-		if address, ok := entry["address"].(string); ok {
-			return &replica{d, name, address}
-		}
+	return i.withStatus(d, name)
+}
+
+// withStatus is a daemon that can be asked by its status port.
+func (i *installation) withStatus(d *harness.Daemon, name string) *replica {
+	i.t.Helper()
+	address, err := d.StatusAddress(i.ctx)
+	i.check(err)
+	return &replica{d, name, address}
+}
+
+// publishes writes five Consents and asserts that the topics hold their events and those
+// of the ids before, each once. It returns all ids.
+func (i *installation) publishes(reader *harness.Reader, ids []string, what string) []string {
+	i.t.Helper()
+	for n := range 5 {
+		ids = append(ids, changeID(i.consent(fmt.Sprintf("%s-%d", what, n))))
 	}
-	i.t.Fatal("the log names no status port")
-	return nil
+	i.exactly(reader, ids...)
+	return ids
 }
 
 // get asks a replica's status port.

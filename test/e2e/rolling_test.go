@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -46,12 +45,7 @@ func TestRollingUpdate(t *testing.T) {
 			i := install(t, fhirserver.Options{}).with("FHIR_CDC_SESSION_TIMEOUT", "6s").with(test.before...)
 			reader := i.reader()
 			var ids []string
-			published := func(what string) {
-				for n := range 5 {
-					ids = append(ids, changeID(i.consent(fmt.Sprintf("%s-%d", what, n))))
-				}
-				i.exactly(reader, ids...)
-			}
+			published := func(what string) { ids = i.publishes(reader, ids, what) }
 			old := []*replica{i.replica("old-0"), i.replica("old-1")}
 			i.eventually("an old replica runs the stream", func() bool { return i.states(old) == "running standing_by" })
 			published("before")

@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -43,6 +44,21 @@ func (d *Daemon) Entries() []map[string]any {
 		}
 	}
 	return entries
+}
+
+// StatusAddress is the host and port of the daemon's status port. It waits until the
+// port is open, which the log tells, or ctx or the process ends.
+func (d *Daemon) StatusAddress(ctx context.Context) (string, error) {
+	const open = "status port open"
+	if err := d.WaitForLog(ctx, open); err != nil {
+		return "", err
+	}
+	for _, entry := range d.Entries() {
+		if address, ok := entry["address"].(string); ok && entry["msg"] == open {
+			return address, nil
+		}
+	}
+	return "", errors.New("the log does not name the address of the status port")
 }
 
 // WaitForLog waits until the log holds one of the texts. It gives up when ctx or

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/x509/pkix"
-	"errors"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -250,12 +249,7 @@ func (i *installation) notReady(d *harness.Daemon) {
 // statusURL is the address of the daemon's status port, as its log names it.
 func (i *installation) statusURL(d *harness.Daemon) string {
 	i.t.Helper()
-	for _, e := range d.Entries() {
-		if e["msg"] == "status port open" {
-			address, _ := e["address"].(string)
-			return "http://" + address
-		}
-	}
-	i.check(errors.New("the log does not name the status port"))
-	return ""
+	address, err := d.StatusAddress(i.ctx)
+	i.check(err)
+	return "http://" + address
 }

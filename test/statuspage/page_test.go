@@ -60,14 +60,10 @@ func setUp(t *testing.T) *stage {
 	t.Cleanup(func() { s.check(s.fhir.Flush()) })
 	s.daemon = harness.Start(t, harness.Options{Env: harness.With(s.site.Env(), "FHIR_CDC_HTTP_TOKEN", token, "FHIR_CDC_INSTANCE", "fhir-cdc-0")})
 	s.check(s.daemon.WaitReady(ctx))
-	for _, entry := range s.daemon.Entries() {
-		if host, ok := entry["address"].(string); ok {
-			s.do(chromedp.Navigate(address(host)))
-			return s
-		}
-	}
-	t.Fatal("the log names no status port")
-	return nil
+	host, err := s.daemon.StatusAddress(ctx)
+	s.check(err)
+	s.do(chromedp.Navigate(address(host)))
+	return s
 }
 
 func (s *stage) check(err error) {
