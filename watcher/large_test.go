@@ -153,7 +153,8 @@ func testLargestValues(t *testing.T, d *deployment) {
 		}},
 		{"an access log's scopes", access, func(v string) bson.D {
 			return bson.D{
-				{Key: "_id", Value: longID}, {Key: "outcomeDesc", Value: "Success"},
+				{Key: "_id", Value: longID},
+				{Key: "outcomeDesc", Value: "Success"},
 				{Key: "request", Value: bson.D{{Key: "url", Value: "/4_0_0/Patient/1/$everything"}}},
 				{Key: "agent", Value: bson.D{{Key: "scopes", Value: v}}},
 			}
