@@ -119,6 +119,7 @@ func (v *Verification) Run(ctx context.Context, repair *Repair) (result *VerifyR
 		if err := run.repair(ctx, repair); err != nil {
 			return nil, err
 		}
+		run.report.beyondRepair(v.Repeats)
 	}
 	return run.report.finish(v.Repeats), nil
 }
@@ -175,6 +176,7 @@ func (v *verification) gather(ctx context.Context) error {
 		if v.begins[i].scanned {
 			v.tellScanned(i, streams[i].Scanned)
 		}
+		v.tellPosition(i)
 		if s.Asked {
 			v.report.result.Streams = append(v.report.result.Streams, streams[i])
 		}

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -153,6 +154,22 @@ func (r *reporter) note(text string) { r.result.Notes = append(r.result.Notes, t
 func (r *reporter) noteOnce(text string) {
 	if !slices.Contains(r.result.Notes, text) {
 		r.note(text)
+	}
+}
+
+// beyondRepair says what a repair leaves as it is, if there is such a thing.
+func (r *reporter) beyondRepair(repeats bool) {
+	var duplicated, unexpected, disorder int64
+	for i := range r.result.Topics {
+		t := &r.result.Topics[i]
+		duplicated, unexpected, disorder = duplicated+t.Duplicated, unexpected+t.Unexpected, disorder+t.OutOfOrder
+	}
+	if repeats {
+		duplicated = 0
+	}
+	if duplicated+unexpected+disorder > 0 {
+		r.note(fmt.Sprintf("a repair publishes what is missing. It cannot move a record or take it out of a topic, so these stay: %d duplicated, %d unexpected, %d out of order. "+
+			"Consumers drop repeated events by their ids, and compare meta.lastUpdated in MongoDB where the order of a key matters", duplicated, unexpected, disorder))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,7 +46,8 @@ The daemon may run meanwhile: what lies after a stream's stored position is not
 asked for. What cannot be seen is said in the notes of the result.
 
 --repair publishes what is missing, with the ids and bytes that it would have had,
-and records it in the audit topic.
+and records it in the audit topic. Nothing can take a record out of a topic or move
+it: what is duplicated, unexpected or out of order stays, and the result says so.
 
 What the oplog does not hold any more is looked for in the collections and their
 history; versions that history has lost cannot be seen, which the notes say.
@@ -205,7 +207,24 @@ func positioned(ctx context.Context, s *sink, clients *clusters, streams []repla
 			return nil, &usageError{fmt.Sprintf("stream %s has no stored position, so it is not known up to where it has published: give --until", stream.Name)}
 		}
 	}
-	return all, nil
+	return all, somePublished(all, f.since.Time)
+}
+
+// somePublished makes sure that there is something to ask for: else a verification would
+// find nothing wrong however much is missing.
+func somePublished(streams []replay.VerifiedStream, since time.Time) error {
+	var behind []string
+	for _, s := range streams {
+		switch {
+		case !s.Asked:
+		case !s.Behind(since):
+			return nil
+		default:
+			behind = append(behind, fmt.Sprintf("stream %s has published up to %s", s.Name, replay.Clock(s.Position.ClusterTime)))
+		}
+	}
+	return &usageError{fmt.Sprintf("there is nothing to compare: %s, which is before --since %s; fhir-cdc position list shows whether it runs, and its lag",
+		strings.Join(behind, ", "), terminal.Time(since))}
 }
 
 // followVerify runs a verification and shows how far it has come.

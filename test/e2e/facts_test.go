@@ -47,7 +47,7 @@ func TestRequestIDWait(t *testing.T) {
 			if test.found {
 				wantB3, wantSite = consent.RequestID, consent.RequestID
 			}
-			if got := records[0].Headers["b3"]; got != wantB3 {
+			if got := records[0].Headers.Get("b3"); got != wantB3 {
 				t.Errorf("b3 is %q, want %q", got, wantB3)
 			}
 			if got := site(t, string(records[0].Value)); got != wantSite {
@@ -73,8 +73,8 @@ func TestRecreated(t *testing.T) {
 		if r.EventID() == changeID(second) {
 			want = second.RequestID
 		}
-		if r.Headers["b3"] != want {
-			t.Errorf("b3 of event %s is %q, want %q", r.EventID(), r.Headers["b3"], want)
+		if r.Headers.Get("b3") != want {
+			t.Errorf("b3 of event %s is %q, want %q", r.EventID(), r.Headers.Get("b3"), want)
 		}
 	}
 }

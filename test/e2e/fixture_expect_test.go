@@ -77,6 +77,11 @@ type usage struct {
 	ClientPerson string `json:"clientFhirPersonId,omitempty"`
 }
 
+// versioned are the headers of change and export events.
+func versioned(b3 string) harness.Headers {
+	return harness.Headers{{Key: "b3", Value: b3}, {Key: "version", Value: "R4"}}
+}
+
 func compact(t *testing.T, v any) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -125,7 +130,7 @@ func expectedChanges(t *testing.T, r recording, site harness.Site) []expectation
 			}
 		}
 		all = append(all, expectation{
-			id: id, key: text(d, "id"), headers: map[string]string{"b3": request, "version": "R4"}, value: compact(t, e),
+			id: id, key: text(d, "id"), headers: versioned(request), value: compact(t, e),
 		})
 	}
 	// 26 inserts and 23 replaces of the recording.
@@ -151,7 +156,7 @@ func expectedExports(t *testing.T, r recording, site harness.Site) []expectation
 		namespace := site.Databases.Main + "." + c.Namespace.Collection
 		id := harness.ExportID(namespace, text(d, "_uuid"), text(d, "meta", "versionId"), date(t, d, "meta", "lastUpdated"))
 		all = append(all, expectation{
-			id: id, key: id, headers: map[string]string{"b3": text(d, "id"), "version": "R4"},
+			id: id, key: id, headers: versioned(text(d, "id")),
 			value: compact(t, exportEvent{
 				SpecVersion: "1.0", ID: id, Source: text(d, "meta", "source"), Type: types[text(d, "status")], ContentType: "application/json",
 				Data: exportData{text(d, "id"), text(d, "transactionTime"), text(d, "request"), text(d, "status")},
@@ -250,10 +255,15 @@ func expectedAccesses(t *testing.T, r recording) []expectation {
 		id := harness.AccessedEverythingID(traces[0].requestID)
 		all = append(all, expectation{
 			id: id,
-			headers: map[string]string{
-				"content-type": contentType, "ce_id": id, "ce_time": fhirserver.Instant(traces[0].at), "ce_type": "AccessedEverything",
-				"ce_source": "https://www.icanbwell.com/fhir-server", "ce_specversion": "1.0", "ce_datacontenttype": contentType,
-				"ce_integrations": `["analytics"]`,
+			headers: harness.Headers{
+				{Key: "content-type", Value: contentType},
+				{Key: "ce_id", Value: id},
+				{Key: "ce_time", Value: fhirserver.Instant(traces[0].at)},
+				{Key: "ce_type", Value: "AccessedEverything"},
+				{Key: "ce_source", Value: "https://www.icanbwell.com/fhir-server"},
+				{Key: "ce_specversion", Value: "1.0"},
+				{Key: "ce_datacontenttype", Value: contentType},
+				{Key: "ce_integrations", Value: `["analytics"]`},
 			},
 			value: compact(t, usage{"org-1", "7949b297-5cb3-56bf-926b-6100dd9793b5", person}),
 		})

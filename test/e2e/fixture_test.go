@@ -122,7 +122,7 @@ type expectation struct {
 	id string
 	// key is the record's; empty where the specification leaves it to the daemon.
 	key     string
-	headers map[string]string
+	headers harness.Headers
 	// value is the exact value.
 	value string
 }

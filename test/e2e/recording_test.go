@@ -45,10 +45,10 @@ type recordedMessage struct {
 	Value   string      `json:"value"`
 }
 
-func (m recordedMessage) headers() map[string]string {
-	headers := map[string]string{}
-	for _, h := range m.Headers {
-		headers[h[0]] = h[1]
+func (m recordedMessage) headers() harness.Headers {
+	headers := make(harness.Headers, len(m.Headers))
+	for i, h := range m.Headers {
+		headers[i] = harness.Header{Key: h[0], Value: h[1]}
 	}
 	return headers
 }

@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -57,7 +56,7 @@ func (i *installation) everyKind(consents int) (ids []string) {
 // content is all of a record that a consumer goes by.
 type content struct {
 	Topic, Key, Value string
-	Headers           map[string]string
+	Headers           harness.Headers
 }
 
 // byTopicAndKey are the records in the order of each key, the prefix taken from their
@@ -66,7 +65,7 @@ func byTopicAndKey(records []harness.Record, prefix string) map[string][]content
 	all := map[string][]content{}
 	for _, r := range records {
 		topic := strings.TrimPrefix(r.Topic, prefix)
-		all[topic+"/"+r.Key] = append(all[topic+"/"+r.Key], content{Topic: topic, Key: r.Key, Value: string(r.Value), Headers: maps.Clone(r.Headers)})
+		all[topic+"/"+r.Key] = append(all[topic+"/"+r.Key], content{Topic: topic, Key: r.Key, Value: string(r.Value), Headers: r.Headers})
 	}
 	return all
 }

@@ -34,7 +34,8 @@ type verified struct {
 		Partition int32
 		Offset    int64
 	}
-	Notes []string
+	OutOfOrder []struct{ ID, After string }
+	Notes      []string
 }
 
 // sum adds a count of all topics up.
@@ -75,8 +76,8 @@ func (i *installation) copied(prefix string, live []harness.Record, more ...harn
 	var records []*kgo.Record
 	for _, r := range slices.Concat(live, more) {
 		record := &kgo.Record{Topic: prefix + r.Topic, Partition: r.Partition, Key: []byte(r.Key), Value: r.Value, Timestamp: r.Timestamp}
-		for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
-			record.Headers = append(record.Headers, kgo.RecordHeader{Key: name, Value: []byte(r.Headers[name])})
+		for _, h := range r.Headers {
+			record.Headers = append(record.Headers, kgo.RecordHeader{Key: h.Key, Value: []byte(h.Value)})
 		}
 		records = append(records, record)
 	}

@@ -3,7 +3,7 @@ package faults_test
 import (
 	"bytes"
 	"fmt"
-	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -133,16 +133,16 @@ func check(records []harness.Record, want []event, once bool) *findings {
 			if once {
 				f.add(faultTwice, fmt.Sprintf("%s, first @%d", at, e.first.Offset))
 			}
-			if !bytes.Equal(r.Value, e.first.Value) || r.Key != e.first.Key || r.Partition != e.first.Partition || !maps.Equal(r.Headers, e.first.Headers) {
+			if !bytes.Equal(r.Value, e.first.Value) || r.Key != e.first.Key || r.Partition != e.first.Partition || !slices.Equal(r.Headers, e.first.Headers) {
 				f.add(faultDiffers, fmt.Sprintf("%s, first @%d", at, e.first.Offset))
 			}
 		}
-		if len(e.b3) > 0 && r.Headers["b3"] != e.b3[0] && r.Headers["b3"] != e.b3[len(e.b3)-1] {
+		if len(e.b3) > 0 && r.Headers.Get("b3") != e.b3[0] && r.Headers.Get("b3") != e.b3[len(e.b3)-1] {
 			f.add(faultB3, at)
 		}
 		if len(e.b3) > 1 {
 			f.nameable++
-			f.named += number(r.Headers["b3"] == e.b3[0])
+			f.named += number(r.Headers.Get("b3") == e.b3[0])
 		}
 		if e.key == "" {
 			continue
@@ -179,12 +179,14 @@ func TestCheck(t *testing.T) {
 	}
 	a := func(n string) harness.Record { return record("a", "a"+n) }
 	usage := func(b3 string) harness.Record {
-		return harness.Record{Topic: "u", Headers: map[string]string{"ce_id": "x", "b3": b3}}
+		return harness.Record{Topic: "u", Headers: harness.Headers{{Key: "ce_id", Value: "x"}, {Key: "b3", Value: b3}}}
 	}
 	other := a("1")
 	other.Value = []byte(`{"id":"a1","more":1}`)
 	moved := a("1")
 	moved.Partition = 1
+	turned := usage("r")
+	slices.Reverse(turned.Headers)
 	epoch := func(r harness.Record, n int16) harness.Record {
 		r.ProducerEpoch = n
 		return r
@@ -202,6 +204,7 @@ func TestCheck(t *testing.T) {
 		"repeated late":              {[]harness.Record{a("1"), a("2"), a("1"), a("3"), a("2"), usage("r")}, []string{faultTwice}, nil},
 		"repeated otherwise":         {[]harness.Record{a("1"), other, a("2"), a("3"), usage("r")}, []string{faultTwice, faultDiffers}, []string{faultDiffers}},
 		"repeated in another place":  {[]harness.Record{a("1"), moved, a("2"), a("3"), usage("r")}, []string{faultTwice, faultDiffers}, []string{faultDiffers}},
+		"repeated, headers turned":   {[]harness.Record{a("1"), a("2"), a("3"), usage("r"), turned}, []string{faultTwice, faultDiffers}, []string{faultDiffers}},
 		"a replaced producer's":      {[]harness.Record{epoch(a("1"), 1), epoch(a("2"), 2), epoch(a("3"), 1), usage("r")}, []string{faultZombie}, nil},
 		"unknown":                    {[]harness.Record{a("1"), a("2"), a("3"), a("4"), usage("r")}, []string{faultUnexpected}, []string{faultUnexpected}},
 		"wrong key":                  {[]harness.Record{a("1"), a("2"), record("b", "a3"), usage("r")}, []string{faultKey}, []string{faultKey}},

@@ -52,3 +52,13 @@ func TestWith(t *testing.T) {
 		t.Errorf("got %v of %v", got, env)
 	}
 }
+
+func TestHeaders(t *testing.T) {
+	h := harness.Headers{{Key: "b3", Value: "1"}, {Key: "version", Value: "R4"}, {Key: "b3", Value: "2"}}
+	if h.Get("b3") != "1" || h.Get("version") != "R4" || h.Get("B3") != "" {
+		t.Errorf("wrong headers are found: %v", h)
+	}
+	if got := h.Without("b3"); len(got) != 1 || got[0].Key != "version" || len(h) != 3 {
+		t.Errorf("got %v of %v", got, h)
+	}
+}

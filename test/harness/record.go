@@ -18,7 +18,7 @@ type Record struct {
 	Timestamp time.Time
 	Key       string
 	Value     []byte
-	Headers   map[string]string
+	Headers   Headers
 	// ProducerID and ProducerEpoch are of the client that wrote it. Of a
 	// transactional id's clients the newest has the highest epoch.
 	ProducerID    int64
@@ -28,11 +28,11 @@ type Record struct {
 func newRecord(r *kgo.Record) Record {
 	out := Record{
 		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp,
-		Key: string(r.Key), Value: r.Value, Headers: make(map[string]string, len(r.Headers)),
+		Key: string(r.Key), Value: r.Value, Headers: make(Headers, len(r.Headers)),
 		ProducerID: r.ProducerID, ProducerEpoch: r.ProducerEpoch,
 	}
-	for _, h := range r.Headers {
-		out.Headers[h.Key] = string(h.Value)
+	for i, h := range r.Headers {
+		out.Headers[i] = Header{Key: h.Key, Value: string(h.Value)}
 	}
 	return out
 }
@@ -40,7 +40,7 @@ func newRecord(r *kgo.Record) Record {
 // EventID is the event's id, whichever kind it is: the header ce_id of a usage
 // event, the member id of the others; empty if there is none.
 func (r Record) EventID() string {
-	if id := r.Headers["ce_id"]; id != "" {
+	if id := r.Headers.Get("ce_id"); id != "" {
 		return id
 	}
 	var body struct {
