@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// EnvControlToken is the daemon's variable that has its controls ask for a token,
-	// ControlToken the one that Control sends.
+	// EnvControlToken is the daemon's variable that has its controls ask for a token.
 	EnvControlToken = "FHIR_CDC_HTTP_TOKEN"
-	ControlToken    = "a token for the controls"
+	// ControlToken is the token that Control sends.
+	ControlToken = "a token for the controls"
 )
 
 // Control sends an order about a stream, pause or resume, as an operator does. An order
