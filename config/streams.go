@@ -150,7 +150,7 @@ func (v *validator) streams() {
 				break
 			}
 			if other, taken := made[name]; taken {
-				wrong("%s", collision(g, other, name))
+				wrong("%s", collision(other, name))
 				break
 			}
 			made[name] = g
@@ -171,7 +171,7 @@ func (v *validator) streams() {
 }
 
 // collision says how two groups come to the same stream.
-func collision(g, before StreamGroup, stream string) string {
+func collision(before StreamGroup, stream string) string {
 	if stream == before.Name {
 		return fmt.Sprintf("has a slice %q, and another stream has that name: rename one of them", stream)
 	}
