@@ -46,6 +46,8 @@ type stream struct {
 	DeadLetters        map[string]uint64 `json:"deadLetters"`
 	// CommitPendingSeconds is there while Kafka does not take a batch.
 	CommitPendingSeconds float64 `json:"commitPendingSeconds,omitempty"`
+	// ReadPendingSeconds is there while MongoDB does not answer.
+	ReadPendingSeconds float64 `json:"readPendingSeconds,omitempty"`
 	// UnjoinedSeconds is there while the process stands by because it has lost the group
 	// of replicas, as it does when Kafka is away for longer than session_timeout.
 	UnjoinedSeconds float64 `json:"unjoinedSeconds,omitempty"`
@@ -111,6 +113,13 @@ func describe(v View, now time.Time) stream {
 	}
 	if pending := v.commitPending(now); pending > stalled {
 		d.CommitPendingSeconds = pending.Seconds()
+	}
+	if pending := v.readPending(now); pending > stalled {
+		d.ReadPendingSeconds = pending.Seconds()
+		if since := now.Add(-pending); v.LastErrorAt.Before(since) {
+			// It hangs, and the driver has not given it up yet.
+			d.LastError, d.LastErrorAt, d.Advice = "MongoDB does not answer", stamp(since), daemon.AdviceMongoDBAway
+		}
 	}
 	if v.Repair != nil {
 		d.Repair = describeRepair(v.Repair)
