@@ -153,12 +153,19 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 			return openDetached(ctx, cfg, s, stream, work+"/"+stream, cfg.Topics.DeadLetters)
 		}}
 	}
+	others, err := s.otherStreams(ctx)
+	if err != nil {
+		return err
+	}
 	result, err := followVerify(ctx, v, repair, terminal.New(stderr, environ))
 	if err != nil {
 		if lost := new(watcher.Error); errors.As(err, &lost) && lost.Class == watcher.HistoryLost {
 			return fmt.Errorf("the oplog has forgotten what was still to be read of it; run verify again: %w", lost.Err)
 		}
 		return err
+	}
+	if others != "" {
+		result.Notes = append(result.Notes, others)
 	}
 	if err := f.output.write(stdout, environ, result, func(screen *terminal.Screen) error { return printVerify(screen, result, v.Repeats) }); err != nil {
 		return err
