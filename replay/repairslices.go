@@ -109,7 +109,7 @@ func (a *repairing) takeTurn(ctx context.Context) error {
 func (a *repairing) awaitTurn(ctx context.Context) error {
 	waiting := newMeter(0)
 	defer func() { a.waitsFor = "" }()
-	for told := false; ; {
+	for {
 		siblings, err := retry(ctx, func() ([]Sibling, error) { return a.Siblings(ctx) })
 		if err != nil {
 			return fmt.Errorf("look at the other slices: %w", err)
@@ -125,8 +125,7 @@ func (a *repairing) awaitTurn(ctx context.Context) error {
 		}
 		a.waitsFor = fmt.Sprintf("%s, which %s", stream, why)
 		a.tell()
-		if !told || waiting.due(a.ReportInterval) {
-			told = true
+		if waiting.due(a.ReportInterval) {
 			a.log.Warn("the repair waits for another slice: the history does not tell in which of them a deleted resource was",
 				zap.String("waitsFor", stream), zap.String("because", "it "+why))
 		}
