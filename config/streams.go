@@ -25,7 +25,7 @@ type StreamGroup struct {
 	// names by resource type.
 	Databases []string `mapstructure:"databases" yaml:"databases,omitempty" json:"databases,omitempty"`
 	// Slices is how many streams share the group, each with the documents whose
-	// key's hash falls to it; 0 and 1 mean one stream.
+	// key's hash falls to it; 0 (or left out) and 1 mean one stream.
 	Slices int `mapstructure:"slices" yaml:"slices,omitempty" json:"slices,omitempty"`
 }
 
@@ -122,7 +122,8 @@ func streamsNode(groups []StreamGroup) *yaml.Node {
 // streams finds what is wrong with the groups.
 func (v *validator) streams() {
 	// Positions are stored under these names, and the layout of the streams.
-	names := []string{StreamMain, StreamAuditEvents, StreamAccessLogs, "layout"}
+	reserved := []string{StreamMain, StreamAuditEvents, StreamAccessLogs, "layout"}
+	made := map[string]StreamGroup{} // by the streams' names
 	var resources, databases []string
 	for i, g := range v.cfg.Streams {
 		wrong := func(format string, args ...any) {
@@ -139,12 +140,20 @@ func (v *validator) streams() {
 			wrong("has %d slices; there can be 1 to %d", g.Slices, MaxSlices)
 			continue
 		}
+		if slices.ContainsFunc(v.cfg.Streams[:i], func(other StreamGroup) bool { return other.Name == g.Name && g.Name != "" }) {
+			wrong("is there more than once: rename one of them, or join them")
+			continue
+		}
 		for _, name := range g.StreamNames() {
-			if slices.Contains(names, name) {
-				wrong("makes a stream %q, a name that is taken (%s belong to fhir-cdc)", name, strings.Join(names[:4], ", "))
+			if slices.Contains(reserved, name) {
+				wrong("has a name that belongs to fhir-cdc, as do %s: choose another one", strings.Join(reserved, ", "))
 				break
 			}
-			names = append(names, name)
+			if other, taken := made[name]; taken {
+				wrong("%s", collision(other, name))
+				break
+			}
+			made[name] = g
 		}
 		if len(g.Resources)+len(g.Databases) == 0 {
 			wrong("watches nothing: list resources or databases")
@@ -161,6 +170,14 @@ func (v *validator) streams() {
 	}
 }
 
+// collision says how two groups come to the same stream.
+func collision(before StreamGroup, stream string) string {
+	if stream == before.Name {
+		return fmt.Sprintf("has a slice %q, and another stream has that name: rename one of them", stream)
+	}
+	return fmt.Sprintf("has the name of a slice of the stream %q: rename one of them", before.Name)
+}
+
 func (v *validator) streamResource(r string, before []string, wrong func(string, ...any)) {
 	var known []string
 	if v.cfg.Events.Change.Enabled {
@@ -173,8 +190,16 @@ func (v *validator) streamResource(r string, before []string, wrong func(string,
 	case slices.Contains(before, r):
 		wrong("lists %s, which another stream has", r)
 	case !slices.Contains(known, r):
-		wrong("lists %s, of which there are no events: those of %s are watched", shown(r), strings.Join(known, ", "))
+		wrong("lists %s, of which there are no events: %s", shown(r), v.howToWatch(known))
 	}
+}
+
+// howToWatch says what makes a resource type watched.
+func (v *validator) howToWatch(known []string) string {
+	if !v.cfg.Events.Change.Enabled {
+		return "set events.change.enabled: true, with it in events.change.resources"
+	}
+	return "add it to events.change.resources; now there are events of " + strings.Join(known, ", ")
 }
 
 // exportStatus is the resource type behind export events.

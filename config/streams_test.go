@@ -75,9 +75,10 @@ func TestStreamsFromEverySource(t *testing.T) {
 }
 
 func TestStreamNames(t *testing.T) {
-	got := append(StreamGroup{Name: "a", Slices: 1}.StreamNames(), StreamGroup{Name: "b", Slices: 2}.StreamNames()...)
-	if diff := cmp.Diff([]string{"a", "b-1-of-2", "b-2-of-2"}, got); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
+	for slices, want := range [][]string{{"a"}, {"a"}, {"a-1-of-2", "a-2-of-2"}} {
+		if diff := cmp.Diff(want, StreamGroup{Name: "a", Slices: slices}.StreamNames()); diff != "" {
+			t.Errorf("%d slices, -want +got:\n%s", slices, diff)
+		}
 	}
 }
 
@@ -89,12 +90,14 @@ func TestWrongStreams(t *testing.T) {
 		{`[{name: hot, resources: [Consent], slices: many}]`, "is not a list of streams"},
 		{`[{resources: [Consent]}]`, `the first stream needs a name`},
 		{`[{name: "a b", resources: [Consent]}]`, "needs a name"},
-		{`[{name: main, resources: [Consent]}]`, "a name that is taken"},
-		{`[{name: a, resources: [Consent]}, {name: a, resources: [Patient]}]`, "a name that is taken"},
-		{`[{name: a, resources: [Consent], slices: 2}, {name: a-2-of-2, resources: [Patient]}]`, "a name that is taken"},
+		{`[{name: main, resources: [Consent]}]`, `the stream "main" has a name that belongs to fhir-cdc, as do main, audit-events, access-logs, layout`},
+		{`[{name: a, resources: [Consent]}, {name: a, resources: [Patient]}]`, `the stream "a" is there more than once`},
+		{`[{name: a, resources: [Consent], slices: 2}, {name: a, resources: [Patient]}]`, `the stream "a" is there more than once`},
+		{`[{name: a, resources: [Consent], slices: 2}, {name: a-2-of-2, resources: [Patient]}]`, `the stream "a-2-of-2" has the name of a slice of the stream "a"`},
+		{`[{name: a-2-of-2, resources: [Patient]}, {name: a, resources: [Consent], slices: 2}]`, `the stream "a" has a slice "a-2-of-2", and another stream has that name`},
 		{`[{name: hot}]`, "watches nothing"},
 		{`[{name: hot, resources: [Consent], slices: 65}]`, "there can be 1 to 64"},
-		{`[{name: hot, resources: [Conzent]}]`, `lists "Conzent", of which there are no events: those of Consent, Observation, Patient are watched`},
+		{`[{name: hot, resources: [Conzent]}]`, `lists "Conzent", of which there are no events: add it to events.change.resources; now there are events of Consent, Observation, Patient`},
 		{`[{name: hot, resources: [ExportStatus]}]`, `lists "ExportStatus"`},
 		{`[{name: a, resources: [Consent]}, {name: b, resources: [Consent]}]`, "lists Consent, which another stream has"},
 		{`[{name: a, databases: [other]}]`, `lists the database "other", where nothing is watched: there are fhir, audit, access`},

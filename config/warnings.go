@@ -1,7 +1,10 @@
 package config
 
+import "github.com/fhir-cdc/fhir-cdc/resourcetype"
+
 // Warnings are what is not wrong with a configuration and probably not what was meant:
-// words that count as off, and logins that are given and not used. They hold no secret.
+// words that count as off, resource types that FHIR does not have, and logins that are
+// given and not used. They hold no secret.
 func (c *Config) Warnings() []Fault { return c.warnings }
 
 // doubts are the warnings of a configuration; doubtful are those of single variables,
@@ -13,7 +16,29 @@ func (c *Config) doubts(doubtful []Fault) []Fault {
 			warnings = append(warnings, f)
 		}
 	}
+	warnings = append(warnings, c.unknownResources()...)
 	return append(warnings, c.unusedLogin()...)
+}
+
+// unknownResources are the resource types that FHIR does not have. They are no faults:
+// a server could have a type of its own.
+func (c *Config) unknownResources() []Fault {
+	if !c.Events.Change.Enabled {
+		return nil
+	}
+	const key = "events.change.resources"
+	var warnings []Fault
+	for _, name := range c.Events.Change.Resources {
+		if resourcetype.Known(name) {
+			continue
+		}
+		message := "names " + shown(name) + ", a resource type that FHIR does not have: without collections of that name there will be no event of it"
+		if meant := resourcetype.Meant(name); meant != "" {
+			message += "; did you mean " + meant + "?"
+		}
+		warnings = append(warnings, Fault{key, c.sources[key].text, message})
+	}
+	return warnings
 }
 
 // unusedLogin are the parts of a login to Kafka that are given while logins are off. They

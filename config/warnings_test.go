@@ -11,6 +11,7 @@ import (
 // it.
 func TestWarnings(t *testing.T) {
 	const unused = "is set but not used, since kafka.sasl.enabled is false: set KAFKA_SASL=1 to log in"
+	const unknown = "a resource type that FHIR does not have: without collections of that name there will be no event of it"
 	base := []string{"MONGO_URL=mongodb://localhost", "KAFKA_URLS=localhost:9092", "ENABLE_EVENTS_KAFKA=1"}
 	for name, c := range map[string]struct {
 		environ []string
@@ -22,7 +23,12 @@ func TestWarnings(t *testing.T) {
 		"a stronger word": {[]string{"KAFKA_SSL=maybe", "FHIR_CDC_KAFKA_TLS_ENABLED=true"}, nil},
 		"a login":         {[]string{"KAFKA_SASL_USERNAME=fhir", "KAFKA_SASL_PASSWORD=s3cr3t"}, []string{"kafka.sasl.username (KAFKA_SASL_USERNAME): " + unused, "kafka.sasl.password (KAFKA_SASL_PASSWORD): " + unused}},
 		"a login in use":  {[]string{"KAFKA_SASL=1", "KAFKA_SASL_MECHANISM=plain", "KAFKA_SASL_USERNAME=fhir", "KAFKA_SASL_PASSWORD=s3cr3t"}, nil},
-		"without Kafka":   {[]string{"FHIR_CDC_SINK=stdout", "KAFKA_SASL_USERNAME=fhir"}, nil},
+		"a type": {[]string{"KAFKA_ENABLED_RESOURCES=Consnet,Person,Xyzzyplugh"}, []string{
+			"events.change.resources (KAFKA_ENABLED_RESOURCES): names \"Consnet\", " + unknown + "; did you mean Consent?",
+			"events.change.resources (KAFKA_ENABLED_RESOURCES): names \"Xyzzyplugh\", " + unknown,
+		}},
+		"no change events": {[]string{"KAFKA_ENABLED_RESOURCES=Consnet", "ENABLE_EVENTS_KAFKA=0", "ENABLE_BULK_EXPORT_KAFKA_EVENTS=1"}, nil},
+		"without Kafka":    {[]string{"FHIR_CDC_SINK=stdout", "KAFKA_SASL_USERNAME=fhir"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, err := Load(LoadOptions{Environ: slices.Concat(base, c.environ)})

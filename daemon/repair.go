@@ -36,6 +36,8 @@ type RepairProgress struct {
 	// the rest of the collection takes at this rate; zero if not known.
 	Rate float64
 	Left time.Duration
+	// WaitsFor is another slice that the repair waits for, and why; "" while it does not.
+	WaitsFor string
 }
 
 // repairs tells whether an error is answered by a repair, which the next attempt

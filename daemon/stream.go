@@ -207,7 +207,11 @@ func (s *Stream) attempt(ctx context.Context) (committed bool, err error) {
 	case err != nil:
 		return false, refused(fmt.Errorf("acquire: %w", err))
 	default:
-		s.log.Info("stream resumes", zap.Time("changed", position.WallTime), zap.Uint32("clusterTime", position.ClusterTime.T))
+		changed := position.WallTime
+		if changed.IsZero() { // as right after a change of the streams
+			changed = time.Unix(int64(position.ClusterTime.T), 0).UTC()
+		}
+		s.log.Info("stream resumes", zap.Time("changed", changed), zap.Uint32("clusterTime", position.ClusterTime.T))
 	}
 	s.progress.resumed(position)
 	if position, err = s.repaired(ctx, p, position); err != nil {

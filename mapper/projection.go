@@ -57,8 +57,13 @@ func everythingFilter(r *route, prefix string) bson.D {
 
 // Projection is the $project stage that cuts a change event down to what Read
 // reads, on the server: no document contents but what goes into events, and no
-// updateDescription, which can break the 16 MB limit of an event. One shape
-// serves all feeds; the parts of one source are computed for its namespace only.
+// updateDescription. One shape serves all feeds; the parts of one source are computed
+// for its namespace only.
+//
+// It also keeps every change under the 16 MB and 16 KB that a server can send, which
+// ends a stream that has a larger one: no value of a document is in it twice, of an
+// update's own values there are 3 KB at most, and there is no document beside a
+// pre-image. So what is left is at most one document, which MongoDB bounds by 16 MB.
 func (m *Mapper) Projection() bson.D {
 	p := bson.D{
 		{Key: "operationType", Value: 1},
@@ -69,14 +74,14 @@ func (m *Mapper) Projection() bson.D {
 	}
 	p = append(p, identity("fullDocument")...)
 	if m.cfg.Deletes {
-		p = append(p, identity("fullDocumentBeforeChange")...)
+		p = append(p, bson.E{Key: "fullDocumentBeforeChange", Value: deletedDocument()})
 	}
 	p = append(p, bson.E{Key: "updated", Value: when(
 		bson.D{{Key: "$eq", Value: bson.A{"$operationType", "update"}}},
 		bson.D{
 			{Key: "versionId", Value: updatedField("versionId")},
 			{Key: "lastUpdated", Value: updatedField("lastUpdated")},
-			{Key: "status", Value: "$updateDescription.updatedFields.status"},
+			{Key: "status", Value: short("$updateDescription.updatedFields.status")},
 		})})
 	const document = "$fullDocument"
 	if m.cfg.ChangeTopic != "" {
@@ -139,17 +144,50 @@ func identity(document string) bson.D {
 	}
 }
 
+// deletedDocument is what a delete needs of the document as it was. A collection that
+// records none has none, which is told apart from one without an id.
+func deletedDocument() bson.D {
+	const before = "$fullDocumentBeforeChange"
+	return when(
+		bson.D{{Key: "$and", Value: bson.A{
+			bson.D{{Key: "$eq", Value: bson.A{"$operationType", "delete"}}},
+			bson.D{{Key: "$eq", Value: bson.A{bson.D{{Key: "$type", Value: before}}, "object"}}},
+		}}},
+		bson.D{
+			{Key: "id", Value: before + ".id"},
+			{Key: "_uuid", Value: before + "._uuid"},
+			{Key: "meta", Value: bson.D{
+				{Key: "versionId", Value: before + ".meta.versionId"},
+				{Key: "lastUpdated", Value: before + ".meta.lastUpdated"},
+			}},
+		})
+}
+
+// shortValue is the most that an update's own value may take, in bytes of BSON: FHIR's
+// ids and codes are shorter by far.
+const shortValue = 1 << 10
+
+// short is a value, or nothing if it is too long to be what it should be. The document
+// has it as well, and a change with both could be more than a server can send.
+func short(value any) bson.D {
+	size := bson.D{{Key: "$bsonSize", Value: bson.D{{Key: "v", Value: "$$value"}}}}
+	return bson.D{{Key: "$let", Value: bson.D{
+		{Key: "vars", Value: bson.D{{Key: "value", Value: value}}},
+		{Key: "in", Value: when(bson.D{{Key: "$lte", Value: bson.A{size, shortValue}}}, "$$value")},
+	}}}
+}
+
 // updatedField is what an update set a field of meta to, whether it set the field
 // or the whole of meta. updatedFields has the path as one key, with its dot.
 func updatedField(name string) bson.D {
-	return bson.D{{Key: "$ifNull", Value: bson.A{
+	return short(bson.D{{Key: "$ifNull", Value: bson.A{
 		bson.D{{Key: "$getField", Value: bson.D{
 			{Key: "field", Value: "meta." + name},
 			{Key: "input", Value: "$updateDescription.updatedFields"},
 		}}},
 		"$updateDescription.updatedFields.meta." + name,
 		"$$REMOVE",
-	}}}
+	}}})
 }
 
 // sourceTypeExpression is the valueString of the first extension sourceType, as
@@ -176,6 +214,6 @@ func in(r *route, expression bson.D) bson.D {
 	}}}, expression)
 }
 
-func when(condition, expression bson.D) bson.D {
+func when(condition bson.D, expression any) bson.D {
 	return bson.D{{Key: "$cond", Value: bson.A{condition, expression, "$$REMOVE"}}}
 }

@@ -7,6 +7,6 @@
 // from running. Contents of documents are in no finding, but in a Sample for those who
 // ask for it.
 //
-// Imports: mongo, kgo, terminal for the form of numbers, and watcher, mapper and daemon
+// Imports: mongo, kgo, terminal for the form of numbers, resourcetype, and watcher, mapper and daemon
 // for what the daemon itself would do. Only cmd imports it.
 package preflight

@@ -55,9 +55,7 @@ const probeTime = 3 * time.Second
 // Features checks what only some servers can: hashing keys, which slices need, and
 // splitting events above 16 MB.
 func (s Stream) Features(ctx context.Context) []Finding {
-	hash := bson.D{{Key: "$match", Value: bson.D{{Key: "$expr", Value: bson.D{{Key: "$eq", Value: bson.A{
-		bson.D{{Key: "$mod", Value: bson.A{bson.D{{Key: "$toHashedIndexKey", Value: "$documentKey._id"}}, 2}}}, 0,
-	}}}}}}}
+	hash := bson.D{{Key: "$match", Value: watcher.Slice{Of: 2}.Filter("$documentKey._id")}}
 	split := bson.D{{Key: "$changeStreamSplitLargeEvent", Value: bson.D{}}}
 	return []Finding{
 		s.feature(ctx, "slices ($toHashedIndexKey)", hash, func() Finding {

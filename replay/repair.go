@@ -42,12 +42,17 @@ type Repairer struct {
 	Mapper  *mapper.Mapper
 	Scanner *Scanner
 	Source  RepairSource
+	// Whole is the change stream of all slices; nil where there is one only.
+	Whole RepairSource
 	// Current are the collections of the stream's feeds, History those of the history
 	// that there is of them.
 	Current, History []Source
-	// Slice is the stream's part of the collections. The history of a resource that is
-	// still there belongs to the slice that the resource is in.
-	Slice        watcher.Slice
+	// Slice is the stream's part of the collections.
+	Slice watcher.Slice
+	// Siblings looks at the other slices of the stream's group. Without it (nil) they are
+	// not waited for, and what several repairs see to at once may be published twice, with
+	// the same ids.
+	Siblings     func(ctx context.Context) ([]Sibling, error)
 	Facts        daemon.Facts
 	SeenRequests int
 	// Published hands over the ids of the events that the topics hold since a time.
@@ -73,7 +78,7 @@ type Repairer struct {
 // Repair implements daemon.Repairer.
 func (r *Repairer) Repair(ctx context.Context, p daemon.Publisher, position resumetoken.Position, report func(daemon.RepairProgress)) (resumetoken.Position, error) {
 	a := &repairing{
-		Repairer: r, publisher: p, position: position, report: report, known: known{},
+		Repairer: r, publisher: p, position: position, report: report, known: newKnown(),
 		since: time.Unix(int64(position.ClusterTime.T), 0).UTC(),
 		log:   r.Log.With(zap.String("stream", r.Stream)),
 	}
@@ -106,8 +111,14 @@ type repairing struct {
 	report      func(daemon.RepairProgress)
 	log         *zap.Logger
 
-	// known are the ids that must not be published (again).
-	known known
+	// known are the ids that must not be published (again), readAt is when the topics
+	// were read back for them last.
+	known  *known
+	readAt time.Time
+	// turned says that the other slices need not be waited for any more, waitsFor which
+	// one is, and why.
+	turned   bool
+	waitsFor string
 	// readTo is the oplog time up to which the change stream has been read for ids.
 	readTo bson.Timestamp
 	// unread says that the topics may not be read back.
@@ -192,23 +203,28 @@ func (a *repairing) gap() map[string]any {
 // dates records.
 const clocks = 3
 
-// readBack learns which events about and after the lost position the topics hold.
+// readBack learns which events about and after the lost position the topics hold, or
+// which have come since they were read back last.
 func (a *repairing) readBack(ctx context.Context) error {
 	if a.Published == nil {
 		a.unread = true
 		return nil
 	}
-	began := time.Now()
-	err := a.Published(ctx, a.since.Add(-clocks*a.Tolerance), a.known.add)
+	began, since := time.Now(), a.since
+	if !a.readAt.IsZero() {
+		since = a.readAt
+	}
+	err := a.Published(ctx, since.Add(-clocks*a.Tolerance), a.known.add)
 	if errors.Is(err, publisher.ErrNotReadable) {
-		a.unread, a.known = true, known{}
+		a.unread, a.known = true, newKnown()
 		a.log.Warn("the topics may not be read, so events about the lost position may come twice, with the same ids", zap.Error(err))
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	a.log.Info("read back what the topics hold", zap.Int("events", len(a.known)), zap.Duration("took", time.Since(began)))
+	a.readAt = began
+	a.log.Info("read back what the topics hold", zap.Int("events", a.known.count), zap.Duration("took", time.Since(began)))
 	return nil
 }
 

@@ -82,11 +82,21 @@ func (a *repairing) make(ctx context.Context, s step, span Span, b Batch) ([]map
 		if changes, err = a.Scanner.Versions(ctx, *s.history, span, changes); err != nil {
 			return nil, nil, err
 		}
+		if a.Slice.Of > 1 {
+			if changes, err = a.thisLife(ctx, *s.history, b.Changes, changes); err != nil {
+				return nil, nil, err
+			}
+		}
 	}
 	changes = a.known.missing(a.Mapper, changes)
 	if s.form == mapper.History && a.Slice.Of > 1 && len(changes) > 0 {
-		if changes, err = a.gone(ctx, s.source, changes); err != nil {
+		if changes, err = a.historyOnly(ctx, s.source, changes); err != nil {
 			return nil, nil, err
+		}
+		if len(changes) > 0 {
+			if err := a.takeTurn(ctx); err != nil {
+				return nil, nil, err
+			}
 		}
 	}
 	if len(changes) == 0 {
@@ -121,8 +131,9 @@ func (a *repairing) make(ctx context.Context, s step, span Span, b Batch) ([]map
 // It reads up to the newest entry and not to a fresh token: a token's time is the one
 // after it, which a quiet oplog reaches only with the server's next no-op, every 10 s.
 func (a *repairing) catchUp(ctx context.Context, seen bson.Timestamp) error {
+	source := a.live()
 	now, err := retry(ctx, func() (bson.Timestamp, error) {
-		now, err := a.Source.Now(ctx)
+		now, err := source.Now(ctx)
 		if err == nil && now.Before(seen) {
 			// The stream may be read from another member than the collections.
 			err = fmt.Errorf("the server is at %d,%d, behind %d,%d", now.T, now.I, seen.T, seen.I)
@@ -135,7 +146,7 @@ func (a *repairing) catchUp(ctx context.Context, seen bson.Timestamp) error {
 	if now.Before(a.readTo) {
 		return nil // nothing has been written since
 	}
-	err = a.Source.ReadSpan(ctx, watcher.Span{From: a.readTo, UntilTime: now}, func(_ context.Context, c watcher.Chunk) error {
+	err = source.ReadSpan(ctx, watcher.Span{From: a.readTo, UntilTime: now}, func(_ context.Context, c watcher.Chunk) error {
 		for _, raw := range c.Changes {
 			if daemon.Published(a.position.Published, raw) {
 				continue // The live stream leaves it out.
@@ -162,7 +173,7 @@ func (a *repairing) tell() {
 	rate, left := a.meter.rate()
 	a.report(daemon.RepairProgress{
 		Since: a.since, Began: a.state.Began, Collection: a.state.Step, Scanned: a.meter.scanned, Total: a.meter.total,
-		Events: a.state.Events, DeadLetters: a.state.DeadLetters, Rate: rate, Left: left,
+		Events: a.state.Events, DeadLetters: a.state.DeadLetters, Rate: rate, Left: left, WaitsFor: a.waitsFor,
 	})
 	if a.meter.due(a.ReportInterval) {
 		a.log.Info("repairing lost history", zap.String("collection", a.state.Step), zap.Int64("scanned", a.meter.scanned),

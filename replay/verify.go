@@ -176,6 +176,7 @@ func (v *verification) gather(ctx context.Context) error {
 		if v.begins[i].scanned {
 			v.tellScanned(i, streams[i].Scanned)
 		}
+		v.tellPosition(i)
 		if s.Asked {
 			v.report.result.Streams = append(v.report.result.Streams, streams[i])
 		}

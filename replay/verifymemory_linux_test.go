@@ -31,13 +31,7 @@ func TestSoakComparisonMemory(t *testing.T) {
 }
 
 func testComparisonMemory(t *testing.T, events int) {
-	if raceDetector {
-		t.Skip("the race detector takes memory of its own: make test runs this one without it too")
-	}
-	// The peak is of the process: start from here.
-	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
-		t.Skipf("the kernel does not reset the peak of the memory: %v", err)
-	}
+	resetPeak(t)
 	c := newComparison(t.TempDir(), []string{"events"})
 	defer func() {
 		if err := c.close(); err != nil {
@@ -81,6 +75,17 @@ func testComparisonMemory(t *testing.T, events int) {
 	t.Logf("%d events and their records: peak memory of the process %d MiB", events, peak>>20)
 	if peak > memoryLimit {
 		t.Errorf("peak memory %d MiB, the limit is %d", peak>>20, memoryLimit>>20)
+	}
+}
+
+// resetPeak has the peak of the process's memory count from here.
+func resetPeak(t *testing.T) {
+	t.Helper()
+	if raceDetector {
+		t.Skip("the race detector takes memory of its own: make test runs this one without it too")
+	}
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
+		t.Skipf("the kernel does not reset the peak of the memory: %v", err)
 	}
 }
 

@@ -2,14 +2,11 @@ package replay
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
 // readTopics notes the records.
@@ -67,32 +64,4 @@ func (v *verification) retention(reader *topicReader, earliest []time.Time) {
 			}
 		}
 	}
-}
-
-// secondLook finds, for records that no source knows, whether they are of changes
-// further back: a stream that lags publishes old changes late.
-func (v *verification) secondLook(ctx context.Context) error {
-	return inBlocks(v.compare.strays, func(strays []entry) error {
-		cleared := make([]bool, len(strays))
-		for i, s := range v.Streams {
-			before := watcher.Span{From: clusterTime(v.Since.Add(-v.MaxLag)), UntilTime: Before(v.spans[i].From)}
-			if before.From.After(before.UntilTime) || v.begins[i].scanned {
-				continue
-			}
-			err := v.idsOf(ctx, i, before, func(p Part) error {
-				for i := range p.Events {
-					mark(strays, p.Events[i].ID, cleared)
-				}
-				return nil
-			})
-			if lost := new(watcher.Error); errors.As(err, &lost) && lost.Class == watcher.HistoryLost {
-				v.report.noteOnce(fmt.Sprintf("stream %s: the oplog does not reach back to %s: unexpected records may be of changes before %s",
-					s.Name, Clock(before.From), Clock(v.spans[i].From)))
-			} else if err != nil {
-				return err
-			}
-		}
-		v.compare.judgeStrays(strays, cleared, v.report)
-		return nil
-	})
 }

@@ -83,6 +83,26 @@ func (v *verification) begin(ctx context.Context, s VerifiedStream) (begin, erro
 	return begin{bson.Timestamp{T: held}, true}, nil
 }
 
+// Behind tells whether the stream has published nothing of what was changed since a time,
+// so that nothing of it can be asked for.
+func (s VerifiedStream) Behind(since time.Time) bool {
+	return !s.Position.IsZero() && packTime(s.Position.ClusterTime) < packTime(clusterTime(since))
+}
+
+// tellPosition says what is not asked for because a stream has not come to it.
+func (v *verification) tellPosition(stream int) {
+	s := v.Streams[stream]
+	at := Clock(s.Position.ClusterTime)
+	switch {
+	case !s.Asked || s.Position.IsZero():
+	case s.Behind(v.Since):
+		v.report.note(fmt.Sprintf("stream %s has published up to %s only, which is before what is asked for: nothing of it was compared", s.Name, at))
+	case v.begins[stream].scanned && packTime(s.Position.ClusterTime) < packTime(v.spans[stream].From):
+		v.report.note(fmt.Sprintf("stream %s: its position, of %s, lies before the oplog's beginning, so it has a repair of lost history before it. "+
+			"What was written from %s before the position on is not asked for and nothing to --repair here: the stream publishes it by itself when it runs (repair.on_history_lost)", s.Name, at, v.Tolerance))
+	}
+}
+
 // scanEnd is the time, by the FHIR server's clock, up to which all versions before the
 // oplog must have their events.
 func (v *verification) scanEnd(s VerifiedStream, span watcher.Span) time.Time {
@@ -109,7 +129,7 @@ func (s VerifiedStream) scanSources() []Source { return slices.Concat(s.Current,
 func (v *verification) scan(ctx context.Context, s VerifiedStream, span watcher.Span, done *VerifyStream) error {
 	end := v.scanEnd(s, span)
 	for n, source := range s.scanSources() {
-		err := v.scanSource(ctx, s, span, source, func(_ context.Context, changes []mapper.Change) error {
+		err := v.scanSource(ctx, s, v.around(span), source, func(_ context.Context, changes []mapper.Change) error {
 			done.Scanned += int64(len(changes))
 			for i := range changes {
 				c := &changes[i]
@@ -147,16 +167,20 @@ func (v *verification) tellScanned(stream int, versions int64) {
 		"Records that may be of those count as unseen", s.Name, Clock(from), v.Since.UTC().Format(time.RFC3339), versions))
 }
 
-// scanSource hands over the changes that one collection tells of the time before the
-// oplog, with what lies so near that clocks may be wrong about it.
-func (v *verification) scanSource(ctx context.Context, s VerifiedStream, span watcher.Span, source Source, each func(context.Context, []mapper.Change) error) error {
+// around is the time between what is asked for and the oplog, with what lies so near
+// that clocks may be wrong about it.
+func (v *verification) around(span watcher.Span) Span {
+	return Span{Since: v.Since.Add(-v.Tolerance), Until: timeOf(span.From).Add(v.Tolerance)}
+}
+
+// scanSource hands over the changes of a time that one collection tells of.
+func (v *verification) scanSource(ctx context.Context, s VerifiedStream, around Span, source Source, each func(context.Context, []mapper.Change) error) error {
 	scanner := NewScanner(s.Mapper, Options{})
 	total, err := scanner.Estimate(ctx, source)
 	if err != nil {
 		return err
 	}
 	looked := int64(0)
-	around := Span{Since: v.Since.Add(-v.Tolerance), Until: timeOf(span.From).Add(v.Tolerance)}
 	return scanner.Scan(ctx, source, around, Cursor{}, func(ctx context.Context, b Batch) error {
 		looked += b.Scanned
 		if v.Looked != nil {
@@ -180,7 +204,7 @@ func (v *verification) expectScanned(e *mapper.Event, stream string, must bool, 
 func (v *verification) repairScanned(ctx context.Context, s VerifiedStream, span watcher.Span, missing []entry, done []bool, publish func(context.Context, []mapper.Event) error) error {
 	translation := daemon.NewTranslation(s.Mapper, v.Oplog.Facts, v.Oplog.SeenRequests, v.Oplog.MaxEventBytes)
 	for _, source := range s.scanSources() {
-		err := v.scanSource(ctx, s, span, source, func(ctx context.Context, changes []mapper.Change) error {
+		err := v.scanSource(ctx, s, v.around(span), source, func(ctx context.Context, changes []mapper.Change) error {
 			// Ids do not depend on facts, which cost queries.
 			wanted := slices.DeleteFunc(changes, func(c mapper.Change) bool {
 				var out mapper.Output

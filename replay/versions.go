@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -95,49 +93,56 @@ func (s *Scanner) history(ctx context.Context, src Source, span Span, uuids []st
 	return changes, cur.Err()
 }
 
-// present are those of the changes' resources that are in a collection.
+// present are those of the changes' resources that are in a collection, but not in the
+// part of it that its source is restricted to.
 func (s *Scanner) present(ctx context.Context, src Source, changes []mapper.Change) (map[string]bool, error) {
-	return s.holds(ctx, src, "_uuid", nil, changes)
+	there := map[string]bool{}
+	err := s.look(ctx, src, bson.D{{Key: "$nor", Value: bson.A{src.Filter}}}, "_uuid", "_uuid", changes, func(uuid string, _ bson.RawValue) {
+		there[uuid] = true
+	})
+	return there, err
 }
 
-// deleted are those of the changes' resources that history says were deleted since a
-// time.
-func (s *Scanner) deleted(ctx context.Context, history Source, since time.Time, changes []mapper.Change) (map[string]bool, error) {
-	return s.holds(ctx, history, "resource._uuid", bson.D{
-		{Key: "request.method", Value: "DELETE"}, {Key: history.Time, Value: bson.D{{Key: "$gte", Value: since}}},
-	}, changes)
+// deleted tells when those of the changes' resources were deleted last, in milliseconds,
+// that history says were.
+func (s *Scanner) deleted(ctx context.Context, history Source, changes []mapper.Change) (map[string]int64, error) {
+	last := map[string]int64{}
+	err := s.look(ctx, history, bson.D{{Key: "request.method", Value: "DELETE"}}, "resource._uuid", history.Time, changes, func(uuid string, at bson.RawValue) {
+		if ms, ok := at.DateTimeOK(); ok {
+			last[uuid] = max(last[uuid], ms)
+		}
+	})
+	return last, err
 }
 
-// holds finds which of the changes' resources a collection has documents of. Their id
-// is in a field of it.
-func (s *Scanner) holds(ctx context.Context, src Source, field string, filter bson.D, changes []mapper.Change) (map[string]bool, error) {
-	path := strings.Split(field, ".")
+// look hands over, of the documents that a collection has of the changes' resources, the
+// resource's UUID, which is in the field id, and another field.
+func (s *Scanner) look(ctx context.Context, src Source, filter bson.D, id, field string, changes []mapper.Change, each func(uuid string, value bson.RawValue)) error {
 	var uuids []string
 	for i := range changes {
 		if v, ok := changes[i].RequestedVersion(); ok {
 			uuids = append(uuids, v.UUID)
 		}
 	}
-	there := map[string]bool{}
 	for part := range slices.Chunk(uuids, maxIn) {
 		_, err := retry(ctx, func() (struct{}, error) {
 			cur, err := src.Documents.Clone(options.Collection().SetReadPreference(readpref.Primary())).Find(ctx,
-				append(bson.D{{Key: field, Value: bson.D{{Key: "$in", Value: part}}}}, filter...),
-				options.Find().SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: field, Value: 1}}).SetComment(comment))
+				append(bson.D{{Key: id, Value: bson.D{{Key: "$in", Value: part}}}}, filter...),
+				options.Find().SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "id", Value: "$" + id}, {Key: "value", Value: "$" + field}}).SetComment(comment))
 			if err != nil {
 				return struct{}{}, err
 			}
 			defer closeCursor(ctx, cur)
 			for cur.Next(ctx) {
-				if uuid, ok := cur.Current.Lookup(path...).StringValueOK(); ok {
-					there[uuid] = true
+				if uuid, ok := cur.Current.Lookup("id").StringValueOK(); ok {
+					each(uuid, cur.Current.Lookup("value"))
 				}
 			}
 			return struct{}{}, cur.Err()
 		})
 		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", src.Name(), refused(src.Name(), err))
+			return fmt.Errorf("read %s: %w", src.Name(), refused(src.Name(), err))
 		}
 	}
-	return there, nil
+	return nil
 }

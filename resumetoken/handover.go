@@ -157,6 +157,22 @@ func (h *Handover) settle(ctx context.Context, stream string, own Position, dele
 	return record.effective(coverage, own, record.Generation+1), layout, false, nil
 }
 
+// Streams are the names of the streams of the stored layout, and whether it is the own
+// one; so is the own layout while none is stored. Nothing is taken from anybody.
+func (h *Handover) Streams(ctx context.Context) (names []string, own bool, err error) {
+	record, err := h.stored(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	if record.Generation == 0 {
+		record = layoutRecord{ID: h.own.ID(), Layout: h.own}
+	}
+	for _, c := range record.Layout {
+		names = append(names, c.Stream)
+	}
+	return names, record.ID == h.own.ID(), nil
+}
+
 // stored is the stored layout without taking it from anybody.
 func (h *Handover) stored(ctx context.Context) (layoutRecord, error) {
 	store, err := h.open(LayoutStream)

@@ -13,11 +13,12 @@ type repair struct {
 	SecondsLeft float64 `json:"secondsLeft,omitempty"`
 	Events      int64   `json:"events"`
 	DeadLetters int64   `json:"deadLetters"`
+	WaitsFor    string  `json:"waitsFor,omitempty"`
 }
 
 func describeRepair(r *daemon.RepairProgress) *repair {
 	return &repair{
 		Since: stamp(r.Since), Began: stamp(r.Began), Collection: r.Collection, Scanned: r.Scanned, Total: r.Total,
-		PerSecond: r.Rate, SecondsLeft: r.Left.Seconds(), Events: r.Events, DeadLetters: r.DeadLetters,
+		PerSecond: r.Rate, SecondsLeft: r.Left.Seconds(), Events: r.Events, DeadLetters: r.DeadLetters, WaitsFor: r.WaitsFor,
 	}
 }

@@ -2,8 +2,6 @@ package watcher_test
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net/url"
 	"strings"
 	"testing"
@@ -170,72 +168,6 @@ func testErrorsToGoOnAfter(t *testing.T, d *deployment) {
 	}
 }
 
-// testCursorsAreClosed counts the cursors on the server. One that is left behind
-// lives, with the memory and the locks it holds, for ten minutes.
-func testCursorsAreClosed(t *testing.T, d *deployment) {
-	open := func() (int64, error) { return d.serverStatus(t.Context(), "metrics", "cursor", "open", "total") }
-	before, err := open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := func(t *testing.T) {
-		t.Helper()
-		eventually(t, func() error {
-			now, err := open()
-			if err == nil && now > before {
-				err = fmt.Errorf("%d cursors are open, %d were", now, before)
-			}
-			return err
-		})
-	}
-	c := d.database(t, "fhir").Collection("Consent_4_0_0")
-	const times = 20
-	for name, spec := range map[string]watcher.Spec{
-		"one database":      allOf(c.Database(), c.Name()),
-		"the whole cluster": {Feeds: append(allOf(c.Database(), c.Name()).Feeds, allOf(d.client.Database("other"), "x").Feeds...)},
-	} {
-		w := d.watcher(t, spec, func(o *watcher.Options) { o.MaxBackoff = o.MinBackoff })
-		from := begin(t, w)
-		t.Run(name+", opened again", func(t *testing.T) {
-			opened := d.opened.Load()
-			d.failGetMore(t, times, bson.E{Key: "errorCode", Value: 8}) // The server's cursor lives on.
-			insert(t, c, numbered(0, 1)...)
-			inOrder(t, read(t, w, from, 1))
-			if again := d.opened.Load() - opened - 1; again != times {
-				t.Errorf("opened again %d times", again)
-			}
-			closed(t)
-		})
-		t.Run(name+", stopped between two reads", func(t *testing.T) {
-			for range times {
-				read(t, w, from, 1)
-			}
-			closed(t)
-		})
-		t.Run(name+", stopped while the server waits for changes", func(t *testing.T) {
-			for range times {
-				ctx, cancel := bounded(t)
-				asked := d.asked.Load()
-				stopped := make(chan error, 1)
-				go func() {
-					stopped <- w.Run(ctx, watcher.From{}, func(context.Context, watcher.Chunk) error { return nil })
-				}()
-				eventually(t, func() error {
-					if d.asked.Load() == asked {
-						return errors.New("not yet reading")
-					}
-					return nil
-				})
-				cancel()
-				if err := <-stopped; err != nil {
-					t.Fatal(err)
-				}
-			}
-			closed(t)
-		})
-	}
-}
-
 func TestStandalone(t *testing.T) {
 	d := connect(t, services.MongoDBForTest(t, services.MongoDBOptions{Standalone: true}).URI)
 	w := d.watcher(t, allOf(d.client.Database("fhir"), "Consent_4_0_0"))
@@ -279,6 +211,14 @@ func TestLogin(t *testing.T) {
 		})
 	}
 	t.Run("enough rights", func(t *testing.T) {
-		begin(t, admin.watcher(t, allOf(admin.client.Database("fhir"), "Consent_4_0_0")))
+		other := *uri
+		other.User = url.UserPassword("reader", secret)
+		d := connect(t, other.String())
+		w := d.watcher(t, allOf(d.client.Database("other"), "x"))
+		begin(t, w)
+		for range 20 { // Sessions may be ended that are the login's own.
+			stopAfter(t, w, &d.opening)
+		}
+		noMoreCursors(t, admin, 0)
 	})
 }

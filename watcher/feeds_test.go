@@ -6,38 +6,7 @@ import (
 	"testing"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-
-	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
-
-// testLargeUpdates makes updates whose events, with the document and with what the
-// update set, have 18 MB. A server sends 16 MB at most and then ends the stream.
-func testLargeUpdates(t *testing.T, d *deployment) {
-	c := d.database(t, "fhir").Collection("Consent_4_0_0")
-	insert(t, c, consent("con-1"))
-	w := d.watcher(t, specOf(d.mapping()))
-	from := begin(t, w)
-	for _, letter := range []string{"a", "b", "c"} {
-		update := set(bson.E{Key: "attachment", Value: strings.Repeat(letter, 9<<20)}, bson.E{Key: "meta.versionId", Value: letter})
-		if _, err := c.UpdateByID(t.Context(), "con-1", update); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var versions string
-	for _, raw := range read(t, w, from, 3) {
-		versions += raw.Lookup("updated", "versionId").StringValue()
-		if len(raw) > 1<<10 {
-			t.Errorf("a change of %d bytes", len(raw))
-		}
-	}
-	if versions != "abc" {
-		t.Errorf("versions %q", versions)
-	}
-	// The same without the projection, so that the test tests something.
-	if stopped := fatal(t, d.watcher(t, allOf(c.Database(), c.Name())), from); stopped.Class != watcher.TooLarge {
-		t.Errorf("without the projection: %v", stopped)
-	}
-}
 
 func testSeveralDatabases(t *testing.T, d *deployment) {
 	spec := specOf(d.mapping())

@@ -32,7 +32,8 @@ func TestOnMongoDB(t *testing.T) {
 		{"updates through the projection", testProjectionOfUpdates},
 		{"deletes with and without pre-image", testProjectionOfDeletes},
 		{"extensions of any shape", testExtensionsOfAnyShape},
-		{"updates of 9 MB", testLargeUpdates},
+		{"changes of documents of 15.9 MB", testLargeChanges},
+		{"documents of 16 MB", testLargestValues},
 		{"several databases", testSeveralDatabases},
 		{"only $everything of access logs", testAccessLogFilter},
 		{"only $everything of AuditEvents", testAuditEventFilter},
@@ -57,9 +58,9 @@ type deployment struct {
 	client *mongo.Client
 	// name is part of the databases' names and the name of the client.
 	name string
-	// opened counts the aggregate commands that succeeded, asked and failed the getMore
-	// commands that were sent and that failed.
-	opened, asked, failed atomic.Int64
+	// opening and opened count the aggregate commands that were sent and that succeeded,
+	// asked and failed the getMore commands that were sent and that failed.
+	opening, opened, asked, failed atomic.Int64
 }
 
 func connect(t *testing.T, uri string) *deployment {
@@ -67,7 +68,10 @@ func connect(t *testing.T, uri string) *deployment {
 	d := &deployment{name: "watcher-" + bson.NewObjectID().Hex()}
 	monitor := &event.CommandMonitor{
 		Started: func(_ context.Context, e *event.CommandStartedEvent) {
-			if e.CommandName == "getMore" {
+			switch e.CommandName {
+			case "aggregate":
+				d.opening.Add(1)
+			case "getMore":
 				d.asked.Add(1)
 			}
 		},

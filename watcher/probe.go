@@ -14,11 +14,13 @@ import (
 func (w *Watcher) Probe(ctx context.Context, from From) error {
 	c, err := w.openCursor(ctx, from)
 	if err != nil {
-		return w.sorted(err)
+		return w.sorted(errors.Join(err, w.sweepOnce(ctx)))
 	}
 	w.cursors.Add(1)
 	// The first answer after the empty one is where the server checks the position.
-	_, err = read(ctx, c, Limits{Records: 1, Bytes: 1})
+	reading, done := lasting(ctx, readGrace)
+	defer done()
+	_, err = read(reading, c, Limits{Records: 1, Bytes: 1})
 	if ctx.Err() != nil || errors.Is(err, errEnded) {
 		err = nil
 	}

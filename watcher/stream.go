@@ -26,33 +26,25 @@ type cursor interface {
 // changeStream is a mongo.ChangeStream that leaves no cursor behind.
 type changeStream struct {
 	*mongo.ChangeStream
-	// database is the one that the stream was opened on.
-	database *mongo.Database
-	// abandoned is a cursor that the driver has given up, but the server has not.
-	abandoned int64
+	// session is the stream's own: what is left of it on the server is found by it.
+	session *mongo.Session
+	watcher *Watcher
 }
 
 // Current makes a field a method.
 func (s *changeStream) Current() bson.Raw { return s.ChangeStream.Current }
 
-// TryNext notes the cursor that the driver gives up when ctx ends: it tells the
-// server so with that same context, which comes to nothing.
-func (s *changeStream) TryNext(ctx context.Context) bool {
-	id := s.ID()
-	ok := s.ChangeStream.TryNext(ctx)
-	if ctx.Err() != nil && s.ID() == 0 {
-		s.abandoned = id
-	}
-	return ok
-}
-
+// Close closes the cursor. After an error there may be others: the driver opens a stream
+// again by itself, and does not learn of the cursor if ctx ends or the connection breaks
+// in the middle of that.
 func (s *changeStream) Close(ctx context.Context) error {
+	broken := s.Err() != nil
 	err := s.ChangeStream.Close(ctx)
-	if s.abandoned != 0 {
-		err = errors.Join(err, s.database.RunCommand(ctx, bson.D{
-			{Key: "killCursors", Value: "$cmd.aggregate"}, {Key: "cursors", Value: bson.A{s.abandoned}},
-		}).Err())
+	if broken {
+		s.watcher.doubt(s.session)
+		err = s.watcher.sweep(ctx) // which is what the driver may just have failed at
 	}
+	s.session.EndSession(ctx)
 	return err
 }
 
@@ -140,33 +132,31 @@ func (w *Watcher) open(ctx context.Context, from From) (cursor, error) {
 	case !from.ClusterTime.IsZero():
 		o.SetStartAtOperationTime(&from.ClusterTime)
 	}
+	session, err := w.client.StartSession(options.Session().SetCausalConsistency(false))
+	if err != nil {
+		return nil, fmt.Errorf("open change stream %s: %w", w.opts.Name, err)
+	}
 	var cs *mongo.ChangeStream
-	var err error
-	database, where := w.client.Database("admin"), "all databases" // where the server keeps a cluster's stream
+	opening, done := lasting(mongo.NewSessionContext(ctx, session), openGrace)
+	defer done()
+	where := "all databases"
 	if name := w.opts.Spec.Database(); name != "" {
-		database, where = w.client.Database(name), "database "+name
-		cs, err = database.Watch(ctx, w.pipeline, o)
+		where = "database " + name
+		cs, err = w.client.Database(name).Watch(opening, w.pipeline, o)
 	} else {
-		cs, err = w.client.Watch(ctx, w.pipeline, o)
+		cs, err = w.client.Watch(opening, w.pipeline, o)
 	}
 	if err != nil {
+		if !answered(err) {
+			w.doubt(session)
+		}
+		session.EndSession(ctx)
 		return nil, rightOn(fmt.Errorf("open change stream %s: %w", w.opts.Name, err), "find and changeStream on "+where)
 	}
 	cs.SetBatchSize(w.opts.BatchSize)
-	return &changeStream{ChangeStream: cs, database: database}, nil
-}
-
-// closeTimeout bounds killing a cursor on the server.
-const closeTimeout = 5 * time.Second
-
-// closeCursor closes with a context of its own: with the caller's, which is often
-// cancelled by then, the cursor would stay open on the server.
-func (w *Watcher) closeCursor(ctx context.Context, c cursor) error {
-	defer w.cursors.Add(-1)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-	defer cancel()
-	if err := c.Close(ctx); err != nil {
-		return fmt.Errorf("close change stream: %w", err)
+	stream := &changeStream{ChangeStream: cs, session: session, watcher: w}
+	if err := w.sweep(ctx); err != nil {
+		return nil, errors.Join(err, closeStream(ctx, stream))
 	}
-	return nil
+	return stream, nil
 }

@@ -43,6 +43,8 @@ type Watcher struct {
 	fingerprint string
 	log         *zap.Logger
 	cursors     atomic.Int64
+	// doubtful are the ids of sessions in which a cursor may be left on the server.
+	doubtful []bson.Raw
 	// begun says that the stream has been open.
 	begun atomic.Bool
 	// openCursor is open, except in tests that script a stream.
@@ -128,8 +130,13 @@ type emitError struct{ err error }
 func (e *emitError) Error() string { return e.err.Error() }
 
 func (w *Watcher) drain(ctx context.Context, c cursor, emit func(context.Context, Chunk) error, taken func(Chunk)) error {
+	reading, done := lasting(ctx, readGrace)
+	defer done()
 	for {
-		chunk, err := read(ctx, c, w.opts.Limits)
+		chunk, err := read(reading, c, w.opts.Limits)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		ended := errors.Is(err, errEnded)
 		if err != nil && !ended {
 			return fmt.Errorf("read change stream %s: %w", w.opts.Name, err)
@@ -148,6 +155,11 @@ func (w *Watcher) drain(ctx context.Context, c cursor, emit func(context.Context
 // of the fatal table, or it is the receiver's. An attempt that advanced or lasted
 // starts the back-off anew: several short troubles in a row are not one long one.
 func (w *Watcher) retry(ctx context.Context, attempt func() (advanced bool, err error)) error {
+	defer func() {
+		if left := w.sweepOnce(ctx); left != nil {
+			w.log.Warn("a cursor may be left on the server, which closes it after ten minutes", zap.String("stream", w.opts.Name), zap.Error(left))
+		}
+	}()
 	backoff := w.opts.MinBackoff
 	for {
 		began := time.Now()

@@ -31,6 +31,9 @@ func (f *backfillFlags) narrow(cfg *config.Config) (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := knownResources(cfg, f.resources); err != nil {
+		return nil, err
+	}
 	c := *cfg
 	c.Streams = nil // how the live streams are divided does not matter here
 	e := &c.Events

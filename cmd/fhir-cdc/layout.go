@@ -13,6 +13,8 @@ import (
 // which cluster it reads, what of it, and how its changes become events.
 type plannedStream struct {
 	name string
+	// group is the name of the configuration's group that it is of, "" for none.
+	group string
 	// home is the name of its cluster's default stream, whatever the stream's own.
 	home   string
 	place  config.Cluster
@@ -66,6 +68,7 @@ func planGroup(c *config.Config, group *config.StreamGroup) []plannedStream {
 			plan = append(plan, p)
 			continue
 		}
+		p.group = group.Name
 		names := group.StreamNames()
 		for i, name := range names {
 			p.name = name

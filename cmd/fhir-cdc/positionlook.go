@@ -109,7 +109,15 @@ func newPositionLook(ctx context.Context, o *operation) (*positionLook, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &positionLook{o: o, running: running, windows: map[config.Secret]*watcher.Window{}}, nil
+	look := &positionLook{o: o, running: running, windows: map[config.Secret]*watcher.Window{}}
+	others, err := o.sink.otherStreams(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if others != "" {
+		look.troubles = append(look.troubles, others)
+	}
+	return look, nil
 }
 
 // tellTroubles says what could not be found out; what could is worth showing.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/replay"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
 const (
@@ -53,8 +56,18 @@ func newRepairer(cfg *config.Config, p plannedStream, client *mongo.Client, m *m
 		SaveInterval: repairSave, ReportInterval: repairReport, Log: log,
 		Audit: func(context.Context, publisher.AuditAction, map[string]any) error { return nil },
 	}
+	if p.slice.Of > 1 {
+		whole := p
+		whole.slice = watcher.Slice{}
+		if r.Whole, _, err = watchers(&short, client, whole, m, log, nil); err != nil {
+			return nil, err
+		}
+	}
 	if cfg.Sink != config.SinkKafka {
 		return r, nil
+	}
+	if p.slice.Of > 1 && cfg.Delivery == config.ExactlyOnce {
+		r.Siblings = siblings(planStreams(cfg), p, s)
 	}
 	var topics []string
 	for _, topic := range []string{p.mapper.ChangeTopic, p.mapper.ExportTopic, p.mapper.AccessedEverythingTopic} {
@@ -70,6 +83,32 @@ func newRepairer(cfg *config.Config, p plannedStream, client *mongo.Client, m *m
 		return audit.Record(ctx, publisher.AuditRecord{Name: cfg.Name, Stream: p.name, Action: action, Actor: instance(), Details: details})
 	}
 	return r, nil
+}
+
+// siblings gives what looks at the stored positions of the other slices of a stream's
+// group.
+func siblings(plan []plannedStream, p plannedStream, s *sink) func(context.Context) ([]replay.Sibling, error) {
+	plan = slices.DeleteFunc(plan, func(q plannedStream) bool {
+		return q.group != p.group || q.home != p.home || q.slice.Index == p.slice.Index
+	})
+	return func(ctx context.Context) ([]replay.Sibling, error) {
+		var all []replay.Sibling
+		for _, q := range plan {
+			store, err := s.store(q.name)
+			if err != nil {
+				return nil, err
+			}
+			position, err := resumetoken.Glance(ctx, store)
+			if err = errors.Join(err, store.Close(ctx)); err != nil {
+				return nil, err
+			}
+			if position.Layout != s.handover.ID() || position.HandedTo > 0 {
+				position = resumetoken.Position{} // It is of the streams before.
+			}
+			all = append(all, replay.Sibling{Stream: q.name, Index: q.slice.Index, Position: position})
+		}
+		return all, nil
+	}
 }
 
 // scanSources are the collections of a stream's feeds that tell of changes, or the

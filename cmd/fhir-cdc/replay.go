@@ -74,6 +74,9 @@ Ctrl-C ends after the transaction under way and says where to go on.`,
 		if err != nil {
 			return err
 		}
+		if err := watchedResources(cfg, f.resources); err != nil {
+			return err
+		}
 		places := given(cmd, "topic-prefix", "same-topics", "dry-run")
 		if places > 1 || (places == 0 && cfg.Sink == config.SinkKafka) {
 			return &usageError{"say where to, with one of --topic-prefix PREFIX, --same-topics, and --dry-run, which only counts"}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -202,4 +203,16 @@ func (s *sink) requirements() publisher.Requirements {
 		r.Events = append(r.Events, events.AccessedEverything.Topic)
 	}
 	return r
+}
+
+// otherStreams says so if the positions are those of other streams than the
+// configuration has; "" if they are not. A changed list of streams holds once a daemon
+// has run with it.
+func (s *sink) otherStreams(ctx context.Context) (string, error) {
+	names, own, err := s.handover.Streams(ctx)
+	if err != nil || own {
+		return "", err
+	}
+	return "the streams that run are " + strings.Join(names, ", ") + ", or divide the collections in another way than this configuration: " +
+		"use the configuration (streams, events.change.resources) that the daemons have", nil
 }

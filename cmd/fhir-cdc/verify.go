@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -155,12 +156,19 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 			return openDetached(ctx, cfg, s, stream, work+"/"+stream, cfg.Topics.DeadLetters)
 		}}
 	}
+	others, err := s.otherStreams(ctx)
+	if err != nil {
+		return err
+	}
 	result, err := followVerify(ctx, v, repair, terminal.New(stderr, environ))
 	if err != nil {
 		if lost := new(watcher.Error); errors.As(err, &lost) && lost.Class == watcher.HistoryLost {
 			return fmt.Errorf("the oplog has forgotten what was still to be read of it; run verify again: %w", lost.Err)
 		}
 		return err
+	}
+	if others != "" {
+		result.Notes = append(result.Notes, others)
 	}
 	if err := f.output.write(stdout, environ, result, func(screen *terminal.Screen) error { return printVerify(screen, result, v.Repeats) }); err != nil {
 		return err
@@ -209,7 +217,24 @@ func positioned(ctx context.Context, s *sink, clients *clusters, streams []repla
 			return nil, &usageError{fmt.Sprintf("stream %s has no stored position, so it is not known up to where it has published: give --until", stream.Name)}
 		}
 	}
-	return all, nil
+	return all, somePublished(all, f.since.Time)
+}
+
+// somePublished makes sure that there is something to ask for: else a verification would
+// find nothing wrong however much is missing.
+func somePublished(streams []replay.VerifiedStream, since time.Time) error {
+	var behind []string
+	for _, s := range streams {
+		switch {
+		case !s.Asked:
+		case !s.Behind(since):
+			return nil
+		default:
+			behind = append(behind, fmt.Sprintf("stream %s has published up to %s", s.Name, replay.Clock(s.Position.ClusterTime)))
+		}
+	}
+	return &usageError{fmt.Sprintf("there is nothing to compare: %s, which is before --since %s; fhir-cdc position list shows whether it runs, and its lag",
+		strings.Join(behind, ", "), terminal.Time(since))}
 }
 
 // followVerify runs a verification and shows how far it has come.

@@ -128,7 +128,7 @@ function fillCard(entry, s, now) {
     f.repairBar.max = Math.max(1, r.total);
     f.repairBar.value = r.scanned;
     set(f.repairText, `${r.collection}: ${number(r.scanned)} of about ${number(r.total)} documents, ${number(r.events)} events, `
-      + `${number(r.deadLetters)} dead letters${r.secondsLeft ? `, ${span(r.secondsLeft)} left` : ""}`);
+      + `${number(r.deadLetters)} dead letters${r.secondsLeft ? `, ${span(r.secondsLeft)} left` : ""}${r.waitsFor ? `; waits for ${r.waitsFor}` : ""}`);
   }
   f.error.hidden = !s.lastError && !kafkaAway;
   if (kafkaAway) {

@@ -11,22 +11,10 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
 )
 
-// controlToken is what the controls ask for.
-const controlToken = "a token for the controls"
-
 // control sends an order about a stream to a daemon, as an operator does.
-func (i *installation) control(d *harness.Daemon, what, stream string) {
+func (i *installation) control(d *harness.Daemon, order, stream string) {
 	i.t.Helper()
-	request, err := http.NewRequestWithContext(i.ctx, http.MethodPost, i.statusURL(d)+"/control/"+what, strings.NewReader(`{"stream":"`+stream+`"}`))
-	i.check(err)
-	request.Header.Set("Authorization", "Bearer "+controlToken)
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	i.check(err)
-	i.check(response.Body.Close())
-	if response.StatusCode != http.StatusOK {
-		i.t.Fatalf("%s %s: %s", what, stream, response.Status)
-	}
+	i.check(d.Control(i.ctx, order, stream))
 }
 
 func (i *installation) statusURL(d *harness.Daemon) string {
@@ -69,7 +57,7 @@ func (i *installation) paused(d *harness.Daemon, streams ...string) {
 // TestPauseThroughStreams pauses a stream, and then changes the streams: whichever has
 // a part of what was paused is paused, until it is resumed; nothing is lost.
 func TestPauseThroughStreams(t *testing.T) {
-	i := install(t, fhirserver.Options{}).with("FHIR_CDC_HTTP_TOKEN", controlToken, "FHIR_CDC_FACTS_REQUEST_ID", "false")
+	i := install(t, fhirserver.Options{}).with(harness.EnvControlToken, harness.ControlToken, "FHIR_CDC_FACTS_REQUEST_ID", "false")
 	reader := i.reader()
 	var held, all []string
 	// goOn has the streams that are not paused carry something.

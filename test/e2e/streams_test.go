@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
@@ -101,7 +102,24 @@ func TestStreamsChangeBetweenRuns(t *testing.T) {
 			d := i.start()
 			a.inOrder(i.exactly(reader, a.ids...))
 			i.stop(d)
+			i.tellsOtherStreams()
 		})
+	}
+}
+
+// tellsOtherStreams asserts that commands with other streams than the daemon's say so.
+func (i *installation) tellsOtherStreams() {
+	i.t.Helper()
+	const note = "the streams that run are main"
+	if _, stderr, code := i.command("position", "list"); code != 0 || stderr != "" {
+		i.t.Errorf("exit code %d, %s", code, stderr)
+	}
+	i.with("FHIR_CDC_STREAMS", "[{name: consents, resources: [Consent]}]")
+	if _, stderr, code := i.command("position", "list"); code != 0 || !strings.Contains(stderr, note) {
+		i.t.Errorf("exit code %d, %s", code, stderr)
+	}
+	if stdout, stderr, _ := i.command("verify", "--since", "1m"); !strings.Contains(stdout, note) {
+		i.t.Errorf("verify says %s, %s", stdout, stderr)
 	}
 }
 

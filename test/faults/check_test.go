@@ -27,6 +27,9 @@ func events(topics harness.Topics, versions []version, requests []fhirserver.Req
 	for _, v := range versions {
 		id := harness.ChangeID(v.Namespace, v.UUID, v.VersionID, v.LastUpdated)
 		e := event{topic: topics.Change, id: id, key: v.ID}
+		if v.overtakes {
+			e.key = ""
+		}
 		switch {
 		case v.Type == "ExportStatus":
 			export := harness.ExportID(v.Namespace, v.UUID, v.VersionID, v.LastUpdated)

@@ -22,8 +22,9 @@ type gapLoad struct {
 	server *fhirserver.Server
 	// extra is what was written beside the load.
 	extra []version
-	// once has no resource come again after it has been deleted.
-	once bool
+	// sliced says that the streams may be slices: a resource that is deleted and comes
+	// again may lie in another slice, so its two lives may overtake each other.
+	sliced bool
 }
 
 func newGapLoad(client *mongo.Client, site harness.Site, seed uint64, changes int) *gapLoad {
@@ -67,7 +68,7 @@ func (g *gapLoad) more(ctx context.Context, t *testing.T, prefix string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		g.extra = append(g.extra, version{r, historyNone})
+		g.extra = append(g.extra, version{Resource: r, history: historyNone})
 		return r
 	}
 	for n := range 10 {
@@ -77,8 +78,9 @@ func (g *gapLoad) more(ctx context.Context, t *testing.T, prefix string) {
 		if err := g.server.Delete(ctx, r); err != nil {
 			t.Fatal(err)
 		}
-		if n%2 == 0 && !g.once {
+		if n%2 == 0 {
 			note(g.server.CreateConsent(ctx, id))
+			g.extra[len(g.extra)-1].overtakes = g.sliced
 		}
 		note(g.server.CreateExportStatus(ctx, "job-"+id)) // an id of its own: order holds for a resource
 	}
@@ -94,13 +96,13 @@ func (g *gapLoad) statuses(ctx context.Context, t *testing.T, prefix string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			g.extra = append(g.extra, version{job, historyNone})
+			g.extra = append(g.extra, version{Resource: job, history: historyNone})
 			job, err = g.server.SetStatus(ctx, job, status)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		g.extra = append(g.extra, version{job, historyNone})
+		g.extra = append(g.extra, version{Resource: job, history: historyNone})
 	}
 }
 
@@ -112,7 +114,7 @@ func (g *gapLoad) bulk(ctx context.Context, t *testing.T, keys int) {
 		t.Fatal(err)
 	}
 	for _, r := range written {
-		g.extra = append(g.extra, version{r, historyNone})
+		g.extra = append(g.extra, version{Resource: r, history: historyNone})
 	}
 }
 

@@ -49,7 +49,7 @@ func quiet(ctx context.Context, t *testing.T, times int) {
 		mode.env["FHIR_CDC_CHECKPOINT_IDLE_INTERVAL"] = idleInterval.String()
 		q := &quietOne{installation: install(t, mode, harness.NewSite(t, m.URI, brokers))}
 		q.gap = newGapLoad(client, q.site, seed(t, n), 420)
-		q.gap.once = true // a resource that comes again may be in another slice
+		q.gap.sliced = true // a resource that comes again may be in another slice
 		q.await = q.gap.begin(ctx, t)
 		q.startReady(ctx)
 		q.gap.open(10)

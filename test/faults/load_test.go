@@ -34,6 +34,8 @@ const (
 type version struct {
 	fhirserver.Resource
 	history history
+	// overtakes says that its event has no order among those of its resource.
+	overtakes bool
 }
 
 // history says whether the version has got one by the time it was written.
@@ -265,7 +267,7 @@ func (w *writerState) put(ctx context.Context, do func(*fhirserver.Server) (fhir
 			h = historyNone // it may have failed
 		}
 		w.mu.Lock()
-		w.versions = append(w.versions, version{r, h})
+		w.versions = append(w.versions, version{Resource: r, history: h})
 		w.mu.Unlock()
 		return r, nil
 	}

@@ -25,8 +25,7 @@ type repairForm struct {
 	streams string
 	// replicas has a second process stand by, which takes the repair over.
 	replicas bool
-	// sliced says that the streams may be slices: the events of a resource that is
-	// deleted and comes again have no order then.
+	// sliced says that the streams may be slices.
 	sliced bool
 	// between changes something after life n, which has been broken off in the middle.
 	between func(ctx context.Context, t *testing.T, r *repairRun, n int)
@@ -87,16 +86,11 @@ func (f *repairForm) run(ctx context.Context, t *testing.T, consents int) {
 	_, brokers := sharedServers(t)
 	i := install(t, f.mode, harness.NewSite(t, m.URI, brokers))
 	i.env["FHIR_CDC_STREAMS"] = f.streams
-	if f.sliced {
-		// All clocks are this machine's. What was deleted within the tolerance before a
-		// repair may have its events twice (docs/backfill-and-repair.md).
-		i.env["FHIR_CDC_REPAIR_CLOCK_TOLERANCE"] = "100ms"
-	}
 	if f.replicas {
 		i.env["FHIR_CDC_REPLICAS"], i.env["FHIR_CDC_SESSION_TIMEOUT"] = "kafka", sessionTimeout.String()
 	}
 	r := &repairRun{installation: i, gap: newGapLoad(connect(t, m.URI), i.site, seed(t, 0), 420)}
-	r.gap.once = f.sliced
+	r.gap.sliced = f.sliced
 	await := r.gap.begin(ctx, t)
 	d := r.life(f, "first")
 	if err := d.WaitReady(ctx); err != nil {

@@ -4,7 +4,7 @@ package faults_test
 
 import (
 	"fmt"
-	"math"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,9 +17,12 @@ import (
 const sessionTimeout = 6 * time.Second
 
 const (
-	// longestTakeOver and longestHandOver bound the time without an owner.
+	// longestTakeOver and longestHandOver bound the time without an owner: after a kill
+	// each, after stops the median. anyHandOver bounds every single one, which on a
+	// machine that has other things to do takes longer now and then.
 	longestTakeOver, longestHandOver = 15 * time.Second, 2 * time.Second
-	stops                            = 3
+	anyHandOver                      = 10 * time.Second
+	stops                            = 5
 )
 
 // TestReplicas ends, kills and freezes the replica that carries the stream, while
@@ -59,18 +62,20 @@ func TestReplicas(t *testing.T) {
 		return took
 	}
 
-	// Several times: how busy the machine is at that moment is not what is measured.
-	fastest := time.Duration(math.MaxInt64)
+	var handOvers []time.Duration
 	for n := range scaled(stops, soakFactor) {
 		b, begin := next(fmt.Sprintf("stopped-%d", n)), time.Now()
 		if code, err := owner.Stop(ctx); err != nil || code != 0 {
 			t.Fatalf("stopped with exit code %d (%v), want 0", code, err)
 		}
-		fastest = min(fastest, takenOver("the owner is stopped", begin, b))
+		handOvers = append(handOvers, takenOver("the owner is stopped", begin, b))
 		owner = b
 	}
-	if fastest > longestHandOver {
-		t.Errorf("the fastest hand-over has taken %v, may take %v", fastest, longestHandOver)
+	slices.Sort(handOvers)
+	median, longest := handOvers[len(handOvers)/2], handOvers[len(handOvers)-1]
+	t.Logf("hand-overs: median %v of %v", median, handOvers)
+	if median > longestHandOver || longest > anyHandOver {
+		t.Errorf("hand-overs have taken %v in the median and %v at most, may take %v and %v", median, longest, longestHandOver, anyHandOver)
 	}
 
 	for n := range scaled(1, soakFactor) {

@@ -104,6 +104,17 @@ func (s *Server) Replace(ctx context.Context, r Resource, change func(bson.D) bs
 	return next, s.history(ctx, next, "PUT")
 }
 
+// Update writes the next version as another writer than the FHIR server may: it sets what
+// is new, with no history.
+func (s *Server) Update(ctx context.Context, r Resource, change func(bson.D) bson.D) (Resource, error) {
+	next := s.next(r, change)
+	set := bson.D{{Key: "$set", Value: next.Document[1:]}}
+	if _, err := s.main(r.Type).UpdateOne(ctx, bson.D{{Key: "_uuid", Value: r.UUID}}, set); err != nil {
+		return next, fmt.Errorf("update %s/%s: %w", r.Type, r.ID, err)
+	}
+	return next, nil
+}
+
 // Delete writes the history of a deletion and then deletes the resource.
 func (s *Server) Delete(ctx context.Context, r Resource) error {
 	r.RequestID = uuid.NewString()

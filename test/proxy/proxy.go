@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ type Proxy struct {
 	target  string
 	open    map[*connection]bool
 	faults  []*Injected
+	renamed []renaming
 	latency time.Duration
 	// blocked is closed when what waits may go on; nil while nothing is held.
 	blocked chan struct{}
@@ -105,6 +107,31 @@ func (p *Proxy) Slow(latency time.Duration) {
 	p.latency = latency
 }
 
+// renaming is what Rename has asked for.
+type renaming struct{ name, as []byte }
+
+// Rename makes every request from now on say another name, of the same length, in place
+// of a name. With a name that the server does not know it answers as one that lacks what
+// is asked for, and the answer is really its own.
+func (p *Proxy) Rename(name, as string) {
+	if len(name) != len(as) {
+		panic("proxy: a message would get another length") // it says its own
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.renamed = append(p.renamed, renaming{[]byte(name), []byte(as)})
+}
+
+// rewritten is a request as the server gets it.
+func (p *Proxy) rewritten(request []byte) []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range p.renamed {
+		request = bytes.ReplaceAll(request, r.name, r.as)
+	}
+	return request
+}
+
 // Close closes the port and all connections.
 func (p *Proxy) Close() error {
 	p.mu.Lock()
@@ -180,6 +207,9 @@ func (c *connection) pump(from io.Reader, to io.Writer, answers bool) {
 		}
 		if err := c.proxy.let(c.operation(message, answers), answers); err != nil {
 			return
+		}
+		if !answers {
+			message = c.proxy.rewritten(message)
 		}
 		if _, err := to.Write(message); err != nil {
 			return

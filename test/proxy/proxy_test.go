@@ -235,3 +235,25 @@ func testProxy(t *testing.T, p protocol) {
 	}
 	passes(dial())
 }
+
+func TestRename(t *testing.T) {
+	p := protocols(t)["MongoDB"]
+	p.answer = slices.Clone[[]byte] // an echo
+	s := serve(t, p.length, p.answer)
+	through := proxy.ForTest(t, p.proxy)
+	through.Forward(s.listener.Addr().String())
+	through.Rename("getMore", "getLess")
+	conn, err := net.Dial("tcp", through.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	for operation, want := range map[string]string{"getMore": "getLess", "aggregate": "aggregate"} {
+		if _, err := conn.Write(p.request(1, operation)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := readMessage(conn, p.length); err != nil || !slices.Equal(got, p.request(1, want)) {
+			t.Errorf("%s arrives as %q (%v), want %s", operation, got, err, want)
+		}
+	}
+}
