@@ -40,21 +40,29 @@ func TestVerifyAndBackfillMany(t *testing.T) {
 
 // TestSoakBackfillMillion does it with a million documents of two versions.
 func TestSoakBackfillMillion(t *testing.T) {
-	if os.Getenv("FHIR_CDC_TEST_SOAK") == "" {
-		t.Skip("takes minutes: make soak")
-	}
-	documents := 1_000_000
-	if text := os.Getenv("FHIR_CDC_TEST_DOCUMENTS"); text != "" {
-		var err error
-		if documents, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	documents := soakDocuments(t, 1_000_000)
 	i, _ := installOn(t, services.MongoDBForTest(t, services.MongoDBOptions{OplogMB: max(12_000, documents/80)}))
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
 	t.Cleanup(cancel)
 	i.ctx = ctx
 	i.verifyAndBackfill(documents, 2)
+}
+
+// soakDocuments is how many documents an endurance test is to have.
+func soakDocuments(t *testing.T, usual int) int {
+	t.Helper()
+	if os.Getenv("FHIR_CDC_TEST_SOAK") == "" {
+		t.Skip("takes minutes: make soak")
+	}
+	text := os.Getenv("FHIR_CDC_TEST_DOCUMENTS")
+	if text == "" {
+		return usual
+	}
+	documents, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("FHIR_CDC_TEST_DOCUMENTS: %v", err)
+	}
+	return documents
 }
 
 func (i *installation) verifyAndBackfill(documents, versions int) {

@@ -22,11 +22,8 @@ import (
 
 // verified is the JSON output of the command verify.
 type verified struct {
-	Clean  bool
-	Topics []struct {
-		Topic                                                                            string
-		Records, Expected, Missing, Duplicated, Unexpected, OutOfOrder, Unseen, Repaired int
-	}
+	Clean      bool
+	Topics     []verifiedTopic
 	Missing    []struct{ ID, Topic string }
 	Duplicated []struct{ First struct{ ID, Topic string } }
 	Unexpected []struct {
@@ -36,6 +33,11 @@ type verified struct {
 	}
 	OutOfOrder []struct{ ID, After string }
 	Notes      []string
+}
+
+type verifiedTopic struct {
+	Topic                                                                            string
+	Records, Expected, Missing, Duplicated, Unexpected, OutOfOrder, Unseen, Repaired int
 }
 
 // sum adds a count of all topics up.
