@@ -69,7 +69,7 @@ func (o *operation) reachStore(ctx context.Context, changed string) error {
 		}
 		needed.Positions = o.cfg.Topics.Positions
 	case config.StoreMongoDB:
-		if err := o.reach(ctx, o.cfg.CheckpointCluster()); err != nil {
+		if err := o.clients.reach(ctx, o.cfg.CheckpointCluster()); err != nil {
 			return fmt.Errorf("positions: %w", err)
 		}
 	case config.StoreFile:
@@ -171,7 +171,7 @@ func (l *positionLook) window(ctx context.Context, p plannedStream, w *watcher.W
 	if known, ok := l.windows[p.place.URI]; ok {
 		return known, nil
 	}
-	err := l.o.reach(ctx, p.place)
+	err := l.o.clients.reach(ctx, p.place)
 	var window watcher.Window
 	if err == nil {
 		window, err = w.Window(ctx)

@@ -156,7 +156,7 @@ func mayBeTaken(ctx context.Context, o *operation, stream string, stored resumet
 // positionAt asks the server for the position and proves it by opening the stream
 // there, under the present pipeline.
 func (o *operation) positionAt(ctx context.Context, p plannedStream, to positionTarget) (resumetoken.Position, error) {
-	if err := o.reach(ctx, p.place); err != nil {
+	if err := o.clients.reach(ctx, p.place); err != nil {
 		return resumetoken.Position{}, err
 	}
 	w, err := o.watcher(p)
