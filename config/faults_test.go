@@ -180,7 +180,7 @@ func TestNearest(t *testing.T) {
 		"FHIR_CDC_FOO_ENABLED":    "lists all",
 		"FHIR_CDC_BROKERS":        "did you mean FHIR_CDC_KAFKA_BROKERS?",
 		"FHIR_CDC_KAFKA_URLS":     "did you mean FHIR_CDC_KAFKA_BROKERS?",
-		"FHIR_CDC_HTTP_ADRESS":    "did you mean FHIR_CDC_HTTP_ADDRESS?",
+		"FHIR_CDC_HTTP_ADDDRESS":  "did you mean FHIR_CDC_HTTP_ADDRESS?",
 		"FHIR_CDC_CONFIG_FILE":    "did you mean FHIR_CDC_CONFIG?",
 		"FHIR_CDC_MONGODB_URI_FI": "did you mean FHIR_CDC_MONGODB_URI",
 	} {

@@ -22,7 +22,7 @@ func TestStatusPort(t *testing.T) {
 	}
 	for want, opts := range map[string]LoadOptions{
 		"is neither host:port nor off": {Environ: []string{"FHIR_CDC_HTTP_ADDRESS=nowhere"}},
-		"did you mean http.address?":   {File: write(t, "c.yaml", "http: {adress: ':1'}")},
+		"did you mean http.address?":   {File: write(t, "c.yaml", "http: {adddress: ':1'}")},
 		"is a section":                 {File: write(t, "c.yaml", "http: 8080")},
 		"set both or none":             {Environ: []string{"FHIR_CDC_HTTP_TLS_CERT_FILE=a"}},
 		"is not there":                 {File: "/does/not/exist.yaml"},
