@@ -31,7 +31,8 @@ type positionView struct {
 	LagSeconds       *float64 `json:"lagSeconds"`
 	OplogLeftSeconds *float64 `json:"oplogLeftSeconds"`
 
-	Running bool `json:"running"`
+	// Running is nil where it cannot be known, because replicas come or go.
+	Running *bool `json:"running"`
 	// Carrier is the process that carries the stream now, Owner the one that acquired
 	// it last.
 	Carrier string     `json:"carrier,omitempty"`
@@ -110,6 +111,9 @@ func newPositionLook(ctx context.Context, o *operation) (*positionLook, error) {
 		return nil, err
 	}
 	look := &positionLook{o: o, running: running, windows: map[config.Secret]*watcher.Window{}}
+	if running.unsettled != "" {
+		look.troubles = append(look.troubles, fmt.Sprintf("who carries the streams is not known: replicas of group %s come or go (%s)", o.cfg.Name, running.unsettled))
+	}
 	others, err := o.sink.otherStreams(ctx)
 	if err != nil {
 		return nil, err
@@ -137,7 +141,9 @@ func (l *positionLook) stream(ctx context.Context, p plannedStream) (positionVie
 		return positionView{}, err
 	}
 	v := positionView{Stream: p.name, Store: string(l.o.cfg.Checkpoint.Store)}
-	v.Running, v.Carrier = l.running.of(p.name, stored)
+	if running, carrier := l.running.of(p.name, stored); l.running.unsettled == "" {
+		v.Running, v.Carrier = &running, carrier
+	}
 	if o := stored.Owner; o.Instance != "" {
 		v.Owner = &ownerView{Instance: o.Instance, Since: terminal.Time(o.Since), Seen: terminal.Time(o.Seen), Stopped: terminal.Time(o.Stopped)}
 	}
