@@ -215,10 +215,12 @@ func TestRepairLeavesToOthersWhatComesLive(t *testing.T) {
 	own := 0
 	for n := range changes {
 		change, err := bson.Marshal(bson.D{
-			{Key: "operationType", Value: "insert"}, {Key: "ns", Value: bson.D{{Key: "db", Value: "fhir"}, {Key: "coll", Value: "Consent_4_0_0"}}},
+			{Key: "operationType", Value: "insert"},
+			{Key: "ns", Value: bson.D{{Key: "db", Value: "fhir"}, {Key: "coll", Value: "Consent_4_0_0"}}},
 			{Key: "documentKey", Value: bson.D{{Key: "_id", Value: bson.NewObjectID()}}},
 			{Key: "fullDocument", Value: bson.D{
-				{Key: "id", Value: fmt.Sprint(n)}, {Key: "_uuid", Value: uuid.NewString()},
+				{Key: "id", Value: fmt.Sprint(n)},
+				{Key: "_uuid", Value: uuid.NewString()},
 				{Key: "meta", Value: bson.D{{Key: "versionId", Value: "1"}, {Key: "lastUpdated", Value: time.Now()}}},
 			}},
 		})
