@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/json"
 	"math/rand/v2"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
@@ -82,13 +84,16 @@ func TestVerifyOrder(t *testing.T) {
 // Events that cannot be read yet, because a transaction of somebody before them in their
 // partition is open, are waited for and not called missing.
 func TestVerifyOpenTransaction(t *testing.T) {
-	i := install(t, fhirserver.Options{}).with("FHIR_CDC_FACTS_REQUEST_ID", "false")
+	i := install(t, fhirserver.Options{}).with("FHIR_CDC_FACTS_REQUEST_ID", "false", "FHIR_CDC_CHECKPOINT_IDLE_INTERVAL", "1s")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout)
+	t.Cleanup(cancel)
+	i.ctx = ctx
 	since := time.Now().Add(-time.Second).UTC().Format(time.RFC3339)
 	d := i.start()
 	reader := i.reader()
 	i.until(reader, changeID(i.consent("before")))
 
-	other, err := kgo.NewClient(kgo.SeedBrokers(i.site.Brokers...), kgo.TransactionalID(i.site.Name+"-other"), kgo.TransactionTimeout(testTimeout),
+	other, err := kgo.NewClient(kgo.SeedBrokers(i.site.Brokers...), kgo.TransactionalID(i.site.Name+"-other"), kgo.TransactionTimeout(2*testTimeout),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	i.check(err)
 	defer other.Close()
@@ -98,11 +103,10 @@ func TestVerifyOpenTransaction(t *testing.T) {
 	}
 	behind, err := i.fhir.BulkConsents(i.ctx, fhirserver.Bulk{Prefix: "behind", Keys: 30, Versions: 1})
 	i.check(err)
-	position := i.position().Position.ClusterTime.T
-	i.eventually("the position lies after the changes", func() bool {
-		now := i.position().Position.ClusterTime.T
-		return now > position || now > behind[len(behind)-1].LastUpdated.Unix()
-	})
+	hello, err := shared.client.Database("admin").RunCommand(i.ctx, bson.D{{Key: "hello", Value: 1}}).Raw()
+	i.check(err)
+	written, _, _ := hello.Lookup("operationTime").TimestampOK()
+	i.eventually("the position lies after the changes", func() bool { return i.position().Position.ClusterTime.T > int64(written) })
 	i.stop(d)
 
 	v := harness.Start(t, harness.Options{Env: i.env, Command: []string{"verify", "--since", since, "--output", "json"}})
