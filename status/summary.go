@@ -46,8 +46,8 @@ type stream struct {
 	DeadLetters        map[string]uint64 `json:"deadLetters"`
 	// CommitPendingSeconds is there while Kafka does not take a batch.
 	CommitPendingSeconds float64 `json:"commitPendingSeconds,omitempty"`
-	// UnjoinedSeconds is there while the process stands by because it has lost the group
-	// of replicas, as it does when Kafka is away for longer than session_timeout.
+	// UnjoinedSeconds is there while the process has not heard of the group of replicas, as
+	// when Kafka is away; a stream that it has lost for that is waiting.
 	UnjoinedSeconds float64 `json:"unjoinedSeconds,omitempty"`
 
 	Rate          rates             `json:"rate"`
@@ -84,14 +84,8 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	if level := s.opts.Controls.Level; level != nil {
 		out.LogLevel = level()
 	}
-	since, why := s.unjoined()
 	for _, v := range s.views() {
-		d := describe(v, now)
-		if why != nil && v.State == daemon.StandingBy {
-			d.UnjoinedSeconds, d.LastError, d.LastErrorAt = now.Sub(since).Seconds(), why.Error(), stamp(since)
-			d.Advice = daemon.AdviceKafkaAway
-		}
-		out.Streams = append(out.Streams, d)
+		out.Streams = append(out.Streams, describe(v, now))
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(out); err != nil {
@@ -111,6 +105,9 @@ func describe(v View, now time.Time) stream {
 	}
 	if pending := v.commitPending(now); pending > stalled {
 		d.CommitPendingSeconds = pending.Seconds()
+	}
+	if v.Unjoined != nil {
+		d.UnjoinedSeconds = now.Sub(v.Unjoined.Since).Seconds()
 	}
 	if v.Repair != nil {
 		d.Repair = describeRepair(v.Repair)

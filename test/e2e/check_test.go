@@ -132,12 +132,12 @@ func TestCheckForPeople(t *testing.T) {
 }
 
 // TestCheckUnreachable: servers that do not answer take one line each, and a time
-// that is bounded.
+// that is bounded. What could not be looked at is not the same as what was found.
 func TestCheckUnreachable(t *testing.T) {
 	i := install(t, fhirserver.Options{})
 	dead := "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=500"
 	i.with("MONGO_URL", dead, "RESOURCE_HISTORY_MONGO_URL", "", "KAFKA_URLS", "127.0.0.1:1")
-	got := i.checks(exitFailure)
+	got := i.checks(exitUsage)
 	if wrong := got.worse("error"); len(wrong) != 2 || !strings.HasPrefix(wrong[0].Subject, "MongoDB main") || wrong[1].Subject != "Kafka" {
 		t.Errorf("errors: %+v", wrong)
 	}
@@ -222,7 +222,7 @@ func TestCheckRights(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	wrong := as("nobody").checks(exitFailure).worse("error")
+	wrong := as("nobody").checks(exitUsage).worse("error")
 	if len(wrong) != 1 || !strings.Contains(wrong[0].Found, "user name") || strings.Contains(jsonText(t, wrong), "nobody:") {
 		t.Errorf("wrong credentials: %+v", wrong)
 	}
