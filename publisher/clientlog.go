@@ -12,13 +12,16 @@ const (
 	// dialFailed is what the client says each time that it cannot connect to a broker:
 	// several times a second while one is away.
 	dialFailed = "unable to open connection to broker"
-	// dialEvery is how often that is worth a warning, for each address and reason.
-	dialEvery = time.Minute
+	// groupFailed is what it says, as an error, each time that it cannot join the group of
+	// replicas: once a second. That the group is lost, and back, is said once elsewhere.
+	groupFailed = "group manage loop errored"
+	// awayEvery is how often that is worth a warning, for each address and reason.
+	awayEvery = time.Minute
 )
 
 // clientLog is the client's log with what repeats itself while a broker is away as a
 // warning once a minute, and for debugging otherwise. Nothing else is held back: the
-// client gives up on no broker, so that this line is all that it says of an outage.
+// client gives up on no broker, so that these lines are all that it says of an outage.
 type clientLog struct {
 	kgo.Logger
 	now func() time.Time
@@ -33,10 +36,18 @@ func newClientLog(inner kgo.Logger) *clientLog {
 
 // Log implements kgo.Logger.
 func (l *clientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
-	if level == kgo.LogLevelWarn && msg == dialFailed && !l.due(keyvals) {
+	if repeats(level, msg) {
 		level = kgo.LogLevelDebug
+		if l.due(keyvals) {
+			level = kgo.LogLevelWarn
+		}
 	}
 	l.Logger.Log(level, msg, keyvals...)
+}
+
+// repeats tells a line that the client says again and again while a broker is away.
+func repeats(level kgo.LogLevel, msg string) bool {
+	return level == kgo.LogLevelWarn && msg == dialFailed || level == kgo.LogLevelError && msg == groupFailed
 }
 
 // due tells whether the last warning of this address and reason is long ago.
@@ -44,18 +55,18 @@ func (l *clientLog) due(keyvals []any) bool {
 	key := ""
 	for i := 0; i+1 < len(keyvals); i += 2 {
 		// The same address is called seed_0 and 1 in turn: the number does not count.
-		if name := keyvals[i]; name == "addr" || name == "err" {
+		if name := keyvals[i]; name == "addr" || name == "group" || name == "err" {
 			key += fmt.Sprint(keyvals[i+1]) + "\n"
 		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	if last, ok := l.warned[key]; ok && now.Sub(last) < dialEvery {
+	if last, ok := l.warned[key]; ok && now.Sub(last) < awayEvery {
 		return false
 	}
 	for old, last := range l.warned {
-		if now.Sub(last) >= dialEvery {
+		if now.Sub(last) >= awayEvery {
 			delete(l.warned, old)
 		}
 	}

@@ -31,7 +31,7 @@ func TestClientLog(t *testing.T) {
 	away("a:9092", "1", refused)
 	away("b:9092", "2", refused)
 	away("a:9092", "1", timeout)
-	now = now.Add(dialEvery - time.Second)
+	now = now.Add(awayEvery - time.Second)
 	away("a:9092", "1", refused)
 	now = now.Add(time.Second)
 	away("a:9092", "1", refused)
@@ -39,7 +39,10 @@ func TestClientLog(t *testing.T) {
 		l.Log(kgo.LogLevelWarn, "read from broker errored", "addr", "a:9092")
 		l.Log(kgo.LogLevelError, dialFailed, "addr", "a:9092", "err", refused)
 	}
-	want := []string{"WARN", "DEBUG", "WARN", "WARN", "DEBUG", "WARN", "WARN", "ERROR", "WARN", "ERROR"}
+	for n := range 3 {
+		l.Log(kgo.LogLevelError, groupFailed, "group", "g", "err", refused, "consecutive_errors", n)
+	}
+	want := []string{"WARN", "DEBUG", "WARN", "WARN", "DEBUG", "WARN", "WARN", "ERROR", "WARN", "ERROR", "WARN", "DEBUG", "DEBUG"}
 	if !slices.Equal(inner.got, want) {
 		t.Errorf("levels %v, want %v", inner.got, want)
 	}

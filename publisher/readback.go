@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -46,10 +47,7 @@ func ReadBack(ctx context.Context, client []kgo.Opt, topics []string, since time
 		fetches := consumer.PollFetches(polling)
 		cancel()
 		if err := fetches.Err0(); err != nil {
-			if ctx.Err() != nil {
-				return fmt.Errorf("read topics back: %w", context.Cause(ctx))
-			}
-			return fmt.Errorf("read topics back: nothing for %s; an open transaction may hold it up: %w", readBackPatience, err)
+			return unread(ctx, topics, err)
 		}
 		for _, e := range fetches.Errors() {
 			return readable(e.Topic, e.Err)
@@ -68,6 +66,20 @@ func ReadBack(ctx context.Context, client []kgo.Opt, topics []string, since time
 		})
 	}
 	return nil
+}
+
+// unread explains an error that is of no topic: what the client finds out before it
+// fetches, such as that it may not read a topic, it does not tell of a topic.
+func unread(ctx context.Context, topics []string, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("read topics back: %w", context.Cause(ctx))
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		return readable(strings.Join(topics, ", "), err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("read topics back: nothing for %s; an open transaction may hold it up: %w", readBackPatience, err)
+	}
+	return fmt.Errorf("read topics back: %w", err)
 }
 
 type partition struct {

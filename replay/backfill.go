@@ -23,7 +23,9 @@ type Backfill struct {
 	Stream  string
 	Scanner *Scanner
 	Sources []Source
-	Span    Span
+	// Documents is about how many there are in all sources.
+	Documents int64
+	Span      Span
 	// Translate makes the translation of an attempt.
 	Translate func(maxEventBytes func(topic string) int) *daemon.Translation
 	// Open makes the publisher of an attempt; nil only counts.
@@ -36,7 +38,8 @@ type Backfill struct {
 	Stop map[mapper.Kind]bool
 	// First is how many events the result names.
 	First int
-	// Restart begins anew, whatever has been done.
+	// Restart begins anew, whatever has been done: what is stored of it is replaced
+	// before anything is published.
 	Restart bool
 	// Advanced, if set, is told how many documents have been looked at in all.
 	Advanced func(scanned, events int64)
@@ -45,6 +48,8 @@ type Backfill struct {
 
 	result BackfillResult
 	tally  tally
+	// restarted says that what is stored is of this run.
+	restarted bool
 }
 
 // BackfillResult is what has been done, in the form of its JSON output.
@@ -173,14 +178,24 @@ type backfilling struct {
 	saved       time.Time
 }
 
-// resume takes the stored state up.
+// resume takes the stored state up, or replaces it.
 func (a *backfilling) resume(ctx context.Context, first bool) error {
 	position, err := a.publisher.Acquire(ctx)
-	if errors.Is(err, resumetoken.ErrNone) || (err == nil && first && a.Restart) {
+	if errors.Is(err, resumetoken.ErrNone) {
+		a.restarted = true
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("acquire the backfill's state: %w", err)
+	}
+	if a.Restart && !a.restarted {
+		// At once: an attempt after this one, or another run, must not take up what
+		// was before.
+		if err := a.commit(ctx, &mapper.Output{}); err != nil {
+			return err
+		}
+		a.restarted = true
+		return nil
 	}
 	var state backfillState
 	if err := bson.Unmarshal(position.Token, &state); err != nil {

@@ -104,7 +104,10 @@ func (s *Scanner) Scan(ctx context.Context, src Source, span Span, after Cursor,
 	}
 	defer session.EndSession(context.WithoutCancel(ctx))
 	src.Documents = src.Documents.Clone(options.Collection().SetReadPreference(readpref.Primary()).SetReadConcern(readconcern.Majority()))
-	scan := &scan{Scanner: s, src: src, span: span, session: session, after: after, each: each}
+	// Not with the session: what each asks may be on another cluster, whose client
+	// refuses it.
+	receive := func(_ context.Context, b Batch) error { return each(ctx, b) }
+	scan := &scan{Scanner: s, src: src, span: span, session: session, after: after, each: receive}
 	for {
 		more, err := retry(ctx, func() (bool, error) { return scan.chunk(mongo.NewSessionContext(ctx, session)) })
 		if err != nil {

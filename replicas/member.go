@@ -51,29 +51,37 @@ type Member struct {
 	opts     Options
 	log      *zap.Logger
 	refusals refusals
+	contact  *contact
 }
 
 // The client's pauses between tries to join. Its own go up to 5 s, which a replica
 // that waits for those of another configuration to stop would add to the take-over.
 const minPause, maxPause = 250 * time.Millisecond, time.Second
 
+// heartbeats is how many of them there are in a session timeout.
+const heartbeats = 5
+
 // Join joins the group in the background. handler is called from one goroutine.
 func Join(opts Options, handler Handler, log *zap.Logger) (*Member, error) {
-	m := &Member{opts: opts, log: log}
+	heartbeat := opts.SessionTimeout / heartbeats
+	m := &Member{opts: opts, log: log, contact: newContact(heartbeat, log.With(zap.String("group", opts.Group)))}
 	own := []kgo.Opt{
 		kgo.ConsumerGroup(opts.Group),
 		kgo.ConsumeTopics(opts.Topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtEnd()),
 		kgo.DisableAutoCommit(),
 		kgo.Balancers(protocol{kgo.CooperativeStickyBalancer(), opts.Configuration.protocol(), m.admitted}),
-		kgo.WithHooks(m),
+		kgo.WithHooks(m, m.contact),
 		kgo.RetryBackoffFn(func(tries int) time.Duration { return min(minPause<<min(tries, 2), maxPause) }),
 		kgo.SessionTimeout(opts.SessionTimeout),
-		kgo.HeartbeatInterval(opts.SessionTimeout / 5),
+		kgo.HeartbeatInterval(heartbeat),
 		kgo.RebalanceTimeout(opts.RebalanceTimeout),
 		kgo.OnPartitionsAssigned(m.callback("streams assigned", handler.Assigned)),
 		kgo.OnPartitionsRevoked(m.callback("streams handed over", handler.Revoked)),
-		kgo.OnPartitionsLost(m.callback("streams lost", handler.Lost)),
+		kgo.OnPartitionsLost(m.callback("streams lost", func(partitions []int32) {
+			m.contact.lose()
+			handler.Lost(partitions)
+		})),
 	}
 	if opts.Instance != "" {
 		own = append(own, kgo.InstanceID(opts.Instance))

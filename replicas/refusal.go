@@ -49,9 +49,6 @@ func (r Refusal) String() string {
 type refusals struct {
 	mu  sync.Mutex
 	now *Refusal
-	// trouble is the newest error that kept this process out of the group.
-	trouble error
-	since   time.Time
 }
 
 func (r *refusals) get() *Refusal {
@@ -73,24 +70,6 @@ func (r *refusals) set(next *Refusal) (before *Refusal) {
 	return before
 }
 
-// Trouble is why this process has not been able to join the group, or to stay in it, and
-// since when; nil while it can. A group that refuses it is none: it can be asked.
-func (m *Member) Trouble() (since time.Time, err error) {
-	m.refusals.mu.Lock()
-	defer m.refusals.mu.Unlock()
-	return m.refusals.since, m.refusals.trouble
-}
-
-// troubled notes an error of the group, nil for none.
-func (r *refusals) troubled(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err == nil || r.trouble == nil {
-		r.since = time.Now()
-	}
-	r.trouble = err
-}
-
 // Refusal is why the group does not let this process share the streams, nil while it
 // does.
 func (m *Member) Refusal() *Refusal { return m.refusals.get() }
@@ -102,10 +81,10 @@ const askTimeout = 5 * time.Second
 // group, or has fallen out of it, and tries again after a pause.
 func (m *Member) OnGroupManageError(err error) {
 	if !errors.Is(err, kerr.InconsistentGroupProtocol) {
-		m.refusals.troubled(err)
+		m.contact.failed(err)
 		return
 	}
-	m.refusals.troubled(nil)
+	m.contact.joined()
 	r := &Refusal{Since: time.Now()}
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
@@ -136,7 +115,7 @@ func (m *Member) OnGroupManageError(err error) {
 
 // admitted notes that the group has let this process in.
 func (m *Member) admitted() {
-	m.refusals.troubled(nil)
+	m.contact.joined()
 	if before := m.refusals.set(nil); before != nil {
 		m.log.Info("the replicas with the other configuration are gone; sharing the streams",
 			zap.String("group", m.opts.Group), zap.Duration("waited", time.Since(before.Since)))

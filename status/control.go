@@ -145,6 +145,8 @@ func (s *Server) carries(stream string) error {
 		switch {
 		case v.carried():
 			return nil
+		case v.Unjoined != nil:
+			return fmt.Errorf("%w: the group of replicas cannot be reached, so nobody knows who will; see that Kafka is up and try again", ErrElsewhere)
 		case v.Owner != "":
 			return fmt.Errorf("%w: ask the status port of %s", ErrElsewhere, v.Owner)
 		}

@@ -26,6 +26,8 @@ type Counts struct {
 	Logged func() map[string]uint64
 	// Refused is why other replicas do not share the streams with this process.
 	Refused func() string
+	// Unjoined is what keeps this process out of the group of replicas.
+	Unjoined func() Unjoined
 }
 
 // Metrics collects the streams' progress when it is asked, so that the hot path
@@ -65,6 +67,13 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	c.gauge("replica_refused", refused)
 	now := m.now()
+	away := 0.0
+	if m.counts.Unjoined != nil {
+		if u := m.counts.Unjoined(); u.Why != nil {
+			away = max(0, now.Sub(u.Since).Seconds())
+		}
+	}
+	c.gauge("group_away_seconds", away)
 	for _, v := range m.views() {
 		c.stream(v, now)
 	}

@@ -59,6 +59,9 @@ func (s *Server) ready() (string, bool) {
 	var running int
 	var beginning, paused []string
 	for _, p := range views {
+		if u := p.Unjoined; u != nil {
+			return fmt.Sprintf("stream %s is %s: the group of replicas has not been heard of for %s: %v", p.Stream, p.State, s.now().Sub(u.Since).Round(time.Second), u.Why), false
+		}
 		if why := p.mongoDBAway(s.now()); why != "" {
 			return why, false
 		}
@@ -89,9 +92,6 @@ func (s *Server) ready() (string, bool) {
 			}
 		}
 	}
-	if _, why := s.unjoined(); why != nil && running+len(beginning)+len(paused) == 0 {
-		return fmt.Sprintf("standing by, but the group of replicas cannot be joined: %v", why), false
-	}
 	switch {
 	case len(paused) > 0:
 		return "ok, paused: " + strings.Join(paused, ", "), true
@@ -107,19 +107,6 @@ func (s *Server) ready() (string, bool) {
 		return "ok, 1 stream runs here", true
 	}
 	return fmt.Sprintf("ok, %d streams run here", running), true
-}
-
-// unjoined is since when, and why, this process has been out of the group of replicas
-// for longer than an election takes; nil if it is in it, or needs none.
-func (s *Server) unjoined() (since time.Time, why error) {
-	if s.opts.Unjoined == nil {
-		return time.Time{}, nil
-	}
-	since, why = s.opts.Unjoined()
-	if why == nil || s.now().Sub(since) <= stalled {
-		return time.Time{}, nil
-	}
-	return since, why
 }
 
 func (s *Server) refused() string {

@@ -36,6 +36,8 @@ type Sampler struct {
 	// owners names the instance that carries each stream; nil where there are no
 	// replicas.
 	owners func(ctx context.Context) (map[string]string, error)
+	// unjoined tells whether the group of replicas is lost; nil where there is none.
+	unjoined func() Unjoined
 	// instance is this process.
 	instance string
 	log      *zap.Logger
@@ -54,9 +56,9 @@ type series struct {
 }
 
 // NewSampler returns a Sampler. streams may return none for a while.
-func NewSampler(streams func() []Stream, owners func(ctx context.Context) (map[string]string, error), instance string, log *zap.Logger) *Sampler {
+func NewSampler(streams func() []Stream, owners func(ctx context.Context) (map[string]string, error), unjoined func() Unjoined, instance string, log *zap.Logger) *Sampler {
 	return &Sampler{
-		streams: streams, owners: owners, instance: instance, log: log,
+		streams: streams, owners: owners, unjoined: unjoined, instance: instance, log: log,
 		windows: map[string]watcher.Window{}, rates: map[string]*series{}, owned: map[string]string{},
 	}
 }
@@ -138,6 +140,11 @@ func (s *Sampler) ask(ctx context.Context) {
 
 // Views are all streams as they are now.
 func (s *Sampler) Views() []View {
+	var unjoined Unjoined
+	if s.unjoined != nil {
+		unjoined = s.unjoined()
+	}
+	now := time.Now()
 	streams := s.streams()
 	views := make([]View, 0, len(streams))
 	for _, stream := range streams {
@@ -147,11 +154,14 @@ func (s *Sampler) Views() []View {
 		if r := s.rates[v.Stream]; r != nil {
 			v.Rates = append([]float64{}, r.points...)
 		}
-		if v.Owner = s.owned[v.Stream]; v.carried() && v.State != daemon.Stopped {
+		switch v.Owner = s.owned[v.Stream]; {
+		case v.carried() && v.State != daemon.Stopped:
 			v.Owner = s.instance
+		case v.Owner == s.instance && !v.carried():
+			v.Owner = "" // The group's answer is older than the stream's end here.
 		}
 		s.mu.Unlock()
-		views = append(views, v)
+		views = append(views, v.within(unjoined, now))
 	}
 	return views
 }

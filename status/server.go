@@ -32,9 +32,6 @@ type Options struct {
 	// Refused is why other replicas do not share the streams with this process, "" if
 	// they do; nil where there are none.
 	Refused func() string
-	// Unjoined is why this process cannot join the group of replicas, and since when; nil
-	// while it can.
-	Unjoined func() (since time.Time, err error)
 	// Controls are what an operator may do through the port.
 	Controls Controls
 }

@@ -202,7 +202,7 @@ func TestStatusOfAnOutage(t *testing.T) {
 		advice    string
 	}{
 		"away":           {refused, 50, "connection refused", refused.Advice},
-		"hangs":          {mute, 40, "MongoDB does not answer", daemon.AdviceMongoDBAway},
+		"hangs":          {mute, 40, noAnswer, daemon.AdviceMongoDBAway},
 		"for a moment":   {brief, 0, "gone", "wait"},
 		"nothing of all": {carrying(), 0, "gone", "wait"},
 	} {

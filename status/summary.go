@@ -48,8 +48,8 @@ type stream struct {
 	CommitPendingSeconds float64 `json:"commitPendingSeconds,omitempty"`
 	// ReadPendingSeconds is there while MongoDB does not answer.
 	ReadPendingSeconds float64 `json:"readPendingSeconds,omitempty"`
-	// UnjoinedSeconds is there while the process stands by because it has lost the group
-	// of replicas, as it does when Kafka is away for longer than session_timeout.
+	// UnjoinedSeconds is there while the process has not heard of the group of replicas, as
+	// when Kafka is away; a stream that it has lost for that is waiting.
 	UnjoinedSeconds float64 `json:"unjoinedSeconds,omitempty"`
 
 	Rate          rates             `json:"rate"`
@@ -86,20 +86,17 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	if level := s.opts.Controls.Level; level != nil {
 		out.LogLevel = level()
 	}
-	since, why := s.unjoined()
 	for _, v := range s.views() {
-		d := describe(v, now)
-		if why != nil && v.State == daemon.StandingBy {
-			d.UnjoinedSeconds, d.LastError, d.LastErrorAt = now.Sub(since).Seconds(), why.Error(), stamp(since)
-			d.Advice = daemon.AdviceKafkaAway
-		}
-		out.Streams = append(out.Streams, d)
+		out.Streams = append(out.Streams, describe(v, now))
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(out); err != nil {
 		s.log.Debug("status was not read to its end", zap.Error(err))
 	}
 }
+
+// noAnswer is said of a server that hangs.
+const noAnswer = "The server takes what it is asked, and sends neither an answer nor an error."
 
 func describe(v View, now time.Time) stream {
 	d := stream{
@@ -118,8 +115,11 @@ func describe(v View, now time.Time) stream {
 		d.ReadPendingSeconds = pending.Seconds()
 		if since := now.Add(-pending); v.LastErrorAt.Before(since) {
 			// It hangs, and the driver has not given it up yet.
-			d.LastError, d.LastErrorAt, d.Advice = "MongoDB does not answer", stamp(since), daemon.AdviceMongoDBAway
+			d.LastError, d.LastErrorAt, d.Advice = noAnswer, stamp(since), daemon.AdviceMongoDBAway
 		}
+	}
+	if v.Unjoined != nil {
+		d.UnjoinedSeconds = now.Sub(v.Unjoined.Since).Seconds()
 	}
 	if v.Repair != nil {
 		d.Repair = describeRepair(v.Repair)

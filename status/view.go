@@ -18,13 +18,48 @@ type View struct {
 	Window watcher.Window
 	// Owner is the instance that carries the stream, "" if that is not known.
 	Owner string
+	// Unjoined is set while this process has lost the group of replicas, so that it may
+	// carry the stream no more, and does not know who does.
+	Unjoined *Unjoined
 	// Rates are events a second, oldest first, one for each rateInterval.
 	Rates []float64
 }
 
+// Unjoined is what keeps a process out of the group of replicas, or from hearing of it.
+type Unjoined struct {
+	// Since is when the group was last heard of.
+	Since time.Time
+	// Why is nil if nothing is wrong.
+	Why error
+	// Lost says that streams that this process carried are lost with the group.
+	Lost bool
+}
+
+// matters tells whether the process counts as out of the group: at once if it has lost
+// streams, else after what an election may take.
+func (u Unjoined) matters(now time.Time) bool {
+	return u.Why != nil && (u.Lost || now.Sub(u.Since) > stalled)
+}
+
+// within is the view while the process is out of the group, or not. A stream that is not
+// carried here waits: a stand-by is one that can take over.
+func (v View) within(u Unjoined, now time.Time) View {
+	if !u.matters(now) {
+		return v
+	}
+	v.Unjoined = &u
+	if v.State == daemon.StandingBy {
+		v.State, v.Since, v.Owner = daemon.Waiting, u.Since, ""
+		v.LastError, v.LastErrorAt, v.Advice = u.Why.Error(), u.Since, daemon.AdviceKafkaAway
+	}
+	return v
+}
+
 // carried tells whether this process carries the stream, so that positions and times
 // are of now. A stand-by's are of the last time that it did.
-func (v View) carried() bool { return v.State != daemon.StandingBy }
+func (v View) carried() bool {
+	return v.State != daemon.StandingBy && (v.State != daemon.Waiting || v.Unjoined == nil)
+}
 
 // lag is how far the stream is behind the cluster in seconds, nil if that is not known.
 func (v View) lag() *float64 {

@@ -48,7 +48,8 @@ Events go to the live topics, whose consumers know what they have by the ids, or
 
 It goes by _id and keeps its state in the position store, together with the events.
 Ctrl-C ends after the transaction under way; the same command goes on there. When it
-is done it says so, and does nothing more, until --restart.`,
+is done it says so, and does nothing more, until --restart: that forgets the state
+first, so go on after an interruption without it.`,
 		Example: `  # What would be published?
   fhir-cdc backfill --dry-run
 
@@ -142,15 +143,7 @@ func runBackfill(ctx context.Context, cfg *config.Config, f *backfillFlags, envi
 
 // followBackfill runs a backfill and shows how far it has come.
 func followBackfill(ctx context.Context, b *replay.Backfill, screen *terminal.Screen, log *zap.Logger) (*replay.BackfillResult, error) {
-	var total int64
-	for _, s := range b.Sources {
-		n, err := b.Scanner.Estimate(ctx, s)
-		if err != nil {
-			return &replay.BackfillResult{}, err
-		}
-		total += n
-	}
-	progress := terminal.NewProgress(screen, "backfill", "documents", total)
+	progress := terminal.NewProgress(screen, "backfill", "documents", b.Documents)
 	defer progress.Close()
 	b.Advanced = func(scanned, events int64) {
 		progress.Set(scanned)
@@ -167,7 +160,11 @@ func interruptedBackfill(ctx context.Context, err error, result *replay.Backfill
 	if f.dryRun || result.Began.IsZero() {
 		return err
 	}
-	return fmt.Errorf("%w\n%s events are published; the same command goes on there", err, terminal.Count(result.Events))
+	same := "the same command"
+	if f.restart {
+		same += " without --restart"
+	}
+	return fmt.Errorf("%w\n%s events are published; %s goes on there", err, terminal.Count(result.Events), same)
 }
 
 func printBackfill(s *terminal.Screen, result *replay.BackfillResult) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,13 +25,16 @@ holds, pre-images where deletes are events, indexes of the look-ups, clocks, top
 and their settings, rights in Kafka, a transaction that is begun and aborted, and the
 event of the newest document of each kind.
 
-Every check runs, whatever the others find. Nothing is changed: the only record that
+Every check runs, whatever the others find, except for what lies behind a server that
+cannot be reached. Nothing is changed: the only record that
 is written goes to the position topic, in the transaction that is aborted. A running
 daemon is not disturbed. Findings hold names, ids and sizes, no contents; only
 --show-sample prints the sample events whole.
 
-The exit code is 0 if there are no errors, warnings or not, and 1 if there is one;
-with --strict a warning counts as an error. A wrong configuration is 2, as always.`,
+Exit codes: 0, no errors; 1, an error is among what was found, such as a missing
+topic or right (with --strict a warning counts as one); 2, it could not be looked: a
+MongoDB or Kafka does not answer or refuses the login (the others are checked all the
+same), or the configuration is wrong. The last line, on stderr, sums up.`,
 		Example: `  fhir-cdc check --config config.yaml
 
   # In a pipeline, before a rollout
@@ -85,6 +89,8 @@ type checking struct {
 
 	findings []preflight.Finding
 	samples  []sampleEvent
+	// away are the servers that nothing can be said of.
+	away []string
 }
 
 // checkTime bounds one check: longer than a server may take to be found, and than a
@@ -115,6 +121,13 @@ func (c *checking) found(f preflight.Finding) {
 	_ = c.screen.Print(line)
 }
 
+// cannotLook notes a server that does not answer or refuses the login.
+func (c *checking) cannotLook(server string, err error, advice string) {
+	c.away = append(c.away, server)
+	found := strings.TrimPrefix(strings.Join(strings.Fields(err.Error()), " "), "check topics: ")
+	c.found(preflight.Finding{Level: preflight.Error, Subject: server, Found: found, Advice: advice})
+}
+
 func (c *checking) showEvent(e *mapper.Event) {
 	sample := sampleEvent{Kind: string(e.Kind), Topic: e.Topic, Key: string(e.Key), Headers: map[string]string{}, Value: string(e.Value)}
 	for _, h := range e.Headers {
@@ -139,6 +152,9 @@ func (c *checking) verdict(strict bool) error {
 		}
 	}
 	summary := fmt.Sprintf("%d checks: %d errors, %d warnings", len(c.findings), failures, warnings)
+	if len(c.away) > 0 {
+		return &usageError{fmt.Sprintf("%s; %s could not be looked at", summary, strings.Join(c.away, " and "))}
+	}
 	if failures > 0 || (strict && warnings > 0) {
 		return fmt.Errorf("%s", summary)
 	}

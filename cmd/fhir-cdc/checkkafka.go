@@ -28,15 +28,12 @@ func (c *checking) kafka(ctx context.Context) bool {
 	}
 	// Without any topic this asks only whether the brokers can be reached.
 	if _, err := publisher.CheckTopics(ctx, c.sink.kafka, publisher.Requirements{}); err != nil {
-		c.found(preflight.Finding{
-			Level: preflight.Error, Subject: "Kafka", Found: strings.TrimPrefix(strings.Join(strings.Fields(err.Error()), " "), "check topics: "),
-			Advice: "nothing of Kafka is checked",
-		})
+		c.cannotLook("Kafka", err, "nothing of Kafka is checked")
 		return false
 	}
 	client, err := kgo.NewClient(append(append([]kgo.Opt{}, c.sink.kafka...), kgo.RetryTimeout(kafkaPatience))...)
 	if err != nil {
-		c.found(preflight.Finding{Level: preflight.Error, Subject: "Kafka", Found: err.Error()})
+		c.cannotLook("Kafka", err, "")
 		return false
 	}
 	defer client.Close()
@@ -86,6 +83,6 @@ func (c *checking) topics() ([]preflight.Topic, map[string][]kmsg.ACLOperation) 
 	}
 	add(preflight.Topic{Name: r.Positions, Compacted: true}, append([]kmsg.ACLOperation{kmsg.ACLOperationRead}, write...))
 	add(preflight.Topic{Name: r.DeadLetters}, write)
-	add(preflight.Topic{Name: r.Audit}, write)
+	add(preflight.Topic{Name: r.Audit, KeepsAll: true}, write)
 	return topics, rights
 }

@@ -113,11 +113,8 @@ func (c *checking) cluster(ctx context.Context, m mongoCluster) bool {
 		names = append(names, u.name)
 	}
 	name := strings.Join(names, ", ")
-	if err := c.reach(ctx, m.place); err != nil {
-		c.found(preflight.Finding{
-			Level: preflight.Error, Subject: "MongoDB " + name, Found: strings.Join(strings.Fields(err.Error()), " "),
-			Advice: "nothing that lies there is checked",
-		})
+	if err := c.clients.reach(ctx, m.place); err != nil {
+		c.cannotLook("MongoDB "+name, err, "nothing that lies there is checked")
 		return false
 	}
 	client, err := c.clients.client(m.place.URI)

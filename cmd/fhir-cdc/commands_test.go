@@ -88,6 +88,10 @@ func TestCommands(t *testing.T) {
 			},
 			stdout: []string{"n1 ", "at_least_once ", "stdout ", "oldest ", "debug ", "console ", "true ", "--topics-create\n", "a:1,b:2 ", "7 ", "--set\n"},
 		},
+		{name: "health check, unknown probe", args: []string{"healthcheck", "--probe", "nope"}, code: exitUsage, stderr: []string{"--probe", "readyz, livez, startupz"}},
+		// The daemon may have what is missing here from its flags: only the port is wanted.
+		{name: "health check, port off", environ: []string{"FHIR_CDC_HTTP_ADDRESS=off"}, args: []string{"healthcheck"}, code: exitUsage, stderr: []string{"http.address is off"}},
+		{name: "health check, wrong port", environ: []string{"FHIR_CDC_HTTP_ADDRESS=x"}, args: []string{"healthcheck"}, code: exitUsage, stderr: []string{"invalid configuration: http.address"}},
 		{name: "flag switched off", environ: append(server(), "FHIR_CDC_TOPICS_CREATE=true"), args: []string{"config", "print", "--topics-create=false"}, code: exitOK, stdout: []string{"create: false\n"}},
 	}
 	for _, test := range tests {

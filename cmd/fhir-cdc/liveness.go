@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -21,6 +22,9 @@ type liveness struct {
 	// members are the replicas by the partition of the position topic that they have;
 	// nil where there is no group to ask.
 	members map[int32]string
+	// unsettled is the state of a group whose members are not known, because replicas
+	// come or go; "" where they are.
+	unsettled string
 	// patience is how long an owner may be silent.
 	patience time.Duration
 }
@@ -39,10 +43,9 @@ func newLiveness(ctx context.Context, o *operation) (*liveness, error) {
 		return nil, fmt.Errorf("configure kafka client: %w", err)
 	}
 	defer client.Close()
-	groups, err := kadm.NewClient(client).DescribeGroups(ctx, o.cfg.Name)
-	if err == nil {
-		err = groups.Error()
-	}
+	group, err := describeSettled(ctx, kadm.NewClient(client), o.cfg.Name, func(group kadm.DescribedGroup) bool {
+		return len(membersOf(group, o.cfg.Topics.Positions)) >= l.partitions
+	}, o.cfg.SessionTimeout)
 	switch {
 	case errors.Is(err, kerr.GroupIDNotFound):
 		l.members = map[int32]string{}
@@ -52,8 +55,43 @@ func newLiveness(ctx context.Context, o *operation) (*liveness, error) {
 	case err != nil:
 		return nil, fmt.Errorf("ask group %s who carries the streams: %w", o.cfg.Name, err)
 	}
-	l.members = membersOf(groups[o.cfg.Name], o.cfg.Topics.Positions)
+	l.members = membersOf(group, o.cfg.Topics.Positions)
+	if !settled(group) {
+		l.unsettled = group.State
+	}
 	return l, nil
+}
+
+// groupPause is how long a group that is not settled is left alone.
+const groupPause = 200 * time.Millisecond
+
+// settled tells whether a group's members and what they have are known: while they
+// are being agreed on, the coordinator tells nothing of them.
+func settled(group kadm.DescribedGroup) bool {
+	return slices.Contains([]string{"Stable", "Empty", "Dead"}, group.State)
+}
+
+// describeSettled describes a group once it is settled and, if it has members, they
+// have all that there is: between the two steps of a cooperative rebalance what moves
+// is with nobody. After patience it is described as it is.
+func describeSettled(ctx context.Context, admin *kadm.Client, name string, complete func(kadm.DescribedGroup) bool, patience time.Duration) (kadm.DescribedGroup, error) {
+	for until := time.Now().Add(patience); ; {
+		groups, err := admin.DescribeGroups(ctx, name)
+		if err == nil {
+			err = groups.Error()
+		}
+		group := groups[name]
+		if err != nil || (settled(group) && (len(group.Members) == 0 || complete(group))) || time.Now().After(until) {
+			return group, err
+		}
+		timer := time.NewTimer(groupPause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return group, context.Cause(ctx)
+		}
+	}
 }
 
 // membersOf lists who has which partition of a topic.

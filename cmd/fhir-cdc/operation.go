@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 	"go.uber.org/zap"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
@@ -97,43 +95,3 @@ func (o *operation) haveTopics(ctx context.Context, r publisher.Requirements) (p
 	o.sink.partitions = report.Partitions
 	return report, nil
 }
-
-// reach makes sure that a MongoDB answers and takes the login, within serverSelection.
-func (o *operation) reach(ctx context.Context, place config.Cluster) error {
-	client, err := o.clients.client(place.URI)
-	if err != nil {
-		return err
-	}
-	err = client.Database("admin").RunCommand(ctx, bson.D{{Key: "ping", Value: 1}}).Err()
-	if err == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	at := config.RedactURI(place.URI.Reveal())
-	if refused := watcher.LoginRefused(err); refused != nil {
-		return fmt.Errorf("MongoDB at %s: %w", at, refused)
-	}
-	return fmt.Errorf("MongoDB at %s: %w", at, &unreachableError{err})
-}
-
-// unreachableError says in few words why no server answers.
-type unreachableError struct{ err error }
-
-// Error leaves out the driver's description of the whole topology.
-func (e *unreachableError) Error() string {
-	var selection topology.ServerSelectionError
-	if !errors.As(e.err, &selection) {
-		return e.err.Error()
-	}
-	for _, server := range selection.Desc.Servers {
-		if server.LastError != nil {
-			return fmt.Sprintf("no usable server: %v", server.LastError)
-		}
-	}
-	return "no usable server (is one the primary, and does the replica set have the URI's name?)"
-}
-
-// Unwrap returns the driver's error.
-func (e *unreachableError) Unwrap() error { return e.err }

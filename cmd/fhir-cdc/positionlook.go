@@ -31,7 +31,8 @@ type positionView struct {
 	LagSeconds       *float64 `json:"lagSeconds"`
 	OplogLeftSeconds *float64 `json:"oplogLeftSeconds"`
 
-	Running bool `json:"running"`
+	// Running is nil where it cannot be known, because replicas come or go.
+	Running *bool `json:"running"`
 	// Carrier is the process that carries the stream now, Owner the one that acquired
 	// it last.
 	Carrier string     `json:"carrier,omitempty"`
@@ -69,7 +70,7 @@ func (o *operation) reachStore(ctx context.Context, changed string) error {
 		}
 		needed.Positions = o.cfg.Topics.Positions
 	case config.StoreMongoDB:
-		if err := o.reach(ctx, o.cfg.CheckpointCluster()); err != nil {
+		if err := o.clients.reach(ctx, o.cfg.CheckpointCluster()); err != nil {
 			return fmt.Errorf("positions: %w", err)
 		}
 	case config.StoreFile:
@@ -110,6 +111,9 @@ func newPositionLook(ctx context.Context, o *operation) (*positionLook, error) {
 		return nil, err
 	}
 	look := &positionLook{o: o, running: running, windows: map[config.Secret]*watcher.Window{}}
+	if running.unsettled != "" {
+		look.troubles = append(look.troubles, fmt.Sprintf("who carries the streams is not known: replicas of group %s come or go (%s)", o.cfg.Name, running.unsettled))
+	}
 	others, err := o.sink.otherStreams(ctx)
 	if err != nil {
 		return nil, err
@@ -137,7 +141,9 @@ func (l *positionLook) stream(ctx context.Context, p plannedStream) (positionVie
 		return positionView{}, err
 	}
 	v := positionView{Stream: p.name, Store: string(l.o.cfg.Checkpoint.Store)}
-	v.Running, v.Carrier = l.running.of(p.name, stored)
+	if running, carrier := l.running.of(p.name, stored); l.running.unsettled == "" {
+		v.Running, v.Carrier = &running, carrier
+	}
 	if o := stored.Owner; o.Instance != "" {
 		v.Owner = &ownerView{Instance: o.Instance, Since: terminal.Time(o.Since), Seen: terminal.Time(o.Seen), Stopped: terminal.Time(o.Stopped)}
 	}
@@ -171,7 +177,7 @@ func (l *positionLook) window(ctx context.Context, p plannedStream, w *watcher.W
 	if known, ok := l.windows[p.place.URI]; ok {
 		return known, nil
 	}
-	err := l.o.reach(ctx, p.place)
+	err := l.o.clients.reach(ctx, p.place)
 	var window watcher.Window
 	if err == nil {
 		window, err = w.Window(ctx)

@@ -142,7 +142,12 @@ func mayBeTaken(ctx context.Context, o *operation, stream string, stored resumet
 		return "", err
 	}
 	runs, carrier := running.of(stream, stored)
+	group := fmt.Sprintf("group %s, whose replicas come or go (%s)", o.cfg.Name, running.unsettled)
 	switch {
+	case running.unsettled != "" && !force:
+		return "", &usageError{fmt.Sprintf("who carries stream %s cannot be told by %s: try again when they have settled, or take the stream with --force", stream, group)}
+	case running.unsettled != "":
+		return group, nil
 	case !runs:
 		return "", nil
 	case stored.Held:
@@ -156,7 +161,7 @@ func mayBeTaken(ctx context.Context, o *operation, stream string, stored resumet
 // positionAt asks the server for the position and proves it by opening the stream
 // there, under the present pipeline.
 func (o *operation) positionAt(ctx context.Context, p plannedStream, to positionTarget) (resumetoken.Position, error) {
-	if err := o.reach(ctx, p.place); err != nil {
+	if err := o.clients.reach(ctx, p.place); err != nil {
 		return resumetoken.Position{}, err
 	}
 	w, err := o.watcher(p)

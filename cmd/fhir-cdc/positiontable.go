@@ -101,7 +101,10 @@ func leftCell(v positionView) terminal.Cell {
 }
 
 func runsCell(v positionView) terminal.Cell {
-	if v.Running {
+	switch {
+	case v.Running == nil:
+		return terminal.Text(unknown)
+	case *v.Running:
 		return terminal.Styled(terminal.Green, "yes")
 	}
 	return terminal.Styled(terminal.Yellow, "no")

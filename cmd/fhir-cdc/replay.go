@@ -110,6 +110,9 @@ func runReplay(ctx context.Context, cfg *config.Config, f *replayFlags, environ 
 			return err
 		}
 	}
+	if err := clients.reachFacts(ctx, cfg); err != nil {
+		return err
+	}
 	facts, err := newFacts(cfg, clients)
 	if err != nil {
 		return err

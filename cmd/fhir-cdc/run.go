@@ -65,9 +65,10 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) erro
 	log := logs.Logger
 	defer func() { _ = log.Sync() }() // A console cannot be synced and says so.
 	defer logs.follow()()
+	keepWithinContainer(log)
 	log.Info("fhir-cdc starts", zap.String("version", versionInfo().Version), zap.String("name", cfg.Name),
 		zap.String("delivery", string(cfg.Delivery)), zap.String("sink", string(cfg.Sink)),
-		zap.String("mongodb", config.RedactURI(cfg.MongoDB.Main().URI.Reveal())), zap.Strings("brokers", cfg.Kafka.Brokers))
+		zap.String("mongodb", config.RedactURI(cfg.MongoDB.Main().URI.Reveal())), zap.Strings("brokers", cfg.Kafka.Brokers), memoryLimit())
 
 	for _, f := range cfg.Warnings() {
 		log.Warn("a setting is probably not what was meant", zap.Stringer("setting", f))

@@ -72,13 +72,14 @@ func (b *board) refused() string {
 	return ""
 }
 
-// unjoined is why this process cannot join the other replicas, and since when; nil if
-// it can, or if there are none.
-func (b *board) unjoined() (since time.Time, err error) {
+// unjoined is what keeps this process out of the group of replicas; nothing where there
+// is none.
+func (b *board) unjoined() status.Unjoined {
 	if m := b.membership(); m != nil {
-		return m.Trouble()
+		t := m.Trouble()
+		return status.Unjoined{Since: t.Since, Why: t.Err, Lost: t.Lost}
 	}
-	return time.Time{}, nil
+	return status.Unjoined{}
 }
 
 func (b *board) all() []status.Stream {
@@ -133,13 +134,13 @@ func serveStatus(ctx context.Context, cfg *config.Config, b *board, l *logging, 
 	if cfg.HTTP.Address == config.HTTPOff {
 		return func() {}, nil
 	}
-	sampler := status.NewSampler(b.all, b.ownersOf, shownInstance(cfg), log)
-	registry.MustRegister(status.NewMetrics(versionInfo().Version, sampler.Views, status.Counts{Lookups: b.lookups, Logged: l.counts, Refused: b.refused}))
+	sampler := status.NewSampler(b.all, b.ownersOf, b.unjoined, shownInstance(cfg), log)
+	registry.MustRegister(status.NewMetrics(versionInfo().Version, sampler.Views, status.Counts{Lookups: b.lookups, Logged: l.counts, Refused: b.refused, Unjoined: b.unjoined}))
 	server := status.New(status.Options{
 		Address: cfg.HTTP.Address, Version: versionInfo().Version, Name: cfg.Name, Instance: shownInstance(cfg),
 		Stuck: stuck(cfg), Acquire: cfg.Kafka.TransactionTimeout + acquireMargin,
 		CertFile: cfg.HTTP.TLS.CertFile, KeyFile: cfg.HTTP.TLS.KeyFile,
-		Controls: controls(cfg, b, l), Refused: b.refused, Unjoined: b.unjoined,
+		Controls: controls(cfg, b, l), Refused: b.refused,
 	}, sampler.Views, registry, log)
 	listener, err := server.Listen(ctx)
 	if err != nil {

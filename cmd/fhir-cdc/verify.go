@@ -116,6 +116,9 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 	if _, err := newest(ctx, streams); err != nil {
 		return err
 	}
+	if err := clients.reachFacts(ctx, cfg); err != nil {
+		return err
+	}
 	s, err := newSink(cfg, clients, io.Discard, zap.NewNop())
 	if err != nil {
 		return err

@@ -31,6 +31,7 @@ const well = `load 1m
   fhir_cdc_reopenings_total{` + of + `,cause="election"} 2x60
   fhir_cdc_fenced_total{` + of + `} 1x60
   fhir_cdc_replica_refused{namespace="fhir",job="fhir-cdc",instance="b"} 0x60
+  fhir_cdc_group_away_seconds{namespace="fhir",job="fhir-cdc",instance="b"} 0x60
   fhir_cdc_commit_seconds_bucket{` + of + `,le="0.1"} 0+100x60
   fhir_cdc_commit_seconds_bucket{` + of + `,le="+Inf"} 0+100x60
   fhir_cdc_end_to_end_seconds_bucket{` + of + `,le="1"} 0+100x60
@@ -90,6 +91,21 @@ func TestAlertsFire(t *testing.T) {
 	}
 	if seen != len(ill) {
 		t.Errorf("%d installations for %d alerts", len(ill), seen)
+	}
+}
+
+// A hung Kafka first keeps a commit, and then the group of replicas takes the stream away:
+// it is the same alert.
+func TestKafkaAwayFiresWithoutTheGroup(t *testing.T) {
+	for _, r := range rules(t) {
+		if r.Alert != "FhirCdcKafkaAway" {
+			continue
+		}
+		series := "load 1m\n  fhir_cdc_commit_pending_seconds{" + of + "} 0x60\n" +
+			`  fhir_cdc_group_away_seconds{namespace="fhir",job="fhir-cdc",instance="a"} 0+60x60` + "\n"
+		if fires := evaluate(t, series, r.Expr); fires != 1 {
+			t.Errorf("it fires %d times, want once", fires)
+		}
 	}
 }
 

@@ -1,23 +1,26 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
 )
 
 // Whatever is wrong, every command says it in one line with exit code 2, and changes
-// nothing: no topic, no record, no position.
+// nothing: no topic, no record, no position. Only check shows what it finds all the
+// same; topics that are missing are such a finding.
 func TestEveryCommandRefuses(t *testing.T) {
 	i := install(t, fhirserver.Options{})
-	ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*testTimeout)
 	t.Cleanup(cancel)
 	i.ctx = ctx
 	i.start()
@@ -25,6 +28,7 @@ func TestEveryCommandRefuses(t *testing.T) {
 	consent := i.consent("c-1")
 	i.until(reader, changeID(consent))
 	login := strings.Replace(i.env["MONGO_URL"], "mongodb://", "mongodb://nobody:wrong@", 1)
+	wrongHistory := []string{"RESOURCE_HISTORY_MONGO_URL", login}
 	wrongMongoDB := []string{"MONGO_URL", login, "RESOURCE_HISTORY_MONGO_URL", login, "AUDIT_EVENT_MONGO_URL", login, "ACCESS_LOGS_CLUSTER_MONGO_URL", login}
 	wrongKafka := []string{"FHIR_CDC_KAFKA_SASL_ENABLED", "true", "FHIR_CDC_KAFKA_SASL_MECHANISM", "plain", "FHIR_CDC_KAFKA_SASL_USERNAME", "nobody", "FHIR_CDC_KAFKA_SASL_PASSWORD", "wrong"}
 	nowhere := []string{"FHIR_CDC_TOPICS_CREATE", "", "KAFKA_RESOURCE_CHANGE_TOPIC", i.site.Name + ".nowhere", "FHIR_CDC_TOPICS_POSITIONS", i.site.Name + ".no-positions"}
@@ -35,12 +39,14 @@ func TestEveryCommandRefuses(t *testing.T) {
 		"backfill":     {"backfill", "--resources", "Consent"},
 		"verify":       {"verify", "--since", "1m"},
 		"tail":         {"tail", "--no-follow"},
+		"check":        {"check"},
 	}
 	type fault struct {
 		name string
 		env  []string
-		args func(words []string) []string // nil: the command has no such fault
+		args func(words []string) []string
 		says string
+		code int // 0: that of wrong usage
 	}
 	with := func(more ...string) func([]string) []string {
 		return func(words []string) []string { return append(slices.Clone(words), more...) }
@@ -52,9 +58,17 @@ func TestEveryCommandRefuses(t *testing.T) {
 			faults[name] = append(faults[name], f)
 		}
 	}
-	add(fault{name: "wrong MongoDB login", env: wrongMongoDB, args: as, says: "MongoDB user"}, "position set", "replay", "backfill", "verify")
-	add(fault{name: "wrong Kafka login", env: wrongKafka, args: as, says: "SASL"}, "position list", "position show", "position history", "position set", "replay", "backfill", "verify", "tail")
-	add(fault{name: "missing topics", env: nowhere, args: as, says: i.site.Name + ".no"}, "position list", "position show", "position history", "position set", "replay", "backfill", "verify", "tail")
+	mongoDB := []string{"position list", "position show", "position set", "replay", "backfill", "verify", "check"}
+	kafka := []string{"position list", "position show", "position history", "position set", "replay", "backfill", "verify", "tail"}
+	add(fault{name: "wrong MongoDB login", env: wrongMongoDB, args: as, says: "MongoDB"}, mongoDB...)
+	add(fault{name: "wrong history login", env: wrongHistory, args: as, says: "history"}, "replay", "backfill", "verify", "check")
+	add(fault{name: "wrong MongoDB login, new topics", env: wrongMongoDB, args: with("--topic-prefix", i.site.Name+".new."), says: "MongoDB user"}, "backfill")
+	add(fault{name: "wrong history login, new topics", env: wrongHistory, args: with("--topic-prefix", i.site.Name+".new."), says: "history"}, "backfill")
+	add(fault{name: "wrong Kafka login", env: wrongKafka, args: as, says: "SASL"}, kafka...)
+	add(fault{name: "wrong Kafka login", env: wrongKafka, args: as, says: "Kafka could not be looked at"}, "check")
+	add(fault{name: "missing topics", env: nowhere, args: as, says: i.site.Name + ".no"}, kafka...)
+	add(fault{name: "missing topics", env: nowhere, args: as, says: "2 errors", code: exitFailure}, "check")
+	add(fault{name: "missing topics of the prefix", env: []string{"FHIR_CDC_TOPICS_CREATE", ""}, args: with("--topic-prefix", "nowhere."), says: "nowhere."}, "backfill")
 	unknown := func(words []string) []string {
 		words = slices.Clone(words)
 		words[2] = "mian"
@@ -66,13 +80,23 @@ func TestEveryCommandRefuses(t *testing.T) {
 	add(fault{name: "nonsense time", args: with("--since", "yesterday-ish"), says: "it is no time"}, "backfill", "verify", "tail")
 	add(fault{name: "nonsense time", args: with("--from-time", "yesterday-ish"), says: "it is no time"}, "replay", "position set")
 	add(fault{name: "future", args: with("--since", "2999-01-01"), says: "future"}, "backfill", "verify", "tail")
-	add(fault{name: "nonsense output", args: with("--output", "xml"), says: "neither table nor json"}, "position list", "position show", "replay", "backfill", "verify", "tail")
+	add(fault{name: "nonsense output", args: with("--output", "xml"), says: "neither table nor json"}, slices.Collect(maps.Keys(commands))...)
+	instead := func(words ...string) func([]string) []string { return func([]string) []string { return words } }
+	add(fault{name: "missing topics of the prefix", env: []string{"FHIR_CDC_TOPICS_CREATE", ""}, args: instead("replay", "--from-time", "1m", "--topic-prefix", "nowhere."), says: "nowhere."}, "replay")
+	add(fault{name: "wrong MongoDB login, new topics", env: wrongMongoDB, args: instead("replay", "--from-time", "1m", "--topic-prefix", i.site.Name+".new."), says: "MongoDB user"}, "replay")
+	add(fault{name: "wrong history login, new topics", env: wrongHistory, args: instead("replay", "--from-time", "1m", "--topic-prefix", i.site.Name+".new."), says: "history"}, "replay")
+	add(fault{name: "end before the beginning", args: with("--to-time", "2m"), says: "ends before"}, "replay")
+	add(fault{name: "end before the beginning", args: with("--until", "2m"), says: "is not after"}, "verify")
+	add(fault{name: "nonsense token", args: instead("replay", "--from-token", "xyz", "--same-topics"), says: "no resume token"}, "replay")
+	add(fault{name: "nowhere to", args: instead("replay", "--from-time", "1m"), says: "say where to"}, "replay")
+	add(fault{name: "no beginning", args: instead("verify"), says: "--since"}, "verify")
 	add(fault{name: "unknown flag", args: with("--nonsense"), says: "--nonsense"}, slices.Collect(maps.Keys(commands))...)
 
 	before := i.position().Position
 	admin := harness.Admin(t, i.site.Brokers)
 	topics, err := admin.ListTopics(i.ctx)
 	i.check(err)
+	audited := i.end(admin, i.site.Topics.Audit)
 	for name, words := range commands {
 		for _, f := range faults[name] {
 			t.Run(name+", "+f.name, func(t *testing.T) {
@@ -82,12 +106,17 @@ func TestEveryCommandRefuses(t *testing.T) {
 				if last := len(lines) - 1; strings.HasPrefix(lines[last], "Run 'fhir-cdc") {
 					lines = lines[:last]
 				}
-				if code != exitUsage || stdout != "" || !strings.Contains(stderr, f.says) {
-					t.Errorf("exit code %d, want %d and %q:\n%s%s", code, exitUsage, f.says, stdout, stderr)
+				want := cmp.Or(f.code, exitUsage)
+				if code != want || (stdout != "" && name != "check") || !strings.Contains(stderr, f.says) {
+					t.Errorf("exit code %d, want %d and %q:\n%s%s", code, want, f.says, stdout, stderr)
 				}
 				// Missing topics take a line each.
-				if len(lines) != 1 && f.name != "missing topics" {
+				if len(lines) != 1 && !strings.HasPrefix(f.name, "missing topics") {
 					t.Errorf("%d lines:\n%s", len(lines), stderr)
+				}
+				if now := i.end(admin, i.site.Topics.Audit); now != audited {
+					t.Errorf("the audit topic ended at offset %d and ends at %d", audited, now)
+					audited = now
 				}
 			})
 		}
@@ -95,11 +124,21 @@ func TestEveryCommandRefuses(t *testing.T) {
 	now, err := admin.ListTopics(i.ctx)
 	i.check(err)
 	of := func(name string) bool { return !strings.HasPrefix(name, i.site.Name) }
-	if diff := cmp.Diff(slices.DeleteFunc(topics.Names(), of), slices.DeleteFunc(now.Names(), of)); diff != "" {
+	if diff := gocmp.Diff(slices.DeleteFunc(topics.Names(), of), slices.DeleteFunc(now.Names(), of)); diff != "" {
 		t.Errorf("topics (-before +after):\n%s", diff)
 	}
 	if after := i.position().Position; before == nil || after == nil || after.ClusterTime.T < before.ClusterTime.T {
 		t.Errorf("the position was %+v and is %+v", before, after)
 	}
 	i.exactly(reader, changeID(consent), changeID(i.consent("the daemon goes on")))
+}
+
+// end is the sum of the end offsets of a topic's partitions.
+func (i *installation) end(admin *kadm.Client, topic string) (sum int64) {
+	i.t.Helper()
+	ends, err := admin.ListEndOffsets(i.ctx, topic)
+	i.check(err)
+	i.check(ends.Error())
+	ends.Each(func(o kadm.ListedOffset) { sum += o.Offset })
+	return sum
 }

@@ -16,6 +16,11 @@ func ChangeID(namespace, uuid, versionID string, lastUpdated time.Time) string {
 	return versionEventID("change", namespace, uuid, versionID, lastUpdated)
 }
 
+// DeleteID is the id of the event of a deletion: the version is the last one.
+func DeleteID(namespace, uuid, versionID string, lastUpdated time.Time) string {
+	return versionEventID("change/delete", namespace, uuid, versionID, lastUpdated)
+}
+
 // ExportID is the id of the bulk export event of a version of an ExportStatus.
 func ExportID(namespace, uuid, versionID string, lastUpdated time.Time) string {
 	return versionEventID("export", namespace, uuid, versionID, lastUpdated)

