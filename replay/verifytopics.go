@@ -38,8 +38,8 @@ const (
 	readStall = 2 * time.Minute
 )
 
-// openTopics finds the ranges: from the first record of a time to what is committed
-// now.
+// openTopics finds the ranges: from the first record of a time to what has been written
+// by now, be it committed yet or not.
 func openTopics(ctx context.Context, options []kgo.Opt, topics []string, since time.Time) (*topicReader, error) {
 	admin, err := kgo.NewClient(options...)
 	if err != nil {
@@ -91,7 +91,10 @@ func (r *topicReader) find(ctx context.Context, admin *kadm.Client, topics []str
 	if err != nil {
 		return err
 	}
-	ends, err := admin.ListCommittedOffsets(ctx, topics...)
+	// Not what can be read now: a transaction that has been committed is readable in one
+	// partition before it is in another, so that a position is there and its events are
+	// not. Up to the ends everything will be decided soon, and that is waited for.
+	ends, err := admin.ListEndOffsets(ctx, topics...)
 	if err == nil {
 		err = ends.Error()
 	}
