@@ -50,7 +50,7 @@ func TestCommands(t *testing.T) {
 		{name: "help of run", args: []string{"run", "-h"}, code: exitOK, stdout: []string{"--topics-create", "--set KEY=VALUE", "--config FILE"}},
 		{name: "config alone prints help", args: []string{"config"}, code: exitOK, stdout: []string{"validate"}},
 		{name: "version", args: []string{"version"}, code: exitOK, stdout: []string{"fhir-cdc "}},
-		{name: "version flag", args: []string{"--version"}, code: exitOK, stdout: []string{"fhir-cdc "}},
+		{name: "version flag", args: []string{"--version"}, code: exitOK, stdout: []string{"fhir-cdc version "}},
 		{name: "version output", args: []string{"version", "-o", "xml"}, code: exitUsage, stderr: []string{`fhir-cdc: --output "xml" is neither`}},
 		{name: "mistyped command", args: []string{"rnu", "--config", "x"}, code: exitUsage, stderr: []string{`unknown command "rnu"`, "did you mean run?", "--help"}},
 		{name: "mistyped subcommand", args: []string{"config", "prnt", "--origins"}, code: exitUsage, stderr: []string{"did you mean print?"}},

@@ -139,6 +139,9 @@ func (i *installation) interruptedRun(begun func(*harness.Daemon, int) bool, com
 // the middle of a verification it leaves nothing behind.
 func TestInterrupted(t *testing.T) {
 	i := install(t, fhirserver.Options{}).with("FHIR_CDC_FACTS_REQUEST_ID", "false")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout)
+	t.Cleanup(cancel)
+	i.ctx = ctx
 	since := time.Now().Add(-time.Second).UTC().Format(time.RFC3339)
 	d := i.start()
 	reader := i.reader()
