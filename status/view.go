@@ -61,9 +61,10 @@ func (v View) carried() bool {
 	return v.State != daemon.StandingBy && (v.State != daemon.Waiting || v.Unjoined == nil)
 }
 
-// lag is how far the stream is behind the cluster in seconds, nil if that is not known.
-func (v View) lag() *float64 {
-	if !v.carried() || v.Handled.T == 0 || v.Window.Newest.T == 0 {
+// lag is how far the stream is behind the cluster in seconds, nil if that is not known, as
+// while MongoDB does not answer.
+func (v View) lag(now time.Time) *float64 {
+	if !v.carried() || v.Handled.T == 0 || v.Window.Newest.T == 0 || v.readPending(now) > stalled {
 		return nil
 	}
 	return between(v.Handled, v.Window.Newest)
