@@ -49,7 +49,7 @@ func (v View) within(u Unjoined, now time.Time) View {
 	v.Unjoined = &u
 	if v.State == daemon.StandingBy {
 		v.State, v.Since, v.Owner = daemon.Waiting, u.Since, ""
-		v.LastError, v.LastErrorAt, v.Advice = u.Why.Error(), u.Since, daemon.AdviceKafkaAway
+		v.LastError, v.LastErrorAt, v.Advice = u.Why.Error(), u.Since, daemon.AdviceKafka(u.Why)
 	}
 	return v
 }
