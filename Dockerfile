@@ -7,7 +7,9 @@ RUN go mod download
 COPY . .
 ARG VERSION=container
 # /data becomes the folder for positions in a file (checkpoint.store: file).
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /fhir-cdc ./cmd/fhir-cdc \
+# grpcnotrace: what sends traces brings gRPC along, and that a page that nothing serves, whose
+# templates would keep the linker from leaving 6 MB of unused code out.
+RUN CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags "-s -w -X main.version=${VERSION}" -o /fhir-cdc ./cmd/fhir-cdc \
  && mkdir -p /data
 
 FROM scratch

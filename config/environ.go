@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"maps"
 	"reflect"
 	"regexp"
@@ -127,21 +126,33 @@ func unknownVariables(env environ, known []string) []Fault {
 		if !strings.HasPrefix(name, envPrefix) || slices.Contains(known, name) || foreign(name, env[name]) {
 			continue
 		}
-		faults = append(faults, Fault{Source: name, Message: fmt.Sprintf(
-			"is not a variable of fhir-cdc; did you mean %s?", nearestVariable(name, known))})
+		faults = append(faults, Fault{Source: name, Message: unknownVariable(name, known)})
 	}
 	return faults
 }
 
-// nearestVariable returns the variable that was probably meant. One of the FHIR
-// server's names with our prefix means the key that it sets.
-func nearestVariable(name string, known []string) string {
+// unknownVariable says which variable was probably meant. One of the FHIR server's names
+// with our prefix means the key that it sets.
+func unknownVariable(name string, known []string) string {
+	const wrong = "is not a variable of fhir-cdc; "
+	bare := strings.TrimPrefix(name, envPrefix)
+	var names []string
+	for _, k := range known {
+		names = append(names, strings.TrimPrefix(k, envPrefix))
+	}
+	meant := nearest(bare, names, "_")
+	if plain := strings.TrimSuffix(bare, fileSuffix); slices.Contains(names, plain) {
+		meant = plain // It holds no secret, so it cannot come from a file.
+	}
 	for _, s := range specs() {
-		if slices.Contains(s.server, strings.TrimPrefix(name, envPrefix)) {
-			return s.env()
+		if slices.Contains(s.server, bare) {
+			meant = strings.TrimPrefix(s.env(), envPrefix)
 		}
 	}
-	return nearest(name, known)
+	if meant != "" {
+		return wrong + "did you mean " + envPrefix + meant + "?"
+	}
+	return wrong + "docs/configuration.md lists all: " + envPrefix + " and a key in capitals, with _ for its dots"
 }
 
 // foreign tells whether a FHIR_CDC_ variable is none of the daemon's business:

@@ -28,14 +28,14 @@ func TestFaults(t *testing.T) {
 		want    []string
 	}{
 		{name: "unknown key", file: "kafka:\n  borkers: [a:1]", want: []string{"kafka.borkers (", "c.yaml:2): ", "did you mean kafka.brokers?"}},
-		{name: "unknown section", file: "mongo: {uri: x}", want: []string{"mongo (", "did you mean "}},
+		{name: "unknown section", file: "mongo: {uri: x}", want: []string{"mongo (", "did you mean mongodb?"}},
 		{name: "key in the wrong section", file: "brokers: [a:1]", want: []string{"did you mean kafka.brokers?"}},
 		{name: "unknown key, three deep", file: "checkpoint: {mongodb: {databse: x}}", want: []string{"did you mean checkpoint.mongodb.database?"}},
 		{name: "wrong case", file: "Name: x", want: []string{"did you mean name?"}},
 		{name: "unknown variable", environ: []string{"FHIR_CDC_TOPIC_CREATE=true"}, want: []string{"FHIR_CDC_TOPIC_CREATE: ", "did you mean FHIR_CDC_TOPICS_CREATE?"}},
 		{name: "the server's variable with our prefix", environ: []string{"FHIR_CDC_KAFKA_URLS=a:1"}, want: []string{"did you mean FHIR_CDC_KAFKA_BROKERS?"}},
 		{name: "unknown key by --set", set: []string{"topics.creat=true"}, want: []string{"topics.creat (--set): ", "did you mean topics.create?"}},
-		{name: "section by --set", set: []string{"topics=true"}, want: []string{"topics (--set): "}},
+		{name: "section by --set", set: []string{"topics=true"}, want: []string{"topics (--set): is a section"}},
 		{name: "--set without value", set: []string{"topics.create"}, want: []string{"is not key=value"}},
 		{name: "value for a section", file: "kafka: yes", want: []string{"kafka (", "is a section"}},
 		{name: "section for a value", file: "name: {a: 1}", want: []string{"takes a single value"}},
@@ -147,6 +147,47 @@ func TestStdoutNeedsNoKafka(t *testing.T) {
 	cfg := mustLoad(t, LoadOptions{Environ: []string{"MONGO_URL=mongodb://db", "ENABLE_EVENTS_KAFKA=1"}, Set: []string{"sink=stdout", "checkpoint.store=file"}})
 	if cfg.Delivery != ExactlyOnce {
 		t.Errorf("delivery is %s", cfg.Delivery)
+	}
+}
+
+// A name is suggested only if it may be what was meant.
+func TestNearest(t *testing.T) {
+	for unknown, want := range map[string]string{
+		"kafka.borkers":              "did you mean kafka.brokers?",
+		"kafka.nope":                 "config print",
+		"kafka.xyz":                  "config print",
+		"nope":                       "config print",
+		"foo.enabled":                "config print",
+		"uri":                        "did you mean mongodb.uri?",
+		"mongo.uri":                  "did you mean mongodb.uri?",
+		"mongodb.brokers":            "did you mean kafka.brokers?",
+		"topics_create":              "did you mean topics.create?",
+		"kafka.tl":                   "did you mean kafka.tls?",
+		"kafka.tls.certfile":         "did you mean kafka.tls.cert_file?",
+		"checkpoint.mongo.database":  "did you mean checkpoint.mongodb.database?",
+		"events.change.resource":     "did you mean events.change.resources?",
+		"":                           "config print",
+		strings.Repeat("kafka.", 99): "config print",
+	} {
+		if got := unknownKey(unknown); !strings.Contains(got, want) {
+			t.Errorf("%s %s, want %q", unknown, got, want)
+		}
+	}
+	for unknown, want := range map[string]string{
+		"FHIR_CDC_NAM":            "did you mean FHIR_CDC_NAME?",
+		"FHIR_CDC_TYPO":           "lists all",
+		"FHIR_CDC_KAFKA_NOPE":     "lists all",
+		"FHIR_CDC_FOO_ENABLED":    "lists all",
+		"FHIR_CDC_BROKERS":        "did you mean FHIR_CDC_KAFKA_BROKERS?",
+		"FHIR_CDC_KAFKA_URLS":     "did you mean FHIR_CDC_KAFKA_BROKERS?",
+		"FHIR_CDC_HTTP_ADDDRESS":  "did you mean FHIR_CDC_HTTP_ADDRESS?",
+		"FHIR_CDC_CONFIG_FILE":    "did you mean FHIR_CDC_CONFIG?",
+		"FHIR_CDC_MONGODB_URI_FI": "did you mean FHIR_CDC_MONGODB_URI",
+	} {
+		_, faults := readOwn(environ{unknown: "x"})
+		if len(faults) != 1 || !strings.Contains(faults[0].Message, want) {
+			t.Errorf("%s: %v, want %q", unknown, faults, want)
+		}
 	}
 }
 

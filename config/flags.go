@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"reflect"
 	"strings"
 )
@@ -46,12 +45,19 @@ func readFlags(opts LoadOptions) ([]setting, []Fault) {
 	return settings, faults
 }
 
+// unknownKey says what is wrong with a key that does not exist, or that holds others.
 func unknownKey(key string) string {
-	var valid []string
+	var names []string
+	section := false
 	for _, s := range specs() {
-		if !s.section() {
-			valid = append(valid, s.key)
-		}
+		names = append(names, s.key)
+		section = section || s.section() && s.key == key
 	}
-	return fmt.Sprintf("is not a key; did you mean %s?", nearestKey(key, valid))
+	if section {
+		return "is a section, not a key: write " + key + ". and the name of one of its keys"
+	}
+	if meant := nearest(key, names, "."); meant != "" {
+		return "is not a key; did you mean " + meant + "?"
+	}
+	return "is not a key; fhir-cdc config print lists all, docs/configuration.md says what they do"
 }

@@ -60,8 +60,8 @@ func (c *Config) tree(comment func(spec) string) *yaml.Node {
 	root := &yaml.Node{Kind: yaml.MappingNode}
 	sections := map[string]*yaml.Node{"": root}
 	for _, s := range specs() {
-		parent := sections[strings.TrimSuffix(strings.TrimSuffix(s.key, lastPart(s.key)), ".")]
-		name := &yaml.Node{Kind: yaml.ScalarNode, Value: lastPart(s.key)}
+		parent := sections[strings.TrimSuffix(strings.TrimSuffix(s.key, lastPart(s.key, ".")), ".")]
+		name := &yaml.Node{Kind: yaml.ScalarNode, Value: lastPart(s.key, ".")}
 		if comment != nil {
 			name.HeadComment = comment(s)
 		}

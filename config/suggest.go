@@ -2,32 +2,61 @@ package config
 
 import "strings"
 
-// nearestKey returns the valid key that was probably meant by an unknown one. The
-// whole key is compared, and also its last part alone, because a key in the wrong
-// section is as common as a misspelt one.
-func nearestKey(unknown string, valid []string) string {
-	best, bestScore, bestWhole := "", 0, 0
-	for _, key := range valid {
-		whole := distance(unknown, key)
-		score := min(whole, 1+2*distance(lastPart(unknown), lastPart(key)))
-		if best == "" || score < bestScore || score == bestScore && whole < bestWhole {
-			best, bestScore, bestWhole = key, score, whole
+// nearest returns the name that was probably meant by an unknown one, or "" if none is
+// near. The parts of names are compared, because a few letters are much of a short part and
+// little of the whole; a name without its section, or in the wrong one, is as common as a
+// misspelt one.
+func nearest(unknown string, names []string, separator string) string {
+	best, bestScore := "", 0
+	take := func(name string) {
+		if score := distance(unknown, name); best == "" || score < bestScore {
+			best, bestScore = name, score
+		}
+	}
+	for _, name := range names {
+		const slips = 2 // Of separators too, in names long enough for two to be few.
+		alike := len(unknown) > 4*slips && distance(unknown, name) <= slips
+		if alike || partsNear(unknown, name, separator) || strings.HasSuffix(name, separator+unknown) {
+			take(name)
+		}
+	}
+	if best != "" {
+		return best
+	}
+	// In the wrong section: only a last part that one name has tells which is meant.
+	for _, name := range names {
+		if last := lastPart(name, separator); last != name && near(lastPart(unknown, separator), last) {
+			if best != "" {
+				return ""
+			}
+			take(name)
 		}
 	}
 	return best
 }
 
-func lastPart(key string) string { return key[strings.LastIndexByte(key, '.')+1:] }
-
-// nearest returns the candidate with the smallest distance, the first of equals.
-func nearest(word string, candidates []string) string {
-	best, bestScore := "", 0
-	for _, c := range candidates {
-		if d := distance(word, c); best == "" || d < bestScore {
-			best, bestScore = c, d
+// partsNear tells whether two names have as many parts, each near the other's.
+func partsNear(a, b, separator string) bool {
+	s, t := strings.Split(a, separator), strings.Split(b, separator)
+	if len(s) != len(t) {
+		return false
+	}
+	for i := range s {
+		if !near(s[i], t[i]) {
+			return false
 		}
 	}
-	return best
+	return true
+}
+
+// near tells whether one word may be the other misspelt: a third of its letters, or one.
+func near(a, b string) bool {
+	const share = 3
+	return distance(a, b) <= max(1, max(len(a), len(b))/share)
+}
+
+func lastPart(name, separator string) string {
+	return name[strings.LastIndex(name, separator)+1:]
 }
 
 // distance counts the edits between a and b: insert, delete or replace a letter,

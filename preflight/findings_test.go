@@ -44,6 +44,10 @@ func TestTopicSettings(t *testing.T) {
 		{"positions are compacted and forgotten", Topic{Compacted: true}, 3, map[string]string{"min.insync.replicas": "2", "cleanup.policy": "compact,delete"}, Error, "set cleanup.policy=compact"},
 		{"positions", Topic{Compacted: true}, 3, map[string]string{"min.insync.replicas": "2", "cleanup.policy": "compact"}, OK, "3 replicas"},
 		{"events are compacted", Topic{}, 3, map[string]string{"min.insync.replicas": "2", "cleanup.policy": "compact"}, Warning, "set cleanup.policy=delete"},
+		{"audit records are deleted by age", Topic{KeepsAll: true}, 3, map[string]string{"min.insync.replicas": "2", "cleanup.policy": "delete", "retention.ms": "604800000", "retention.bytes": "-1"}, Warning, "set retention.ms=-1"},
+		{"audit records are deleted by size", Topic{KeepsAll: true}, 3, map[string]string{"min.insync.replicas": "2", "cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "1073741824"}, Warning, "set retention.bytes=-1"},
+		{"audit records are kept", Topic{KeepsAll: true}, 3, map[string]string{"min.insync.replicas": "2", "cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}, OK, "3 replicas"},
+		{"events are deleted by age", Topic{}, 3, map[string]string{"min.insync.replicas": "2", "cleanup.policy": "delete", "retention.ms": "604800000"}, OK, "3 replicas"},
 		{"small records", Topic{MaxBytes: 1 << 20}, 3, map[string]string{"min.insync.replicas": "2", "cleanup.policy": "delete", "max.message.bytes": "1000"}, OK, "dead-letter"},
 	} {
 		var configs []kadm.Config

@@ -18,6 +18,8 @@ type Topic struct {
 	Name string
 	// Compacted says that it keeps the newest record of each key and must forget none.
 	Compacted bool
+	// KeepsAll says that nothing of it is to be forgotten, however old or large it gets.
+	KeepsAll bool
 	// MaxBytes is the largest record that the daemon sends to it.
 	MaxBytes int
 }
@@ -108,6 +110,13 @@ func settings(subject, text string, t Topic, replicas int, configs []kadm.Config
 		worse = append(worse, failure(subject, "cleanup.policy="+values["cleanup.policy"]+", with which positions get lost", "set cleanup.policy=compact"))
 	case !t.Compacted && compact:
 		worse = append(worse, warning(subject, "cleanup.policy="+values["cleanup.policy"]+": of each key only the newest event is kept", "set cleanup.policy=delete"))
+	}
+	if t.KeepsAll && slices.Contains(policies, "delete") {
+		for _, key := range []string{"retention.ms", "retention.bytes"} {
+			if limit, err := strconv.ParseInt(values[key], 10, 64); err == nil && limit >= 0 {
+				worse = append(worse, warning(subject, key+"="+values[key]+", after which records of who did what are deleted", "set "+key+"=-1, or what your rules for audit records ask for"))
+			}
+		}
 	}
 	if limit, err := strconv.Atoi(values["max.message.bytes"]); err == nil && limit < t.MaxBytes {
 		worse = append(worse, ok(subject, "max.message.bytes=%d is below kafka.max_record_bytes: larger events go to the dead-letter topic", limit))

@@ -3,6 +3,7 @@ package replay
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -23,8 +24,8 @@ import (
 //
 //   - What has changed in any slice since the repair's beginning is known from the oplog:
 //     it comes live, or a repair that has begun later sees to it.
-//   - What had changed before in a slice that is not in a repair is in the topics, once
-//     that slice's stored position has come to the repair's beginning.
+//   - What had changed before in a slice that is not in a repair is in the topics up to
+//     its stored position, and comes live after it: the oplog tells of that.
 //   - Repairs take turns, in the order of their beginnings. One that has begun later has
 //     at least scanned its current documents, so what it publishes of these is in the
 //     topics too.
@@ -108,19 +109,23 @@ func (a *repairing) takeTurn(ctx context.Context) error {
 func (a *repairing) awaitTurn(ctx context.Context) error {
 	waiting := newMeter(0)
 	defer func() { a.waitsFor = "" }()
-	for told := false; ; {
+	for {
 		siblings, err := retry(ctx, func() ([]Sibling, error) { return a.Siblings(ctx) })
 		if err != nil {
 			return fmt.Errorf("look at the other slices: %w", err)
 		}
 		stream, why := first(siblings, a.awaits)
 		if stream == "" {
+			if stream, why, err = a.comesLive(ctx, siblings); err != nil {
+				return err
+			}
+		}
+		if stream == "" {
 			return nil
 		}
 		a.waitsFor = fmt.Sprintf("%s, which %s", stream, why)
 		a.tell()
-		if !told || waiting.due(a.ReportInterval) {
-			told = true
+		if waiting.due(a.ReportInterval) {
 			a.log.Warn("the repair waits for another slice: the history does not tell in which of them a deleted resource was",
 				zap.String("waitsFor", stream), zap.String("because", "it "+why))
 		}
@@ -147,11 +152,6 @@ func (a *repairing) awaits(s Sibling) string {
 	switch {
 	case p.IsZero():
 		return "has not begun: start a daemon that carries it"
-	case p.Repair == nil && p.ClusterTime.Before(a.state.ClusterTime):
-		if p.Paused {
-			return "is paused before this repair's beginning: resume it"
-		}
-		return "has not come to this repair's beginning: see that a daemon carries it"
 	case p.Repair == nil:
 		return ""
 	}
@@ -168,6 +168,40 @@ func (a *repairing) awaits(s Sibling) string {
 		why += ", and resume it, for it is paused"
 	}
 	return why
+}
+
+// comesLive adds what slices that are not in a repair have not published yet of the time
+// before this repair's beginning. It names one that the oplog does not hold this of any
+// more, and why it has to be waited for.
+func (a *repairing) comesLive(ctx context.Context, siblings []Sibling) (stream, why string, err error) {
+	for _, s := range siblings {
+		p, slice := s.Position, watcher.Slice{Index: s.Index, Of: a.Slice.Of}
+		if p.Repair != nil || !p.ClusterTime.Before(a.state.ClusterTime) {
+			continue
+		}
+		span := watcher.Span{From: p.ClusterTime, UntilTime: Before(a.state.ClusterTime)}
+		err := a.live().ReadSpan(ctx, span, func(_ context.Context, c watcher.Chunk) error {
+			for _, raw := range c.Changes {
+				// What cannot be told to be in that slice is not left to it.
+				if holds, ok := slice.Holds(raw); ok && holds {
+					a.learn(raw)
+				}
+			}
+			return nil
+		})
+		var known *watcher.Error
+		switch {
+		case errors.As(err, &known) && known.Class == watcher.HistoryLost:
+			why := "has lost its history and is not in a repair yet: see that a daemon carries it"
+			if p.Paused {
+				why += ", and resume it, for it is paused"
+			}
+			return s.Stream, why, nil
+		case err != nil:
+			return "", "", fmt.Errorf("read what slice %s has yet to publish: %w", s.Stream, err)
+		}
+	}
+	return "", "", nil
 }
 
 // live is the change stream that tells what comes after the repair: that of all slices,

@@ -3,16 +3,20 @@ package replay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
@@ -72,9 +76,9 @@ func TestRepairAwaits(t *testing.T) {
 	}{
 		"live and beyond":                     {0, at(began + 1), ""},
 		"live and there":                      {2, at(began), ""},
-		"live and behind":                     {2, at(began - 1), "has not come to this repair's beginning"},
+		"live and behind":                     {2, at(began - 1), ""},
 		"paused beyond":                       {0, paused(at(began)), ""},
-		"paused behind":                       {0, paused(at(began - 1)), "resume it"},
+		"paused behind":                       {0, paused(at(began - 1)), ""},
 		"never begun":                         {0, resumetoken.Position{}, "has not begun"},
 		"an earlier repair":                   {2, inRepair(began-1, scansHistory), "begun before this one"},
 		"an earlier repair that is paused":    {2, paused(inRepair(began-1, scansHistory)), "resume it"},
@@ -137,9 +141,10 @@ func (c *committed) Commit(_ context.Context, b *publisher.Batch) error {
 // waits for, and reads the topics back only when it need not wait any more; once.
 func TestRepairTakesItsTurn(t *testing.T) {
 	p, looks, order := &committed{}, 0, []string(nil)
+	oplog := &oplogOfAll{lost: true}
 	core, logs := observer.New(zap.WarnLevel)
 	a := sliceRepair(t)
-	a.publisher, a.log = p, zap.New(core)
+	a.publisher, a.log, a.Whole = p, zap.New(core), oplog
 	var reports []string
 	a.report = func(r daemon.RepairProgress) { reports = append(reports, r.WaitsFor) }
 	a.Siblings = func(context.Context) ([]Sibling, error) {
@@ -172,13 +177,71 @@ func TestRepairTakesItsTurn(t *testing.T) {
 	if got := strings.Join(order, ", "); got != "look, look, look, read back" {
 		t.Errorf("it did: %s", got)
 	}
-	const want = "hot-3-of-3, which is paused before this repair's beginning: resume it"
+	const want = "hot-3-of-3, which has lost its history and is not in a repair yet: see that a daemon carries it, and resume it, for it is paused"
 	if len(reports) != 1 || reports[0] != want {
 		t.Errorf("it reports that it waits for %q", reports)
 	}
 	warned := logs.All()
 	if len(warned) != 1 || warned[0].ContextMap()["waitsFor"] != "hot-3-of-3" {
 		t.Errorf("it warns %+v", warned)
+	}
+}
+
+// oplogOfAll is a change stream of all slices.
+type oplogOfAll struct {
+	RepairSource
+	changes []bson.Raw
+	// lost says that it does not reach back far enough.
+	lost bool
+	read []watcher.Span
+}
+
+func (o *oplogOfAll) ReadSpan(ctx context.Context, span watcher.Span, each func(context.Context, watcher.Chunk) error) error {
+	o.read = append(o.read, span)
+	if o.lost {
+		return &watcher.Error{Class: watcher.HistoryLost, Err: errors.New("the oplog does not reach back")}
+	}
+	return each(ctx, watcher.Chunk{Changes: o.changes})
+}
+
+// What a slice that is behind has yet to publish is known before it has: its own changes,
+// and no other's, for those may be lost.
+func TestRepairLeavesToOthersWhatComesLive(t *testing.T) {
+	a := sliceRepair(t)
+	a.Mapper = mapper.New(mapper.Config{Database: "fhir", ChangeTopic: "business.events", Resources: []string{"Consent"}})
+	oplog, behind := &oplogOfAll{}, Sibling{Stream: "hot-3-of-3", Index: 2, Position: paused(at(began - 5))}
+	a.Whole = oplog
+	const changes = 300
+	own := 0
+	for n := range changes {
+		change, err := bson.Marshal(bson.D{
+			{Key: "operationType", Value: "insert"},
+			{Key: "ns", Value: bson.D{{Key: "db", Value: "fhir"}, {Key: "coll", Value: "Consent_4_0_0"}}},
+			{Key: "documentKey", Value: bson.D{{Key: "_id", Value: bson.NewObjectID()}}},
+			{Key: "fullDocument", Value: bson.D{
+				{Key: "id", Value: fmt.Sprint(n)},
+				{Key: "_uuid", Value: uuid.NewString()},
+				{Key: "meta", Value: bson.D{{Key: "versionId", Value: "1"}, {Key: "lastUpdated", Value: time.Now()}}},
+			}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		oplog.changes = append(oplog.changes, change)
+		if holds, _ := (watcher.Slice{Index: 2, Of: 3}).Holds(change); holds {
+			own++
+		}
+	}
+	stream, why, err := a.comesLive(t.Context(), []Sibling{{Stream: "hot-1-of-3", Position: at(began)}, behind})
+	if err != nil || stream != "" {
+		t.Fatalf("it waits for %q, because it %q; error %v", stream, why, err)
+	}
+	if a.known.count != own || own == 0 || own == changes {
+		t.Errorf("%d events are known, %d of %d changes are that slice's", a.known.count, own, changes)
+	}
+	want := []watcher.Span{{From: bson.Timestamp{T: began - 5}, UntilTime: Before(bson.Timestamp{T: began})}}
+	if diff := cmp.Diff(want, oplog.read); diff != "" {
+		t.Errorf("read of the oplog (-want +got):\n%s", diff)
 	}
 }
 

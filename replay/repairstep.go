@@ -151,13 +151,7 @@ func (a *repairing) catchUp(ctx context.Context, seen bson.Timestamp) error {
 			if daemon.Published(a.position.Published, raw) {
 				continue // The live stream leaves it out.
 			}
-			var change mapper.Change
-			a.Mapper.Read(raw, &change)
-			var out mapper.Output
-			a.Mapper.Append(&change, mapper.Facts{}, &out)
-			for _, e := range out.Events {
-				a.known.add(e.ID)
-			}
+			a.learn(raw)
 		}
 		return nil
 	})
@@ -166,6 +160,17 @@ func (a *repairing) catchUp(ctx context.Context, seen bson.Timestamp) error {
 	}
 	a.readTo = now
 	return nil
+}
+
+// learn adds the events of a change that comes live.
+func (a *repairing) learn(raw bson.Raw) {
+	var change mapper.Change
+	a.Mapper.Read(raw, &change)
+	var out mapper.Output
+	a.Mapper.Append(&change, mapper.Facts{}, &out)
+	for _, e := range out.Events {
+		a.known.add(e.ID)
+	}
 }
 
 // tell reports how far the repair has come, and logs it now and then.

@@ -42,9 +42,9 @@ const (
 	readStall = 2 * time.Minute
 )
 
-// openTopics finds the ranges: from the first record of a time to what is there now.
-// Transactions that are open are waited for; one that is still open after patience ends
-// its partition's range (held).
+// openTopics finds the ranges: from the first record of a time to what has been written
+// by now, be it committed yet or not. Transactions that are open are waited for; one that
+// is still open after patience ends its partition's range (held).
 func openTopics(ctx context.Context, options []kgo.Opt, topics []string, since time.Time, patience time.Duration) (*topicReader, error) {
 	admin, err := kgo.NewClient(options...)
 	if err != nil {
@@ -122,6 +122,9 @@ func (r *topicReader) find(ctx context.Context, admin *kadm.Client, topics []str
 	if err != nil {
 		return err
 	}
+	// Not what can be read now: a transaction that has been committed is readable in one
+	// partition before it is in another, so that a position is there and its events are
+	// not. Up to the ends everything will be decided soon, and that is waited for.
 	tops, err := admin.ListEndOffsets(ctx, topics...)
 	if err == nil {
 		err = tops.Error()

@@ -47,7 +47,8 @@ const docsHead = `# Metrics
 ` + "`/metrics`" + ` on the status port, in Prometheus's text form. This page is made from the code
 (` + "`go test ./cmd/fhir-cdc -run TestMetricsAreDocumented -update`" + `), and a test holds the two equal.
 
-- Counters begin at 0 with each process; every series is there from the start.
+- Counters begin at 0 with each process. Every series of its own is there from the start; one of the
+  Kafka client's that has a label ` + "`node_id` or `topic`" + ` appears with the first thing that it counts.
 - Times that compare two clocks (` + "`end_to_end_seconds`, `position_age_seconds`" + `) are as right as
   the clocks of MongoDB's primary and of this process agree. ` + "`lag_seconds` and `oplog_left_seconds`" + `
   use MongoDB's clock alone.

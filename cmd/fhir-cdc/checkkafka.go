@@ -83,6 +83,6 @@ func (c *checking) topics() ([]preflight.Topic, map[string][]kmsg.ACLOperation) 
 	}
 	add(preflight.Topic{Name: r.Positions, Compacted: true}, append([]kmsg.ACLOperation{kmsg.ACLOperationRead}, write...))
 	add(preflight.Topic{Name: r.DeadLetters}, write)
-	add(preflight.Topic{Name: r.Audit}, write)
+	add(preflight.Topic{Name: r.Audit, KeepsAll: true}, write)
 	return topics, rights
 }

@@ -47,7 +47,7 @@ func TestCommands(t *testing.T) {
 		{name: "help of run", args: []string{"run", "-h"}, code: exitOK, stdout: []string{"--topics-create", "--set KEY=VALUE", "--config FILE"}},
 		{name: "config alone prints help", args: []string{"config"}, code: exitOK, stdout: []string{"validate"}},
 		{name: "version", args: []string{"version"}, code: exitOK, stdout: []string{"fhir-cdc "}},
-		{name: "version flag", args: []string{"--version"}, code: exitOK, stdout: []string{"fhir-cdc "}},
+		{name: "version flag", args: []string{"--version"}, code: exitOK, stdout: []string{"fhir-cdc version "}},
 		{name: "version output", args: []string{"version", "-o", "xml"}, code: exitUsage, stderr: []string{`fhir-cdc: --output "xml" is neither`}},
 		{name: "mistyped command", args: []string{"rnu", "--config", "x"}, code: exitUsage, stderr: []string{`unknown command "rnu"`, "did you mean run?", "--help"}},
 		{name: "mistyped subcommand", args: []string{"config", "prnt", "--origins"}, code: exitUsage, stderr: []string{"did you mean print?"}},
@@ -85,6 +85,10 @@ func TestCommands(t *testing.T) {
 			},
 			stdout: []string{"n1 ", "at_least_once ", "stdout ", "oldest ", "debug ", "console ", "true ", "--topics-create\n", "a:1,b:2 ", "7 ", "--set\n"},
 		},
+		{name: "health check, unknown probe", args: []string{"healthcheck", "--probe", "nope"}, code: exitUsage, stderr: []string{"--probe", "readyz, livez, startupz"}},
+		// The daemon may have what is missing here from its flags: only the port is wanted.
+		{name: "health check, port off", environ: []string{"FHIR_CDC_HTTP_ADDRESS=off"}, args: []string{"healthcheck"}, code: exitUsage, stderr: []string{"http.address is off"}},
+		{name: "health check, wrong port", environ: []string{"FHIR_CDC_HTTP_ADDRESS=x"}, args: []string{"healthcheck"}, code: exitUsage, stderr: []string{"invalid configuration: http.address"}},
 		{name: "flag switched off", environ: append(server(), "FHIR_CDC_TOPICS_CREATE=true"), args: []string{"config", "print", "--topics-create=false"}, code: exitOK, stdout: []string{"create: false\n"}},
 	}
 	for _, test := range tests {

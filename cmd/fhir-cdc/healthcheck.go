@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,21 +29,51 @@ func newHealthcheckCommand(environ []string, stdout io.Writer) *cobra.Command {
 		Short: "Ask a running daemon on this host whether it is well",
 		Long: `Ask the daemon at http.address for /readyz (or another probe) and end with 0 if the
 answer is yes, 1 if it is no or there is none. It is for containers, whose image
-holds nothing else that could ask.`,
+holds nothing else that could ask.
+
+It reads http.address and http.tls, and no other setting. Those that the daemon got by
+flags it does not see: give a container its settings by variables, or by a file that
+FHIR_CDC_CONFIG names.`,
 		Example: `  # In a Dockerfile
-  HEALTHCHECK CMD ["/fhir-cdc", "healthcheck"]`,
+  HEALTHCHECK CMD ["/fhir-cdc", "healthcheck"]
+
+  # Does it make progress?
+  fhir-cdc healthcheck --probe livez`,
 		Args: cobra.NoArgs,
 	}
 	flags := addConfigFlags(cmd, environ)
-	probe := cmd.Flags().String("probe", "readyz", "livez, readyz or startupz")
+	probe := probeName(probes()[0])
+	cmd.Flags().Var(&probe, "probe", "readyz, livez or startupz")
+	_ = cmd.RegisterFlagCompletionFunc("probe", cobra.FixedCompletions(probes(), cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := flags.load(cmd)
+		port, err := config.StatusPort(flags.options(cmd))
 		if err != nil {
 			return err
 		}
-		return healthcheck(cmd.Context(), cfg.HTTP, *probe, stdout)
+		return healthcheck(cmd.Context(), port, string(probe), stdout)
 	}
 	return cmd
+}
+
+// probes are those of the status port; the first is the one to ask if none is named.
+func probes() []string { return []string{"readyz", "livez", "startupz"} }
+
+// probeName is the value of --probe.
+type probeName string
+
+// String implements pflag.Value.
+func (p *probeName) String() string { return string(*p) }
+
+// Type implements pflag.Value; it names the value in the help text.
+func (p *probeName) Type() string { return "PROBE" }
+
+// Set implements pflag.Value.
+func (p *probeName) Set(text string) error {
+	if !slices.Contains(probes(), text) {
+		return fmt.Errorf("it is none of the probes %s", strings.Join(probes(), ", "))
+	}
+	*p = probeName(text)
+	return nil
 }
 
 func healthcheck(ctx context.Context, port config.HTTP, probe string, stdout io.Writer) error {

@@ -167,20 +167,31 @@ func TestCheckWarns(t *testing.T) {
 	i.consent("c-1")
 	admin := harness.Admin(t, i.site.Brokers)
 	i.check(i.site.CreateTopics(i.ctx, admin, 1))
-	two := "2"
-	responses, err := admin.AlterTopicConfigs(i.ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "min.insync.replicas", Value: &two}}, i.site.Topics.Change)
-	i.check(err)
-	i.check(responses[0].Err)
+	set := func(topic, name, value string) {
+		responses, err := admin.AlterTopicConfigs(i.ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: name, Value: &value}}, topic)
+		i.check(err)
+		i.check(responses[0].Err)
+	}
+	set(i.site.Topics.Change, "min.insync.replicas", "2")
+	set(i.site.Topics.Export, "cleanup.policy", "compact")
 	got := i.checks(exitFailure)
 	for subject, want := range map[string]finding{
 		"resource type Patinet":     {Level: "warning", Advice: "did you mean Patient?"},
+		"MongoDB main: Patinet":     {Level: "warning", Advice: "see that the name is right"},
 		"stream main: oplog window": {Level: "warning", Advice: "make the oplog larger"},
-		"MongoDB main: pre-images of " + i.site.Databases.Main + ".Consent_4_0_0": {Level: "warning", Advice: "changeStreamPreAndPostImages"},
-		"topic " + i.site.Topics.Change:                                           {Level: "error", Advice: "lower min.insync.replicas"},
+		"MongoDB main: pre-images of " + i.site.Databases.Main + ".Consent_4_0_0":            {Level: "warning", Advice: "changeStreamPreAndPostImages"},
+		"topic " + i.site.Topics.Change:                                                      {Level: "error", Advice: "lower min.insync.replicas"},
+		"MongoDB history: indexes of " + i.site.Databases.History + ".Consent_4_0_0_History": {Level: "warning", Advice: "createIndexes"},
 	} {
 		if f := got.about(t, subject); f.Level != want.Level || !strings.Contains(f.Advice, want.Advice) {
 			t.Errorf("%+v, want %+v", f, want)
 		}
+	}
+	// Of a topic several things can be worth a warning.
+	if !slices.ContainsFunc(got.Findings, func(f finding) bool {
+		return f.Level == "warning" && f.Subject == "topic "+i.site.Topics.Export && strings.Contains(f.Advice, "set cleanup.policy=delete")
+	}) {
+		t.Errorf("nothing is said of a compacted topic of events: %+v", got.Findings)
 	}
 }
 

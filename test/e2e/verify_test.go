@@ -104,7 +104,7 @@ func idsOf[T any](list []T, id func(T) string) []string {
 
 // Records that a copy of the topics lacks, has twice or has beside the events are
 // found, those and no others; what is missing is brought by a repair, byte for byte.
-func TestVerify(t *testing.T) { testVerify(t, 1000, testTimeout) }
+func TestVerify(t *testing.T) { testVerify(t, 1000, 2*testTimeout) }
 
 // TestSoakVerify is TestVerify with 50,000 changes.
 func TestSoakVerify(t *testing.T) {

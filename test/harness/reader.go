@@ -78,10 +78,12 @@ func (r *Reader) UntilIDs(ctx context.Context, ids ...string) ([]Record, error) 
 }
 
 // End reads to the end that all partitions have at the time of the call, and
-// returns all records read so far: what has been committed by then, and no more
-// than that can be missing. Every topic has to exist.
+// returns all records read so far. What has been written by then and is committed is
+// among them; a transaction that is open is waited for. Every topic has to exist.
 func (r *Reader) End(ctx context.Context) ([]Record, error) {
-	ends, err := kadm.NewClient(r.client).ListCommittedOffsets(ctx, r.topics...)
+	// A transaction that has been committed is not readable in all partitions at once:
+	// what has been written is waited for, until it is decided.
+	ends, err := kadm.NewClient(r.client).ListEndOffsets(ctx, r.topics...)
 	if err == nil {
 		err = ends.Error()
 	}
