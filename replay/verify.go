@@ -54,6 +54,8 @@ type Verification struct {
 	Read    func(records int64, of int64)
 	Changed func(stream string, at bson.Timestamp, events int)
 	Looked  func(collection string, documents, of int64)
+	// Waits, if set, is told of a transaction that is open and waited for.
+	Waits func(topic string, partition int32)
 }
 
 // VerifiedStream is one stream and what it has published.
@@ -141,7 +143,7 @@ func (v *verification) gather(ctx context.Context) error {
 		}
 		v.begins = append(v.begins, b)
 	}
-	reader, err := openTopics(ctx, v.Client, v.topics, v.Since.Add(-margin), v.Patience)
+	reader, err := openTopics(ctx, v.Client, v.topics, v.Since.Add(-margin), patience{v.Patience, v.Waits})
 	if err != nil {
 		return refusedByKafka(err)
 	}

@@ -45,7 +45,7 @@ const (
 // openTopics finds the ranges: from the first record of a time to what has been written
 // by now, be it committed yet or not. Transactions that are open are waited for; one that
 // is still open after patience ends its partition's range (held).
-func openTopics(ctx context.Context, options []kgo.Opt, topics []string, since time.Time, patience time.Duration) (*topicReader, error) {
+func openTopics(ctx context.Context, options []kgo.Opt, topics []string, since time.Time, patience patience) (*topicReader, error) {
 	admin, err := kgo.NewClient(options...)
 	if err != nil {
 		return nil, fmt.Errorf("configure kafka client: %w", err)
@@ -107,7 +107,7 @@ func (r *topicReader) open(options []kgo.Opt, isolation kgo.IsolationLevel) (err
 	return nil
 }
 
-func (r *topicReader) find(ctx context.Context, admin *kadm.Client, topics []string, since time.Time, patience time.Duration) error {
+func (r *topicReader) find(ctx context.Context, admin *kadm.Client, topics []string, since time.Time, patience patience) error {
 	starts, err := admin.ListStartOffsets(ctx, topics...)
 	if err == nil {
 		err = starts.Error()
@@ -156,11 +156,23 @@ func (r *topicReader) find(ctx context.Context, admin *kadm.Client, topics []str
 // stablePoll is the pause between two looks at open transactions.
 const stablePoll = 200 * time.Millisecond
 
+// patience is for open transactions.
+type patience struct {
+	limit time.Duration
+	// tell, if set, is told of one that is waited for.
+	tell func(topic string, partition int32)
+}
+
+// tellAfter is how long a transaction is waited for before that is told: those of a stream
+// that is busy end sooner.
+const tellAfter = time.Second
+
 // stableEnds are the ends of what can be read as committed, once that is all up to tops,
-// or patience is over.
-func stableEnds(ctx context.Context, admin *kadm.Client, topics []string, tops kadm.ListedOffsets, patience time.Duration) (kadm.ListedOffsets, error) {
+// or the patience is over.
+func stableEnds(ctx context.Context, admin *kadm.Client, topics []string, tops kadm.ListedOffsets, patience patience) (kadm.ListedOffsets, error) {
 	ticker := time.NewTicker(stablePoll)
 	defer ticker.Stop()
+	told := patience.tell == nil
 	for begin := time.Now(); ; {
 		ends, err := admin.ListCommittedOffsets(ctx, topics...)
 		if err == nil {
@@ -172,9 +184,16 @@ func stableEnds(ctx context.Context, admin *kadm.Client, topics []string, tops k
 		open := false
 		ends.Each(func(end kadm.ListedOffset) {
 			top, _ := tops.Lookup(end.Topic, end.Partition)
-			open = open || end.Offset < top.Offset
+			if end.Offset >= top.Offset {
+				return
+			}
+			open = true
+			if !told && time.Since(begin) > tellAfter {
+				told = true
+				patience.tell(end.Topic, end.Partition)
+			}
 		})
-		if !open || time.Since(begin) > patience {
+		if !open || time.Since(begin) > patience.limit {
 			return ends, nil
 		}
 		select {

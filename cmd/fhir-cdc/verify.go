@@ -254,6 +254,9 @@ func followVerify(ctx context.Context, v *replay.Verification, repair *replay.Re
 	v.Looked = func(collection string, documents, of int64) {
 		progress.Detail(fmt.Sprintf("before the oplog: %s of about %s documents of %s", terminal.Count(documents), terminal.Count(max(documents, of)), collection))
 	}
+	v.Waits = func(topic string, partition int32) {
+		_ = screen.Printf("verify: a transaction is open in topic %s, partition %d; waiting for its end, for %s at most", topic, partition, v.Patience) // Progress, no result.
+	}
 	if repair != nil {
 		repair.Published = func(events, of int64) {
 			progress.Detail(fmt.Sprintf("repair: %s of %s events", terminal.Count(events), terminal.Count(of)))
