@@ -18,6 +18,9 @@ import (
 // AdviceKafkaAway is what an operator should do while no broker answers.
 const AdviceKafkaAway = "See that Kafka is up and that kafka.brokers can be reached from here. The stream goes on by itself and nothing is lost while the oplog holds its position."
 
+// AdviceMongoDBAway is what an operator should do while MongoDB does not answer.
+const AdviceMongoDBAway = "See that MongoDB is up and that the hosts of mongodb.uri can be reached from here. The stream goes on by itself and nothing is lost while the oplog holds its position."
+
 // adviceKafkaTLS is what an operator should do while a broker's certificate is refused.
 const adviceKafkaTLS = "Act: see that the brokers' certificate is good, for the names of kafka.brokers, and of an authority in kafka.tls.ca_file, which is read anew with each connection. The stream goes on by itself and nothing is lost while the oplog holds its position."
 
@@ -50,7 +53,7 @@ func advice(err error) string {
 	case errors.Is(err, errDrainTimeout):
 		return "Nothing to do: what was not published is read again at the next start. Raise shutdown_timeout if it happens often."
 	case errors.As(err, new(topology.ServerSelectionError)), mongo.IsNetworkError(err), mongo.IsTimeout(err):
-		return "See that MongoDB is up and reachable from here. The stream goes on by itself and nothing is lost while the oplog holds its position."
+		return AdviceMongoDBAway
 	case errors.As(err, &server):
 		return "See MongoDB's log for this code. The stream goes on by itself and nothing is lost while the oplog holds its position."
 	case errors.As(err, &broker) && !broker.Retriable:

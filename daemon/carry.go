@@ -104,6 +104,11 @@ func (s *Stream) read(ctx context.Context, position resumetoken.Position, chunks
 		from = watcher.From{ClusterTime: position.ClusterTime}
 		published = position.Token
 	}
+	defer func() {
+		if ctx.Err() != nil {
+			s.progress.ended()
+		}
+	}()
 	return s.source.Run(ctx, from, func(ctx context.Context, c watcher.Chunk) error {
 		s.progress.read(true)
 		defer s.progress.read(false)

@@ -143,6 +143,7 @@ func (s *Stream) remember(ctx context.Context, position resumetoken.Position) (*
 	}
 	from := bson.Timestamp{T: position.ClusterTime.T - window}
 	err := s.history.Scan(ctx, from, position.Token, func(raw bson.Raw) {
+		s.progress.answered()
 		var c mapper.Change
 		s.mapper.Read(raw, &c)
 		if a, ok := c.Access(); ok {

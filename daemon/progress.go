@@ -59,7 +59,13 @@ type Progress struct {
 	Committed, Read time.Time
 	// Answered says that the server has given changes, or told that there are none.
 	Answered bool
-	// Blocked says that reading waits for Kafka to take what was read.
+	// Broken is since when MongoDB has answered nothing but errors, or nothing at all:
+	// the first break of the change stream sets it, the next answer clears it.
+	Broken time.Time
+	// Patience is how long MongoDB may take to answer before an answer is due.
+	Patience Patience
+	// Blocked says that MongoDB is not asked for more: reading waits for Kafka to take what
+	// was read, or is over.
 	Blocked bool
 	// Mapping is since when a batch has been made, look-ups included; zero between
 	// batches.
@@ -98,9 +104,9 @@ type progress struct {
 	now Progress
 }
 
-func newProgress(stream string) *progress {
+func newProgress(stream string, patience Patience) *progress {
 	p := &progress{now: Progress{
-		Stream: stream, State: StandingBy, Since: time.Now(),
+		Stream: stream, Patience: patience, State: StandingBy, Since: time.Now(),
 		Events: map[Tally]uint64{}, DeadLetters: map[mapper.Kind]uint64{}, Reopenings: map[watcher.Cause]uint64{},
 		CommitSeconds: newHistogram(secondsBounds()), EndToEndSeconds: newHistogram(secondsBounds()),
 		BatchEvents: newHistogram(eventsBounds()), BatchBytes: newHistogram(bytesBounds()),
@@ -122,6 +128,13 @@ func (p *progress) state(s State) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now.State, p.now.Since = s, time.Now()
+	switch s {
+	case StandingBy, Paused, Stopped:
+		p.now.Broken = time.Time{} // MongoDB is asked for nothing.
+	case Running:
+		p.now.Blocked = false
+	case Acquiring, Repairing, Waiting: // It is for an answer to say that MongoDB is back.
+	}
 }
 
 func (p *progress) interrupted(err error) {
@@ -139,22 +152,41 @@ func (p *progress) interrupted(err error) {
 func (p *progress) repair(r *RepairProgress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.now.Repair, p.now.Read = r, time.Now()
+	p.now.Repair, p.now.Read, p.now.Broken = r, time.Now(), time.Time{}
 }
 
 // read notes that the server has answered, and whether the answer waits to be taken.
 func (p *progress) read(waiting bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.now.Read, p.now.Blocked, p.now.Answered = time.Now(), waiting, true
+	p.now.Read, p.now.Blocked, p.now.Answered, p.now.Broken = time.Now(), waiting, true, time.Time{}
 }
 
+// ended notes that nothing is read any more.
+func (p *progress) ended() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Blocked, p.now.Broken = true, time.Time{}
+}
+
+// answered notes that the server has answered a question about what has been.
+func (p *progress) answered() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Read, p.now.Broken = time.Now(), time.Time{}
+}
+
+// broke notes an error after which the stream is opened again. It is no answer.
 func (p *progress) broke(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.now.Read = time.Now()
+	now := time.Now()
+	if p.now.Broken.IsZero() {
+		// A server that hangs was silent for long before the driver gave it up.
+		p.now.Broken = now.Add(-p.now.Unanswered(now))
+	}
 	p.now.Reopenings[watcher.CauseOf(err)]++
-	p.now.LastError, p.now.Advice, p.now.LastErrorAt = err.Error(), advice(err), time.Now()
+	p.now.LastError, p.now.Advice, p.now.LastErrorAt = err.Error(), advice(err), now
 }
 
 func (p *progress) resumed(at resumetoken.Position) {

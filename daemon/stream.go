@@ -77,6 +77,9 @@ type Options struct {
 	SeenWindow time.Duration
 	// SeenRequests bounds the number of requests that are remembered.
 	SeenRequests int
+	// Patience is how long MongoDB may take to answer before the stream tells that it
+	// waits for it.
+	Patience Patience
 	// DrainTimeout bounds the time from the end of ctx to the end of Run.
 	DrainTimeout time.Duration
 	// Tracer gets a trace of each batch; nil for none.
@@ -110,7 +113,7 @@ type Stream struct {
 func NewStream(opts Options, source, history Source, m *mapper.Mapper, facts Facts, publish func() (Publisher, error), log *zap.Logger) *Stream {
 	return &Stream{
 		opts: opts, source: source, history: history, mapper: m, facts: facts, publish: publish,
-		log: log.With(zap.String("stream", opts.Name)), progress: newProgress(opts.Name), wish: newWish(),
+		log: log.With(zap.String("stream", opts.Name)), progress: newProgress(opts.Name, opts.Patience), wish: newWish(),
 	}
 }
 
@@ -241,6 +244,7 @@ func (s *Stream) first(ctx context.Context, p Publisher) (resumetoken.Position, 
 	if err != nil {
 		return resumetoken.Position{}, fmt.Errorf("begin stream: %w", err)
 	}
+	s.progress.answered()
 	position := s.position(token, resumetoken.Position{})
 	if err := p.Commit(ctx, &publisher.Batch{Position: position}); err != nil {
 		return resumetoken.Position{}, fmt.Errorf("store first position: %w", err)

@@ -30,15 +30,19 @@ type Refusal struct {
 
 // String is the refusal for people.
 func (r Refusal) String() string {
-	members := "other replicas"
-	if len(r.Members) > 0 {
-		members = strings.Join(r.Members, ", ")
+	who, last := "other replicas run", "the last of them has"
+	switch len(r.Members) {
+	case 0:
+	case 1:
+		who, last = r.Members[0]+" runs", "it has"
+	default:
+		who = strings.Join(r.Members, ", ") + " run"
 	}
 	what := ""
 	if len(r.Differs) > 0 {
-		what = fmt.Sprintf(" (%s differs)", strings.Join(r.Differs, ", "))
+		what = " (different: " + strings.Join(r.Differs, ", ") + ")"
 	}
-	return fmt.Sprintf("%s run another configuration%s; taking over when the last of them has stopped", members, what)
+	return fmt.Sprintf("%s another configuration%s; taking over when %s stopped", who, what, last)
 }
 
 // refusals keeps whether the group refuses this process.

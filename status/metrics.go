@@ -138,9 +138,10 @@ func (c collection) stream(v View, now time.Time) {
 	c.counter("interruptions_total", p.Interruptions, p.Stream)
 	c.counter("fenced_total", p.Fenced, p.Stream)
 	c.gauge("open_cursors", float64(p.OpenCursors), p.Stream)
+	c.gauge("read_pending_seconds", v.readPending(now).Seconds(), p.Stream)
 	c.gauge("commit_pending_seconds", v.commitPending(now).Seconds(), p.Stream)
 	for name, seconds := range map[string]*float64{
-		"lag_seconds": v.lag(), "position_age_seconds": v.positionAge(now), "oplog_left_seconds": v.oplogLeft(), "read_age_seconds": v.readAge(now),
+		"lag_seconds": v.lag(now), "position_age_seconds": v.positionAge(now), "oplog_left_seconds": v.oplogLeft(), "read_age_seconds": v.readAge(now),
 	} {
 		if seconds != nil {
 			c.gauge(name, *seconds, p.Stream)

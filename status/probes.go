@@ -3,6 +3,7 @@ package status
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,9 +21,9 @@ func (s *Server) probe(check func() (string, bool)) http.HandlerFunc {
 	}
 }
 
-// live is about what a restart would mend: a running stream that has not heard from
-// the server for long, or a look-up that does not come back. A stream that waits for
-// Kafka or MongoDB to come back is in no need of it.
+// live is about what a restart would mend: a running stream that neither hears from the
+// server nor gives it up and tries again for long, or a look-up that does not come back.
+// A stream that waits for Kafka or MongoDB to come back is in no need of it.
 func (s *Server) live() (string, bool) {
 	now := s.now()
 	for _, p := range s.views() {
@@ -30,17 +31,15 @@ func (s *Server) live() (string, bool) {
 			continue
 		}
 		if !p.Mapping.IsZero() {
-			if busy := now.Sub(p.Mapping); busy > s.opts.Stuck+s.opts.FactsWait {
+			if busy := now.Sub(p.Mapping); busy > s.opts.Stuck+p.Patience.Facts {
 				return fmt.Sprintf("stream %s has been looking facts up for %s", p.Stream, busy.Round(time.Second)), false
 			}
 		}
 		if p.Blocked {
 			continue
 		}
-		since := p.Since
-		if p.Read.After(since) {
-			since = p.Read
-		}
+		// An error is a sign of life too: the stream is being opened again.
+		since := slices.MaxFunc([]time.Time{p.Since, p.Read, p.LastErrorAt}, time.Time.Compare)
 		if silent := now.Sub(since); silent > s.opts.Stuck {
 			return fmt.Sprintf("stream %s has not heard from MongoDB for %s", p.Stream, silent.Round(time.Second)), false
 		}
@@ -58,10 +57,13 @@ func (s *Server) ready() (string, bool) {
 		return starting, false
 	}
 	var running int
-	var paused []string
+	var beginning, paused []string
 	for _, p := range views {
 		if u := p.Unjoined; u != nil {
 			return fmt.Sprintf("stream %s is %s: the group of replicas has not been heard of for %s: %v", p.Stream, p.State, s.now().Sub(u.Since).Round(time.Second), u.Why), false
+		}
+		if why := p.mongoDBAway(s.now()); why != "" {
+			return why, false
 		}
 		switch p.State {
 		case daemon.Running:
@@ -82,6 +84,7 @@ func (s *Server) ready() (string, bool) {
 			if taken := s.now().Sub(p.Since); s.opts.Acquire > 0 && taken > s.opts.Acquire {
 				return fmt.Sprintf("stream %s has been acquiring for %s", p.Stream, taken.Round(time.Second)), false
 			}
+			beginning = append(beginning, p.Stream)
 		case daemon.StandingBy:
 			// Refused, it is known: the replicas of the other configuration carry the streams.
 			if !p.Placed && s.refused() == "" {
@@ -92,6 +95,8 @@ func (s *Server) ready() (string, bool) {
 	switch {
 	case len(paused) > 0:
 		return "ok, paused: " + strings.Join(paused, ", "), true
+	case len(beginning) > 0:
+		return "ok, beginning here: " + strings.Join(beginning, ", "), true
 	case running == 0 && s.refused() != "":
 		// Ready: a rolling update goes on only then, and ends what stands in the way.
 		return "ok, standing by: " + s.refused(), true

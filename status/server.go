@@ -20,10 +20,10 @@ type Options struct {
 	Address string
 	// Version is the program's, Name the installation's, Instance the process's.
 	Version, Name, Instance string
-	// Stuck is how long a running stream may wait for an answer of the server
-	// before the process counts as stuck; FactsWait is added to it where a batch waits
-	// for its facts.
-	Stuck, FactsWait time.Duration
+	// Stuck is how long a running stream may neither hear from the server nor give it
+	// up before the process counts as stuck. Where a batch waits for its facts, the time
+	// that they may come late is added.
+	Stuck time.Duration
 	// Acquire is how long a stream may be acquired before the process counts as not
 	// ready; 0 is for ever.
 	Acquire time.Duration

@@ -56,13 +56,26 @@ func TestProbes(t *testing.T) {
 	paused := daemon.Progress{Stream: "main", State: daemon.Paused, Placed: true}
 	looking := running
 	looking.Mapping = ago(2 * time.Minute)
-	away := running
-	away.Committing = ago(16 * time.Second)
+	unpublished := running
+	unpublished.Committing = ago(16 * time.Second)
 	first := daemon.Progress{Stream: "main", State: daemon.Acquiring, Since: ago(time.Second)}
 	acquiring := first
 	acquiring.Placed = true
 	slow := acquiring
 	slow.Since = ago(2 * time.Minute)
+	away := running
+	away.Broken, away.LastErrorAt, away.LastError = ago(16*time.Second), ago(2*time.Second), "connection refused"
+	dead := away
+	dead.Broken, dead.Read = ago(time.Hour), ago(time.Hour)
+	mute := running
+	mute.Read, mute.Patience.Read = ago(21*time.Second), 5*time.Second
+	unheard := mute
+	unheard.Read = ago(19 * time.Second)
+	full := running
+	full.Blocked, full.Mapping, full.Patience.Facts = true, ago(20*time.Second), time.Second
+	lateFacts := full
+	lateFacts.Patience.Facts = 10 * time.Second
+	opening := daemon.Progress{Stream: "main", State: daemon.Acquiring, Placed: true, Since: ago(time.Second), Broken: ago(time.Minute), LastErrorAt: ago(time.Second), LastError: "no primary"}
 	waiting := daemon.Progress{Stream: "main", State: daemon.Waiting, LastError: errors.New("no broker").Error()}
 	for name, c := range map[string]struct {
 		streams []daemon.Progress
@@ -80,9 +93,16 @@ func TestProbes(t *testing.T) {
 		"waiting is not ready":            {[]daemon.Progress{running, waiting}, "/readyz", 503, "stream main is waiting: no broker"},
 		"a look-up hangs":                 {[]daemon.Progress{looking}, "/livez", 503, "stream main has been looking facts up for 2m0s"},
 		"a paused one is ready":           {[]daemon.Progress{paused}, "/readyz", 200, "ok, paused: main"},
-		"Kafka is away":                   {[]daemon.Progress{away}, "/readyz", 503, "stream main has been waiting for Kafka for 16s"},
-		"but a restart is no help":        {[]daemon.Progress{away}, "/livez", 200, "ok"},
-		"acquiring is ready":              {[]daemon.Progress{acquiring}, "/readyz", 200, "ok, standing by"},
+		"Kafka is away":                   {[]daemon.Progress{unpublished}, "/readyz", 503, "stream main has been waiting for Kafka for 16s"},
+		"but a restart is no help":        {[]daemon.Progress{unpublished}, "/livez", 200, "ok"},
+		"MongoDB is away":                 {[]daemon.Progress{away}, "/readyz", 503, "stream main has been waiting for MongoDB for 16s: connection refused"},
+		"no restart while it tries again": {[]daemon.Progress{dead}, "/livez", 200, "ok"},
+		"MongoDB hangs":                   {[]daemon.Progress{mute}, "/readyz", 503, "stream main has been waiting for MongoDB for 16s"},
+		"MongoDB may take its time":       {[]daemon.Progress{unheard}, "/readyz", 200, "ok, 1 stream runs here"},
+		"MongoDB has no facts":            {[]daemon.Progress{full}, "/readyz", 503, "stream main has been waiting for MongoDB for 19s"},
+		"facts may come late":             {[]daemon.Progress{lateFacts}, "/readyz", 200, "ok, 1 stream runs here"},
+		"MongoDB is away at the start":    {[]daemon.Progress{opening}, "/readyz", 503, "stream main has been waiting for MongoDB for 1m0s: no primary"},
+		"acquiring is ready":              {[]daemon.Progress{acquiring}, "/readyz", 200, "ok, beginning here: main"},
 		"but not for ever":                {[]daemon.Progress{slow}, "/readyz", 503, "stream main has been acquiring for 2m0s"},
 		"not before its position":         {[]daemon.Progress{first}, "/readyz", 503, "stream main is being acquired: no position of it is known yet"},
 		"not before a position is stored": {[]daemon.Progress{unplaced}, "/readyz", 503, "stream main has not begun: no process has stored a position of it yet"},
@@ -162,6 +182,39 @@ func TestStatus(t *testing.T) {
 	// A stand-by's position is of the last time that it carried the stream.
 	if other := got.Streams[1]; other.Here || other.PositionAgeSeconds != nil || other.ClusterTime != "" || other.Owner != "two" {
 		t.Errorf("stand-by %+v", other)
+	}
+}
+
+// What waits for MongoDB says so, with what to do, whether the driver has given the server
+// up or not.
+func TestStatusOfAnOutage(t *testing.T) {
+	refused := carrying()
+	refused.Read, refused.Broken = ago(50*time.Second), ago(50*time.Second)
+	refused.LastError, refused.LastErrorAt, refused.Advice = "connection refused", ago(time.Second), "See that MongoDB is up"
+	mute := carrying()
+	mute.Read = ago(40 * time.Second)
+	brief := carrying()
+	brief.Broken = ago(time.Second)
+	for name, c := range map[string]struct {
+		view      View
+		pending   float64
+		lastError string
+		advice    string
+	}{
+		"away":           {refused, 50, "connection refused", refused.Advice},
+		"hangs":          {mute, 40, noAnswer, daemon.AdviceMongoDBAway},
+		"for a moment":   {brief, 0, "gone", "wait"},
+		"nothing of all": {carrying(), 0, "gone", "wait"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := describe(c.view, noon)
+			if (got.LagSeconds == nil) != (c.pending > 0) {
+				t.Errorf("the lag is said to be %v", got.LagSeconds)
+			}
+			if got.ReadPendingSeconds != c.pending || got.LastError != c.lastError || got.Advice != c.advice {
+				t.Errorf("pending %v, error %q, advice %q", got.ReadPendingSeconds, got.LastError, got.Advice)
+			}
+		})
 	}
 }
 

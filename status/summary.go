@@ -46,6 +46,8 @@ type stream struct {
 	DeadLetters        map[string]uint64 `json:"deadLetters"`
 	// CommitPendingSeconds is there while Kafka does not take a batch.
 	CommitPendingSeconds float64 `json:"commitPendingSeconds,omitempty"`
+	// ReadPendingSeconds is there while MongoDB does not answer.
+	ReadPendingSeconds float64 `json:"readPendingSeconds,omitempty"`
 	// UnjoinedSeconds is there while the process has not heard of the group of replicas, as
 	// when Kafka is away; a stream that it has lost for that is waiting.
 	UnjoinedSeconds float64 `json:"unjoinedSeconds,omitempty"`
@@ -93,10 +95,13 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
+// noAnswer is said of a server that hangs.
+const noAnswer = "The server takes what it is asked, and sends neither an answer nor an error."
+
 func describe(v View, now time.Time) stream {
 	d := stream{
 		Stream: v.Stream, State: string(v.State), Since: stamp(v.Since), Owner: v.Owner, Here: v.carried(),
-		LagSeconds: v.lag(), PositionAgeSeconds: v.positionAge(now), OplogLeftSeconds: v.oplogLeft(), OplogWhole: v.carried() && v.Window.Whole,
+		LagSeconds: v.lag(now), PositionAgeSeconds: v.positionAge(now), OplogLeftSeconds: v.oplogLeft(), OplogWhole: v.carried() && v.Window.Whole,
 		LastCommit: stamp(v.Committed), LastRead: stamp(v.Read),
 		Events: map[string]uint64{}, DeadLetters: map[string]uint64{}, Reopenings: map[string]uint64{},
 		Rate:    rates{rateInterval.Seconds(), v.Rates},
@@ -105,6 +110,13 @@ func describe(v View, now time.Time) stream {
 	}
 	if pending := v.commitPending(now); pending > stalled {
 		d.CommitPendingSeconds = pending.Seconds()
+	}
+	if pending := v.readPending(now); pending > stalled {
+		d.ReadPendingSeconds = pending.Seconds()
+		if since := now.Add(-pending); v.LastErrorAt.Before(since) {
+			// It hangs, and the driver has not given it up yet.
+			d.LastError, d.LastErrorAt, d.Advice = noAnswer, stamp(since), daemon.AdviceMongoDBAway
+		}
 	}
 	if v.Unjoined != nil {
 		d.UnjoinedSeconds = now.Sub(v.Unjoined.Since).Seconds()

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"fmt"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -60,9 +61,10 @@ func (v View) carried() bool {
 	return v.State != daemon.StandingBy && (v.State != daemon.Waiting || v.Unjoined == nil)
 }
 
-// lag is how far the stream is behind the cluster in seconds, nil if that is not known.
-func (v View) lag() *float64 {
-	if !v.carried() || v.Handled.T == 0 || v.Window.Newest.T == 0 {
+// lag is how far the stream is behind the cluster in seconds, nil if that is not known, as
+// while MongoDB does not answer.
+func (v View) lag(now time.Time) *float64 {
+	if !v.carried() || v.Handled.T == 0 || v.Window.Newest.T == 0 || v.readPending(now) > stalled {
 		return nil
 	}
 	return between(v.Handled, v.Window.Newest)
@@ -91,8 +93,9 @@ func (v View) readAge(now time.Time) *float64 {
 	return since(v.Read, now)
 }
 
-// stalled is how long a commit may be under way before Kafka counts as away. Elections
-// and a rolling restart of the brokers take less.
+// stalled is how long a commit may be under way before Kafka counts as away, and how long
+// an answer of MongoDB may be overdue before MongoDB does. Elections and a rolling restart
+// of the servers take less.
 const stalled = 15 * time.Second
 
 // commitPending is how long the commit under way has taken so far.
@@ -101,6 +104,33 @@ func (v View) commitPending(now time.Time) time.Duration {
 		return 0
 	}
 	return max(0, now.Sub(v.Committing))
+}
+
+// readPending is for how long an answer of MongoDB has been due.
+func (v View) readPending(now time.Time) time.Duration {
+	if !v.carried() {
+		return 0
+	}
+	switch v.State {
+	case daemon.Running, daemon.Acquiring, daemon.Waiting:
+		return v.Unanswered(now)
+	case daemon.StandingBy, daemon.Paused, daemon.Stopped, daemon.Repairing:
+	}
+	return 0
+}
+
+// mongoDBAway says what is wrong with a stream that MongoDB has not answered for long; ""
+// if it has, or if the stream's state says it by itself.
+func (v View) mongoDBAway(now time.Time) string {
+	pending := v.readPending(now)
+	if pending <= stalled || v.State == daemon.Waiting {
+		return ""
+	}
+	text := fmt.Sprintf("stream %s has been waiting for MongoDB for %s", v.Stream, pending.Round(time.Second))
+	if !v.LastErrorAt.Before(now.Add(-pending)) {
+		text += ": " + v.LastError
+	}
+	return text
 }
 
 // since is never negative: clocks differ.

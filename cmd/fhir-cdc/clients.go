@@ -32,18 +32,23 @@ func (c *clusters) client(uri config.Secret) (*mongo.Client, error) {
 	if client, ok := c.clients[uri]; ok {
 		return client, nil
 	}
-	o := options.Client().
-		SetServerSelectionTimeout(serverSelection).
-		SetAppName("fhir-cdc/" + c.name).
-		ApplyURI(uri.Reveal())
-	// A time limit on operations would end a change stream that waits for changes.
-	o.Timeout = nil
-	client, err := mongo.Connect(o)
+	client, err := mongo.Connect(clientOptions(c.name, uri))
 	if err != nil {
 		return nil, fmt.Errorf("MongoDB client for %s: %w", config.RedactURI(uri.Reveal()), err)
 	}
 	c.clients[uri] = client
 	return client, nil
+}
+
+// clientOptions are those of a URI's client.
+func clientOptions(name string, uri config.Secret) *options.ClientOptions {
+	o := options.Client().
+		SetServerSelectionTimeout(serverSelection).
+		SetAppName("fhir-cdc/" + name).
+		ApplyURI(uri.Reveal())
+	// A time limit on operations would end a change stream that waits for changes.
+	o.Timeout = nil
+	return o
 }
 
 func (c *clusters) close(ctx context.Context) error {

@@ -11,7 +11,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // result is what a command line did.
@@ -190,22 +193,30 @@ func TestRuntimeErrorsShowNoUsage(t *testing.T) {
 }
 
 func TestWatchSignals(t *testing.T) {
-	signals := make(chan os.Signal)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	aborted := make(chan struct{})
-	go watchSignals(signals, cancel, func() { close(aborted) })
+	synctest.Test(t, func(t *testing.T) {
+		signals := make(chan os.Signal)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		aborted := false
+		go watchSignals(signals, cancel, func() { aborted = true })
 
-	signals <- os.Interrupt
-	<-ctx.Done()
-	if !errors.Is(ctx.Err(), context.Canceled) {
-		t.Errorf("context ended with %v", ctx.Err())
-	}
-	select {
-	case <-aborted:
-		t.Fatal("aborted by the first signal")
-	default:
-	}
-	signals <- os.Interrupt
-	<-aborted
+		signals <- os.Interrupt
+		<-ctx.Done()
+		if !errors.Is(ctx.Err(), context.Canceled) {
+			t.Errorf("context ended with %v", ctx.Err())
+		}
+		// timeout(1) sends the signal to the process and to its group.
+		for range 3 {
+			<-time.After(sameRequest / 4)
+			signals <- syscall.SIGTERM
+			if synctest.Wait(); aborted {
+				t.Fatal("aborted by what came with the first signal")
+			}
+		}
+		<-time.After(sameRequest / 4)
+		signals <- os.Interrupt
+		if synctest.Wait(); !aborted {
+			t.Error("not aborted by a signal a second after the first")
+		}
+	})
 }

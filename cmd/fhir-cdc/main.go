@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // version is set by the linker for releases; see versionInfo for other builds.
@@ -25,13 +26,22 @@ func main() {
 	os.Exit(int(execute(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)))
 }
 
+// sameRequest is how long after the first signal another one asks for no more than it
+// did: timeout(1) and some supervisors signal the process and then its whole group.
+const sameRequest = time.Second
+
 // watchSignals asks for an orderly stop at the first signal and aborts at the
 // second: the drain must never be what keeps a process from ending.
 func watchSignals(signals <-chan os.Signal, stop, abort func()) {
 	<-signals
+	first := time.Now()
 	stop()
-	<-signals
-	abort()
+	for range signals {
+		if time.Since(first) >= sameRequest {
+			abort()
+			return
+		}
+	}
 }
 
 // execute runs one command line and says how the process should end. It is main

@@ -28,7 +28,7 @@ func newRunCommand(environ []string, stdout, stderr io.Writer) *cobra.Command {
 		Short: "Watch MongoDB and write events until told to stop",
 		Long: `Watch MongoDB and write the event of every committed change until SIGTERM or
 SIGINT. The first signal stops reading, commits what is in flight and ends; a
-second one aborts at once. SIGUSR1 switches debug logging on and off.
+second one, a second or more after it, aborts at once. SIGUSR1 switches debug logging on and off.
 
 Every stream goes on where its stored position says. Without one it begins at
 --start.`,
@@ -239,6 +239,7 @@ func streamOptions(cfg *config.Config, name string) (daemon.Options, error) {
 		Stop:         stopping(cfg),
 		IdleInterval: cfg.Checkpoint.IdleInterval,
 		SeenWindow:   cfg.Facts.AccessedEverythingWindow, SeenRequests: cfg.Facts.SeenRequests,
+		Patience:     daemon.Patience{Read: cfg.MongoDB.MaxAwait, Facts: cfg.Facts.Wait},
 		DrainTimeout: cfg.ShutdownTimeout,
 		MinBackoff:   cfg.Retry.MinBackoff, MaxBackoff: cfg.Retry.MaxBackoff,
 	}, nil

@@ -16,9 +16,6 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/status"
 )
 
-// stuckAfter is how many mongodb.max_await a running stream may be silent.
-const stuckAfter = 30
-
 // acquireMargin is added to the longest time that a predecessor's transaction holds up
 // its successor.
 const acquireMargin = 30 * time.Second
@@ -141,8 +138,7 @@ func serveStatus(ctx context.Context, cfg *config.Config, b *board, l *logging, 
 	registry.MustRegister(status.NewMetrics(versionInfo().Version, sampler.Views, status.Counts{Lookups: b.lookups, Logged: l.counts, Refused: b.refused, Unjoined: b.unjoined}))
 	server := status.New(status.Options{
 		Address: cfg.HTTP.Address, Version: versionInfo().Version, Name: cfg.Name, Instance: shownInstance(cfg),
-		Stuck:     max(stuckAfter*cfg.MongoDB.MaxAwait, 2*serverSelection+30*time.Second),
-		FactsWait: cfg.Facts.Wait, Acquire: cfg.Kafka.TransactionTimeout + acquireMargin,
+		Stuck: stuck(cfg), Acquire: cfg.Kafka.TransactionTimeout + acquireMargin,
 		CertFile: cfg.HTTP.TLS.CertFile, KeyFile: cfg.HTTP.TLS.KeyFile,
 		Controls: controls(cfg, b, l), Refused: b.refused,
 	}, sampler.Views, registry, log)

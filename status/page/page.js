@@ -47,7 +47,18 @@ const oplogTone = (v) => below(v, 6 * 3600, 1800);
 const total = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
 const known = (streams, key) => streams.map((s) => s[key]).filter((v) => v !== undefined);
 
+// flowing tells whether a stream can carry anything: what it last did says nothing of one that cannot.
+const flowing = (s) => (s.state === "running" || s.state === "repairing") && !awaited(s);
+
+// awaited is the server that a stream waits for, and for how long.
+function awaited(s) {
+  const kafka = s.commitPendingSeconds || s.unjoinedSeconds;
+  if (kafka) return ["Kafka", kafka];
+  return s.readPendingSeconds ? ["MongoDB", s.readPendingSeconds] : undefined;
+}
+
 function rateOf(s) {
+  if (!flowing(s)) return 0;
   const points = s.rate.eventsPerSecond.slice(-3);
   return points.length ? points.reduce((a, b) => a + b, 0) / points.length : 0;
 }
@@ -101,8 +112,8 @@ function fillKinds(entry, s) {
 
 function fillCard(entry, s, now) {
   const f = entry.fields;
-  const kafkaAway = s.commitPendingSeconds || s.unjoinedSeconds;
-  const [label, tone] = kafkaAway ? ["Waiting for Kafka", "bad"] : states[s.state] ?? [s.state, "idle"];
+  const [server, pending] = awaited(s) ?? [];
+  const [label, tone] = server ? [`Waiting for ${server}`, "bad"] : states[s.state] ?? [s.state, "idle"];
   set(f.state, label, tone);
   set(f.owner, s.here ? `carried here by ${s.owner ?? "this process"}` : s.owner ? `carried by ${s.owner}` : "owner not known");
   const rate = rateOf(s);
@@ -130,19 +141,19 @@ function fillCard(entry, s, now) {
     set(f.repairText, `${r.collection}: ${number(r.scanned)} of about ${number(r.total)} documents, ${number(r.events)} events, `
       + `${number(r.deadLetters)} dead letters${r.secondsLeft ? `, ${span(r.secondsLeft)} left` : ""}${r.waitsFor ? `; waits for ${r.waitsFor}` : ""}`);
   }
-  f.error.hidden = !s.lastError && !kafkaAway;
-  if (kafkaAway) {
+  f.error.hidden = !s.lastError && !server;
+  if (server === "Kafka") {
     f.error.dataset.tone = "bad";
     set(f.errorTitle, "Kafka does not answer");
-    set(f.errorAt, `for ${span(kafkaAway)}`);
+    set(f.errorAt, `for ${span(pending)}`);
     set(f.errorText, s.commitPendingSeconds ? "The brokers have not taken the last batch." : "The group of replicas cannot be reached, so nobody knows who carries the stream.");
     set(f.advice, "See that Kafka is up and that kafka.brokers can be reached from here. The stream goes on by itself, and nothing is lost while the oplog holds its position.");
   } else if (s.lastError) {
-    set(f.errorTitle, "Last error");
     // An error that has been got over is history, not news.
-    const now = s.state === "waiting" || s.state === "stopped";
+    const now = server || s.state === "waiting" || s.state === "stopped" || s.state === "acquiring";
+    set(f.errorTitle, server ? `${server} does not answer` : "Last error");
     f.error.dataset.tone = now ? "bad" : "idle";
-    set(f.errorAt, ago(s.lastErrorAt, new Date(s.now ?? Date.now())) + (now ? "" : ", got over"));
+    set(f.errorAt, server ? `for ${span(pending)}` : ago(s.lastErrorAt, new Date(s.now ?? Date.now())) + (now ? "" : ", got over"));
     f.errorAt.dateTime = s.lastErrorAt;
     set(f.errorText, s.lastError);
     set(f.advice, now ? s.advice ?? "" : "");

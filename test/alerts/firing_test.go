@@ -23,6 +23,7 @@ const well = `load 1m
   fhir_cdc_stream_state{` + of + `,state="stopped"} 0x60
   fhir_cdc_lag_seconds{` + of + `} 1x60
   fhir_cdc_commit_pending_seconds{` + of + `} 0x60
+  fhir_cdc_read_pending_seconds{` + of + `} 0x60
   fhir_cdc_position_age_seconds{` + of + `} 30x60
   fhir_cdc_oplog_left_seconds{` + of + `} 86400x60
   fhir_cdc_dead_letters_total{` + of + `,kind="change"} 7x60
@@ -45,10 +46,11 @@ var ill = map[string]string{
 	"FhirCdcDown": "load 1m\n  up 0x60\n",
 	"FhirCdcNotRunning": "load 1m\n  fhir_cdc_stream_state{" + of + `,state="running"} 0x60` +
 		"\n  fhir_cdc_stream_state{" + of + `,state="waiting"} 1x60` + "\n",
-	"FhirCdcStopped":   "load 1m\n  fhir_cdc_stream_state{" + of + `,state="stopped"} 1x60` + "\n",
-	"FhirCdcKafkaAway": "load 1m\n  fhir_cdc_commit_pending_seconds{" + of + "} 0+60x60\n",
-	"FhirCdcRepairing": "load 1m\n  fhir_cdc_stream_state{" + of + `,state="repairing"} 1x60` + "\n",
-	"FhirCdcPaused":    "load 1m\n  fhir_cdc_stream_state{" + of + `,state="paused"} 1x60` + "\n",
+	"FhirCdcStopped":     "load 1m\n  fhir_cdc_stream_state{" + of + `,state="stopped"} 1x60` + "\n",
+	"FhirCdcKafkaAway":   "load 1m\n  fhir_cdc_commit_pending_seconds{" + of + "} 0+60x60\n",
+	"FhirCdcMongoDBAway": "load 1m\n  fhir_cdc_read_pending_seconds{" + of + "} 0+60x60\n",
+	"FhirCdcRepairing":   "load 1m\n  fhir_cdc_stream_state{" + of + `,state="repairing"} 1x60` + "\n",
+	"FhirCdcPaused":      "load 1m\n  fhir_cdc_stream_state{" + of + `,state="paused"} 1x60` + "\n",
 	"FhirCdcTwoOwners": "load 1m\n  fhir_cdc_stream_state{" + of + `,state="running"} 1x60` +
 		"\n  " + `fhir_cdc_stream_state{namespace="fhir",job="fhir-cdc",instance="b",stream="main",state="running"} 1x60` + "\n",
 	"FhirCdcLagging":         "load 1m\n  fhir_cdc_lag_seconds{" + of + "} 61x60\n",

@@ -59,7 +59,7 @@ func TestRollingUpdate(t *testing.T) {
 			i.refusedReplica(next[1], test.differs, "old-1")
 			i.eventually("new-0 sees that old-0 is gone", func() bool {
 				_, text := i.get(next[0], "readyz")
-				return !strings.Contains(text, "old-0") && strings.Contains(text, " differs)")
+				return !strings.Contains(text, "old-0") && strings.Contains(text, "(different: ")
 			})
 			published("old-1 is the last")
 			for _, r := range next {
@@ -107,7 +107,11 @@ func (i *installation) refusedReplica(r *replica, differs []string, members ...s
 		if code != http.StatusOK {
 			i.t.Errorf("%s is not ready: %d %s", r.name, code, text)
 		}
-		return strings.HasPrefix(text, "ok, standing by: "+strings.Join(members, ", ")+" run another configuration ("+strings.Join(differs, ", ")+" differs)")
+		run := " run"
+		if len(members) == 1 {
+			run = " runs"
+		}
+		return strings.HasPrefix(text, "ok, standing by: "+strings.Join(members, ", ")+run+" another configuration (different: "+strings.Join(differs, ", ")+")")
 	})
 	_, text := i.get(r, "status")
 	var status struct{ Refused string }

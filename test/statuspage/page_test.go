@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 const (
 	token = "the-token-of-the-test"
 	// testTimeout is only reached by a test that fails.
-	testTimeout = 4 * time.Minute
+	testTimeout = 6 * time.Minute
 )
 
 // The expressions ask for the first stream's card and the tiles.
@@ -35,6 +36,7 @@ const (
 type stage struct {
 	*browser
 	kafka  *services.Kafka
+	mongo  *services.MongoDB
 	site   harness.Site
 	fhir   *fhirserver.Server
 	daemon *harness.Daemon
@@ -50,11 +52,11 @@ func setUp(t *testing.T) *stage {
 	t.Cleanup(cancel)
 	b := openBrowser(t, ctx)
 	s := &stage{browser: b, kafka: services.KafkaForTest(t, services.KafkaOptions{NeedControl: true})}
-	mongoDB := services.MongoDBForTest(t, services.MongoDBOptions{})
-	client, err := mongo.Connect(options.Client().ApplyURI(mongoDB.URI))
+	s.mongo = services.MongoDBForTest(t, services.MongoDBOptions{NeedControl: true})
+	client, err := mongo.Connect(options.Client().ApplyURI(s.mongo.URI))
 	s.check(err)
 	t.Cleanup(func() { _ = client.Disconnect(context.WithoutCancel(ctx)) })
-	s.site = harness.NewSite(t, mongoDB.URI, s.kafka.Brokers)
+	s.site = harness.NewSite(t, s.mongo.URI, s.kafka.Brokers)
 	s.site.Name = "fhir-production"
 	s.fhir = fhirserver.New(client, fhirserver.Options{Databases: s.site.Databases})
 	t.Cleanup(func() { s.check(s.fhir.Flush()) })
@@ -101,6 +103,7 @@ func TestStatusPage(t *testing.T) {
 	s.looks()
 	s.keyboard()
 	s.controls()
+	s.mongoDBHangs()
 	s.kafkaStops()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,6 +197,9 @@ func (s *stage) controls() {
 	s.until("the whole page says so", `document.querySelector("#health").textContent === "Paused"`)
 	before := s.writes
 	s.write(5)
+	if rate, all := s.text(".card [data-f=rate]"), s.text("#sum-rate"); rate != "0" || all != "0" {
+		s.t.Errorf("a paused stream has %s events a second, all together %s", rate, all)
+	}
 	s.shoot("paused")
 	s.press("resume")
 	s.shows("Running")
@@ -229,6 +235,26 @@ func (s *stage) onRecord(want ...string) {
 	if strings.Contains(s.daemon.Logs(), token) {
 		s.t.Error("the log shows the token")
 	}
+}
+
+// mongoDBHangs shows a MongoDB that takes connections and answers nothing, which the driver
+// takes long to find out.
+func (s *stage) mongoDBHangs() {
+	s.check(s.fhir.Flush())
+	s.check(syscall.Kill(s.mongo.Pid(), syscall.SIGSTOP))
+	s.t.Cleanup(func() { _ = syscall.Kill(s.mongo.Pid(), syscall.SIGCONT) }) // It has to end with the test.
+	s.shows("Waiting for MongoDB")
+	s.until("the whole page says so", `document.querySelector("#health").textContent === "Not ready"`)
+	s.until("it says what to do", `document.querySelector(".card .error").dataset.tone === "bad" && document.querySelector(".card .advice").textContent.includes("mongodb.uri")`)
+	if at := s.text(".card [data-f=errorAt]"); !strings.HasPrefix(at, "for ") {
+		s.t.Errorf("MongoDB does not answer %q", at)
+	}
+	s.shoot("mongodb-away")
+	s.check(syscall.Kill(s.mongo.Pid(), syscall.SIGCONT))
+	s.shows("Running")
+	s.until("it is ready again", `document.querySelector("#health").textContent === "Ready"`)
+	s.write(1)
+	s.until("the event is published", fmt.Sprintf("%s === %q", created, fmt.Sprint(s.writes)))
 }
 
 // kafkaStops shows what an outage looks like, and that it ends by itself.
