@@ -50,7 +50,7 @@ func plainText(ctx context.Context, address string) bool {
 	if err != nil {
 		return false
 	}
-	defer conn.Close() //nolint:errcheck // nothing is pending on it.
+	defer conn.Close()
 	if conn.SetDeadline(time.Now().Add(dialTimeout)) != nil {
 		return false
 	}
