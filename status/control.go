@@ -23,9 +23,10 @@ type Controls struct {
 	Token func() string
 	// Pause and Resume act on a stream that this process carries.
 	Pause, Resume func(stream string) error
-	// Level is the log's level, SetLevel changes it.
-	Level    func() string
-	SetLevel func(level string) error
+	// Level is the log's level, CheckLevel tells why a text is none, SetLevel changes it.
+	Level      func() string
+	CheckLevel func(level string) error
+	SetLevel   func(level string) error
 	// Audit puts a control on record before it is carried out.
 	Audit func(ctx context.Context, control, stream string, details map[string]any) error
 }
@@ -104,21 +105,27 @@ func (s *Server) control(name string, do func(order) (string, error)) http.Handl
 // carryOut does what has been found to be allowed. Pause and resume are not done if they
 // cannot be put on record. The log's level is: it is wanted most when Kafka is away.
 func (s *Server) carryOut(w http.ResponseWriter, r *http.Request, name, client string, o order, do func(order) (string, error)) {
-	if name != "log-level" {
+	details := map[string]any{"control": name, "client": client}
+	fields := []zap.Field{zap.String("control", name), zap.String("client", client)}
+	if name == "log-level" {
+		if err := s.opts.Controls.CheckLevel(o.Level); err != nil {
+			refuse(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		details["level"] = o.Level
+		fields = append(fields, zap.String("to", o.Level))
+	} else {
 		if err := s.carries(o.Stream); err != nil {
 			refuse(w, http.StatusConflict, err.Error())
 			return
 		}
-	}
-	details := map[string]any{"control": name, "client": client}
-	if o.Level != "" {
-		details["level"] = o.Level
+		fields = append(fields, zap.String("stream", o.Stream))
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), auditTimeout)
 	defer cancel()
 	note := ""
 	if err := s.opts.Controls.Audit(ctx, name, o.Stream, details); err != nil {
-		s.log.Error("control not on record", zap.String("control", name), zap.String("client", client), zap.Error(err))
+		s.log.Error("control not on record", append(fields, zap.Error(err))...)
 		if name != "log-level" {
 			refuse(w, http.StatusServiceUnavailable, "Not done: the audit topic could not be written.")
 			return
@@ -130,7 +137,7 @@ func (s *Server) carryOut(w http.ResponseWriter, r *http.Request, name, client s
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	s.log.Info("control", zap.String("control", name), zap.String("stream", o.Stream), zap.String("to", o.Level), zap.String("client", client))
+	s.log.Info("control", fields...)
 	answer(w, http.StatusOK, map[string]string{"message": message + note})
 }
 

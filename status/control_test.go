@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/fhir-cdc/fhir-cdc/daemon"
@@ -39,6 +40,12 @@ func controlled(t *testing.T) *desk {
 	d.server = New(Options{Name: "test", Controls: Controls{
 		Token: func() string { return secret },
 		Pause: note("pause"), Resume: note("resume"), SetLevel: note("level"), Level: func() string { return "info" },
+		CheckLevel: func(level string) error {
+			if level != "debug" {
+				return errors.New("no level")
+			}
+			return nil
+		},
 		Audit: func(_ context.Context, control, stream string, details map[string]any) error {
 			d.done = append(d.done, "audit "+control+" "+stream)
 			if details["client"] != "192.0.2.1" {
@@ -85,6 +92,7 @@ func TestControls(t *testing.T) {
 		"a form":            {"/control/pause", `stream=main`, []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "must be JSON", ""},
 		"nonsense":          {"/control/pause", `{"stream":`, nil, 400, "not the JSON", ""},
 		"unknown member":    {"/control/pause", `{"streams":"main"}`, nil, 400, "not the JSON", ""},
+		"no level":          {"/control/log-level", `{"level":"loud"}`, nil, 400, "no level", ""},
 		"unknown stream":    {"/control/pause", `{"stream":"x"}`, nil, 409, "there is no stream", ""},
 		"carried elsewhere": {"/control/pause", `{"stream":"audit-events"}`, nil, 409, "ask the status port of two", ""},
 	} {
@@ -96,6 +104,9 @@ func TestControls(t *testing.T) {
 			}
 			for _, entry := range d.logs.All() {
 				for _, f := range entry.Context {
+					if f.Type == zapcore.StringType && f.String == "" {
+						t.Errorf("the log has an empty %s", f.Key)
+					}
 					if strings.Contains(f.String, secret[:15]) {
 						t.Errorf("the log shows the token: %v", entry)
 					}

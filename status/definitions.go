@@ -47,7 +47,7 @@ func definitions() []definition {
 		stream("fenced_total", counter, "Times that another process took the stream over while this one carried it."),
 		stream("reopenings_total", counter, "Times that the change stream broke and was opened again in place, by cause.", "cause"),
 		stream("open_cursors", gauge, "Cursors that this process holds open on MongoDB for the stream; 1 while it runs."),
-		stream("lag_seconds", gauge, "Time from the position up to which all is published to the newest operation of the cluster, both by MongoDB's clock. Asked every 10 s; not there on a stand-by."),
+		stream("lag_seconds", gauge, "Time from the position up to which all is published to the newest operation of the cluster, both by MongoDB's clock. Asked every 10 s; not there on a stand-by, and while MongoDB does not answer."),
 		stream("position_age_seconds", gauge, "Age of the oplog time of the stored position, by this process's clock. An idle stream's grows to checkpoint.idle_interval and falls back; not there on a stand-by."),
 		stream("oplog_left_seconds", gauge, "Time from the oldest entry of the oplog to the stored position: when it reaches 0, changes are lost. Not there on a stand-by, while the oplog is not full yet, without find on local.oplog.rs, and on a sharded cluster."),
 		stream("read_age_seconds", gauge, "Time since MongoDB last answered the stream, with changes or without; an error is no answer. It grows while the stream is paused or waits for Kafka, since MongoDB is not asked then; not there on a stand-by."),

@@ -141,7 +141,7 @@ func (c collection) stream(v View, now time.Time) {
 	c.gauge("read_pending_seconds", v.readPending(now).Seconds(), p.Stream)
 	c.gauge("commit_pending_seconds", v.commitPending(now).Seconds(), p.Stream)
 	for name, seconds := range map[string]*float64{
-		"lag_seconds": v.lag(), "position_age_seconds": v.positionAge(now), "oplog_left_seconds": v.oplogLeft(), "read_age_seconds": v.readAge(now),
+		"lag_seconds": v.lag(now), "position_age_seconds": v.positionAge(now), "oplog_left_seconds": v.oplogLeft(), "read_age_seconds": v.readAge(now),
 	} {
 		if seconds != nil {
 			c.gauge(name, *seconds, p.Stream)

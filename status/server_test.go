@@ -211,6 +211,9 @@ func TestStatusOfAnOutage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := describe(c.view, noon)
+			if (got.LagSeconds == nil) != (c.pending > 0) {
+				t.Errorf("the lag is said to be %v", got.LagSeconds)
+			}
 			if got.ReadPendingSeconds != c.pending || got.LastError != c.lastError || got.Advice != c.advice {
 				t.Errorf("pending %v, error %q, advice %q", got.ReadPendingSeconds, got.LastError, got.Advice)
 			}

@@ -101,7 +101,7 @@ const noAnswer = "The server takes what it is asked, and sends neither an answer
 func describe(v View, now time.Time) stream {
 	d := stream{
 		Stream: v.Stream, State: string(v.State), Since: stamp(v.Since), Owner: v.Owner, Here: v.carried(),
-		LagSeconds: v.lag(), PositionAgeSeconds: v.positionAge(now), OplogLeftSeconds: v.oplogLeft(), OplogWhole: v.carried() && v.Window.Whole,
+		LagSeconds: v.lag(now), PositionAgeSeconds: v.positionAge(now), OplogLeftSeconds: v.oplogLeft(), OplogWhole: v.carried() && v.Window.Whole,
 		LastCommit: stamp(v.Committed), LastRead: stamp(v.Read),
 		Events: map[string]uint64{}, DeadLetters: map[string]uint64{}, Reopenings: map[string]uint64{},
 		Rate:    rates{rateInterval.Seconds(), v.Rates},

@@ -50,7 +50,7 @@ func (v View) within(u Unjoined, now time.Time) View {
 	v.Unjoined = &u
 	if v.State == daemon.StandingBy {
 		v.State, v.Since, v.Owner = daemon.Waiting, u.Since, ""
-		v.LastError, v.LastErrorAt, v.Advice = u.Why.Error(), u.Since, daemon.AdviceKafkaAway
+		v.LastError, v.LastErrorAt, v.Advice = u.Why.Error(), u.Since, daemon.AdviceKafka(u.Why)
 	}
 	return v
 }
@@ -61,9 +61,10 @@ func (v View) carried() bool {
 	return v.State != daemon.StandingBy && (v.State != daemon.Waiting || v.Unjoined == nil)
 }
 
-// lag is how far the stream is behind the cluster in seconds, nil if that is not known.
-func (v View) lag() *float64 {
-	if !v.carried() || v.Handled.T == 0 || v.Window.Newest.T == 0 {
+// lag is how far the stream is behind the cluster in seconds, nil if that is not known, as
+// while MongoDB does not answer.
+func (v View) lag(now time.Time) *float64 {
+	if !v.carried() || v.Handled.T == 0 || v.Window.Newest.T == 0 || v.readPending(now) > stalled {
 		return nil
 	}
 	return between(v.Handled, v.Window.Newest)
@@ -107,6 +108,9 @@ func (v View) commitPending(now time.Time) time.Duration {
 
 // readPending is for how long an answer of MongoDB has been due.
 func (v View) readPending(now time.Time) time.Duration {
+	if !v.carried() {
+		return 0
+	}
 	switch v.State {
 	case daemon.Running, daemon.Acquiring, daemon.Waiting:
 		return v.Unanswered(now)

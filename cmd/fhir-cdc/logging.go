@@ -78,11 +78,26 @@ func (l *logging) counts() map[string]uint64 {
 // current is the level that is logged from now.
 func (l *logging) current() string { return l.level.String() }
 
-// set changes the level.
-func (l *logging) set(name string) error {
+// parse gives the level of a name.
+func (l *logging) parse(name string) (zapcore.Level, error) {
 	level, err := zapcore.ParseLevel(name)
 	if err != nil || name == "" || !slices.Contains(l.levels, level) {
-		return fmt.Errorf("log level %q is not one of debug, info, warn, error", name)
+		return 0, fmt.Errorf("log level %q is not one of debug, info, warn, error", name)
+	}
+	return level, nil
+}
+
+// check tells why a name is no level.
+func (l *logging) check(name string) error {
+	_, err := l.parse(name)
+	return err
+}
+
+// set changes the level.
+func (l *logging) set(name string) error {
+	level, err := l.parse(name)
+	if err != nil {
+		return err
 	}
 	l.level.SetLevel(level)
 	return nil
