@@ -169,7 +169,11 @@ func (o *operation) positionAt(ctx context.Context, p plannedStream, to position
 		return resumetoken.Position{}, err
 	}
 	token := to.token.raw
-	if token == nil {
+	if token != nil {
+		if err := notAhead(ctx, w, to.token.at); err != nil {
+			return resumetoken.Position{}, err
+		}
+	} else {
 		var from watcher.From
 		if !to.now {
 			from.ClusterTime = at(to.time.Time)
@@ -184,6 +188,9 @@ func (o *operation) positionAt(ctx context.Context, p plannedStream, to position
 		var known *watcher.Error
 		if errors.As(err, &known) && known.Class == watcher.HistoryLost {
 			return resumetoken.Position{}, &usageError{o.whyLost(ctx, w, to)}
+		}
+		if to.token.raw != nil && watcher.RefusedToken(err) {
+			return resumetoken.Position{}, &usageError{"MongoDB does not take the token: it is changed, or of another cluster; use one that fhir-cdc position history shows, or --from-time"}
 		}
 		return resumetoken.Position{}, err
 	}

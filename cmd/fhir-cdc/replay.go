@@ -97,6 +97,9 @@ func runReplay(ctx context.Context, cfg *config.Config, f *replayFlags, environ 
 	if streams, err = named(streams, f.stream); err != nil {
 		return err
 	}
+	if err := clients.reachAll(ctx, cfg); err != nil {
+		return err
+	}
 	now, err := newest(ctx, streams)
 	if err != nil {
 		return err
@@ -109,9 +112,6 @@ func runReplay(ctx context.Context, cfg *config.Config, f *replayFlags, environ 
 		if err := reach(ctx, j); err != nil {
 			return err
 		}
-	}
-	if err := clients.reachFacts(ctx, cfg); err != nil {
-		return err
 	}
 	facts, err := newFacts(cfg, clients)
 	if err != nil {

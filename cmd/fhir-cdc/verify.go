@@ -113,10 +113,10 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 	if _, err := named(streams, f.stream); err != nil {
 		return err
 	}
-	if _, err := newest(ctx, streams); err != nil {
+	if err := clients.reachAll(ctx, cfg); err != nil {
 		return err
 	}
-	if err := clients.reachFacts(ctx, cfg); err != nil {
+	if _, err := newest(ctx, streams); err != nil {
 		return err
 	}
 	s, err := newSink(cfg, clients, io.Discard, zap.NewNop())
