@@ -89,7 +89,7 @@ func newBackfill(ctx context.Context, cfg *config.Config, f *backfillFlags, clie
 		Limit:         limiter(f.maxRate), Stop: stopping(cfg), Restart: f.restart,
 	}
 	// MongoDB is asked before Kafka, where topics may be created.
-	if err := clients.reachAll(ctx, cfg); err != nil {
+	if err := clients.reachAll(ctx, cfg, ""); err != nil {
 		return nil, err
 	}
 	for _, s := range sources {

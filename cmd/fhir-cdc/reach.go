@@ -32,13 +32,13 @@ func (c *clusters) reach(ctx context.Context, place config.Cluster) error {
 	return fmt.Errorf("MongoDB at %s: %w", at, &unreachableError{err})
 }
 
-// reachAll makes sure that the clusters of streams and of look-ups answer and take the
-// login, before a command begins with anything: what it does would look for a server
+// reachAll makes sure that the clusters of a stream, "" for all, and of look-ups answer
+// and take the login, before a command begins with anything: what it does would look for a server
 // again and again.
-func (c *clusters) reachAll(ctx context.Context, cfg *config.Config) error {
+func (c *clusters) reachAll(ctx context.Context, cfg *config.Config, stream string) error {
 	asked := map[config.Secret]bool{}
 	for _, p := range planStreams(cfg) {
-		if asked[p.place.URI] {
+		if asked[p.place.URI] || (stream != "" && stream != p.name) {
 			continue
 		}
 		asked[p.place.URI] = true

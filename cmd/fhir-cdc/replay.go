@@ -74,7 +74,13 @@ Ctrl-C ends after the transaction under way and says where to go on.`,
 		if err != nil {
 			return err
 		}
-		if err := watchedResources(cfg, f.resources); err != nil {
+		if _, err := kindsOf(cfg, f.kinds); err != nil {
+			return err
+		}
+		if err := watchedResources(cfg, f.kinds, f.resources); err != nil {
+			return err
+		}
+		if err := topicPrefix(f.prefix); err != nil {
 			return err
 		}
 		places := given(cmd, "topic-prefix", "same-topics", "dry-run")
@@ -97,7 +103,7 @@ func runReplay(ctx context.Context, cfg *config.Config, f *replayFlags, environ 
 	if streams, err = named(streams, f.stream); err != nil {
 		return err
 	}
-	if err := clients.reachAll(ctx, cfg); err != nil {
+	if err := clients.reachAll(ctx, cfg, f.stream); err != nil {
 		return err
 	}
 	now, err := newest(ctx, streams)
