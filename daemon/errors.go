@@ -27,6 +27,10 @@ func (e *PolicyError) Unwrap() error { return &e.Failure }
 // would skip changes without a word.
 var errGone = errors.New("the position that the stream had is no longer stored")
 
+// errLimitChanged says that a topic's max.message.bytes is another than when the attempt
+// began. The next attempt knows the new one.
+var errLimitChanged = errors.New("the limit of a topic was changed")
+
 // gone is errGone if the store has none of a stream that had a position, unless an
 // operator has deleted it.
 func (s *Stream) gone(none error) error {
