@@ -21,6 +21,17 @@ const AdviceKafkaAway = "See that Kafka is up and that kafka.brokers can be reac
 // AdviceMongoDBAway is what an operator should do while MongoDB does not answer.
 const AdviceMongoDBAway = "See that MongoDB is up and that the hosts of mongodb.uri can be reached from here. The stream goes on by itself and nothing is lost while the oplog holds its position."
 
+// adviceKafkaTLS is what an operator should do while a broker's certificate is refused.
+const adviceKafkaTLS = "Act: see that the brokers' certificate is good, for the names of kafka.brokers, and of an authority in kafka.tls.ca_file, which is read anew with each connection. The stream goes on by itself and nothing is lost while the oplog holds its position."
+
+// AdviceKafka is what an operator should do while the brokers cannot be reached for err.
+func AdviceKafka(err error) string {
+	if publisher.TLSRefused(err) {
+		return adviceKafkaTLS
+	}
+	return AdviceKafkaAway
+}
+
 // advice says in a sentence what an operator should do about an error of a stream.
 // Nothing published is ever in doubt, so most of it is about where to look.
 func advice(err error) string {
@@ -38,7 +49,7 @@ func advice(err error) string {
 	case errors.Is(err, resumetoken.ErrFenced):
 		return "Nothing to do among replicas: another process carries the stream. Without replicas, see that no two installations share a name."
 	case errors.Is(err, errGone):
-		return "Act: find out what deleted it (a position topic, collection or file). Then have the stream go on at the time that the error names: fhir-cdc position set STREAM --force --from-time TIME. Until then this process waits; one that is started anew would begin as `start` says and skip what lies between."
+		return "Act: find out what deleted it (a position topic, collection or file). Then have the stream go on at the time that the error names: fhir-cdc position set STREAM --force --from-time TIME. Until then the processes that ran when it was deleted wait; one that is started anew would begin as `start` says and skip what lies between."
 	case errors.Is(err, errLimitChanged):
 		return "Nothing to do: the stream goes on with the topic's new limit."
 	case errors.Is(err, errDrainTimeout):
@@ -49,8 +60,8 @@ func advice(err error) string {
 		return "See MongoDB's log for this code. The stream goes on by itself and nothing is lost while the oplog holds its position."
 	case errors.As(err, &broker) && !broker.Retriable:
 		return "See the brokers' log, and the rights and limits of the topics that the error names. The stream tries again by itself."
-	case broker != nil, kafkaAway(err):
-		return AdviceKafkaAway
+	case broker != nil, publisher.TLSRefused(err), kafkaAway(err):
+		return AdviceKafka(err)
 	}
 	return "The stream tries again by itself. If it stays, see the log around this time."
 }

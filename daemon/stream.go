@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -106,6 +107,8 @@ type Stream struct {
 	log     *zap.Logger
 
 	progress *progress
+	// known is the newest position that another process is known to have stored.
+	known atomic.Pointer[bson.Timestamp]
 	// lost says that the last attempt found the position's history lost.
 	lost bool
 	wish *wish
@@ -132,9 +135,6 @@ func (s *Stream) Progress() Progress {
 	}
 	return p
 }
-
-// Placed notes that the stream has a stored position, which another process has seen to.
-func (s *Stream) Placed() { s.progress.placed() }
 
 // Window tells from when to when the oplog that the stream reads holds changes.
 func (s *Stream) Window(ctx context.Context) (watcher.Window, error) { return s.source.Window(ctx) }

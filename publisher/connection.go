@@ -39,11 +39,11 @@ type TLS struct {
 	// Enabled turns encryption on. Nothing else here counts without it.
 	Enabled bool
 	// CAFile has the PEM certificates that the brokers' must come from; empty
-	// means the system's.
+	// means the system's. It is read with each new connection, as the other files are,
+	// so that a change needs no restart.
 	CAFile string
 	// CertFile and KeyFile are this client's own certificate and key in PEM;
-	// both or none. They are read with each new connection, so a renewal needs
-	// no restart.
+	// both or none.
 	CertFile, KeyFile string
 	// ServerName is the name to expect in the brokers' certificates, for brokers
 	// that are reached by another one; empty means that of the address.
@@ -68,11 +68,10 @@ func ClientOptions(c Connection, log *zap.Logger) ([]kgo.Opt, error) {
 		opts = append(opts, kgo.ClientID(c.ClientID))
 	}
 	if c.TLS.Enabled {
-		config, err := c.TLS.config()
-		if err != nil {
+		if _, err := c.TLS.config(); err != nil {
 			return nil, fmt.Errorf("kafka connection: %w", err)
 		}
-		opts = append(opts, kgo.DialTLSConfig(config))
+		opts = append(opts, kgo.Dialer(c.TLS.dial))
 	}
 	if c.SASL.Enabled {
 		mechanism, err := c.SASL.mechanism()
@@ -105,6 +104,7 @@ func clientLevel(log *zap.Logger) func() kgo.LogLevel {
 	}
 }
 
+// config is the configuration of one connection, from the files as they are now.
 func (t TLS) config() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
 	var err error
@@ -115,12 +115,13 @@ func (t TLS) config() (*tls.Config, error) {
 		return nil, errors.New("a TLS certificate needs a key and the other way round: only one of the two files is given")
 	}
 	if t.CertFile != "" {
-		if _, err := t.certificate(); err != nil {
+		certificate, err := t.certificate()
+		if err != nil {
 			return nil, err
 		}
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return t.certificate()
-		}
+		// Offered whatever authorities the broker names: that it is refused tells more than
+		// that there is none.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil }
 	}
 	return config, nil
 }

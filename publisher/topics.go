@@ -171,6 +171,9 @@ func (c *topicCheck) unreachable(ctx context.Context, err error) error {
 	}
 	brokers, _ := c.client.OptValue(kgo.SeedBrokers).([]string)
 	at := strings.Join(brokers, ", ")
+	if fault := misfit(ctx, err); fault != nil {
+		return &ConfigurationError{fmt.Errorf("no connection to the brokers at %s: %w", at, fault)}
+	}
 	switch {
 	case errors.Is(err, kerr.SaslAuthenticationFailed):
 		return fmt.Errorf("the brokers at %s refuse the login: %w", at, err)

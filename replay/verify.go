@@ -40,6 +40,8 @@ type Verification struct {
 	// Tolerance is how far the clocks of the FHIR server, of MongoDB and of records may
 	// lie apart where collections have to tell what the oplog does not hold any more.
 	Tolerance time.Duration
+	// Patience is how long a transaction may be open in the topics before it hangs.
+	Patience time.Duration
 	// Repeats says that an event may come twice by contract (at_least_once).
 	Repeats bool
 	// Oplog reads the oplog; its Facts are for repairs.
@@ -53,6 +55,8 @@ type Verification struct {
 	Read    func(records int64, of int64)
 	Changed func(stream string, at bson.Timestamp, events int)
 	Looked  func(collection string, documents, of int64)
+	// Waits, if set, is told of a transaction that is open and waited for.
+	Waits func(topic string, partition int32)
 }
 
 // VerifiedStream is one stream and what it has published.
@@ -140,7 +144,7 @@ func (v *verification) gather(ctx context.Context) error {
 		}
 		v.begins = append(v.begins, b)
 	}
-	reader, err := openTopics(ctx, v.Client, v.topics, v.Since.Add(-margin))
+	reader, err := openTopics(ctx, v.Client, v.topics, v.Since.Add(-margin), patience{v.Patience, v.Waits})
 	if err != nil {
 		return refusedByKafka(err)
 	}

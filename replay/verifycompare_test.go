@@ -62,7 +62,7 @@ func TestComparison(t *testing.T) {
 		return fact{event: event, class: possible, place: place, key: key, at: 100 << 32}
 	}
 	there := func(event rune, offset uint64) fact { return fact{event: event, class: found, place: offset, at: 5000} }
-	type counts struct{ Expected, Missing, Duplicated, Unexpected, OutOfOrder, Unseen int64 }
+	type counts struct{ Expected, Missing, Held, Duplicated, Unexpected, OutOfOrder, Unseen int64 }
 	for _, test := range []struct {
 		name    string
 		facts   []fact
@@ -73,6 +73,8 @@ func TestComparison(t *testing.T) {
 		{name: "nothing", clean: true},
 		{name: "all there", facts: []fact{must('a', 1, "k"), must('b', 2, "k"), there('a', 0), there('b', 1)}, want: counts{Expected: 2}, clean: true},
 		{name: "missing", facts: []fact{must('a', 1, "k"), must('b', 2, "k"), there('a', 0)}, want: counts{Expected: 2, Missing: 1}},
+		{name: "missing, but for what is behind an open transaction", facts: []fact{must('a', 1, "k"), must('b', 2, "k"), must('c', 3, "k"), there('a', 0), {event: 'b', class: held}, {event: 'b', class: held}, {event: 'a', class: held}, {event: 'x', class: held}}, want: counts{Expected: 3, Missing: 1, Held: 1}},
+		{name: "held only", facts: []fact{must('a', 1, "k"), {event: 'a', class: held}}, want: counts{Expected: 1, Held: 1}},
 		{name: "may be missing", facts: []fact{may('a', 1, "k")}, clean: true},
 		{name: "may be there", facts: []fact{may('a', 1, "k"), there('a', 0)}, clean: true},
 		{name: "twice", facts: []fact{must('a', 1, "k"), there('a', 0), there('a', 7), there('a', 9)}, want: counts{Expected: 1, Duplicated: 2}},
@@ -101,7 +103,7 @@ func TestComparison(t *testing.T) {
 			}
 			got := compareFacts(t, test.prepare, test.facts...)
 			topic := got.Topics[0]
-			have := counts{topic.Expected, topic.Missing, topic.Duplicated, topic.Unexpected, topic.OutOfOrder, topic.Unseen}
+			have := counts{topic.Expected, topic.Missing, topic.Held, topic.Duplicated, topic.Unexpected, topic.OutOfOrder, topic.Unseen}
 			if diff := cmp.Diff(test.want, have); diff != "" || got.Clean != test.clean {
 				t.Errorf("clean %v (-want +got):\n%s", got.Clean, diff)
 			}

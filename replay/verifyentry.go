@@ -25,6 +25,8 @@ const (
 	found
 	// repaired: a repair has published the event, later than its neighbours.
 	repaired
+	// held: a record of the event is there, behind a transaction that does not end.
+	held
 )
 
 // entry is what one source knows of one event.

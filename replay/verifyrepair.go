@@ -124,7 +124,7 @@ func (v *verification) record(r *Repair, stream string, events []mapper.Event) (
 // readRepairs notes the events that repairs have published: they come later than their
 // neighbours.
 func (v *verification) readRepairs(ctx context.Context) error {
-	reader, err := openTopics(ctx, v.Client, []string{v.Audit}, v.Since.Add(-clockMargin))
+	reader, err := openTopics(ctx, v.Client, []string{v.Audit}, v.Since.Add(-clockMargin), patience{v.Patience, nil})
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,11 @@ type VerifyTopic struct {
 	// Missing events are not there, Duplicated records repeat one that is,
 	// Unexpected records are of no event that MongoDB tells of, OutOfOrder events
 	// come before one of the same key that was changed earlier.
-	Missing    int64 `json:"missing"`
+	Missing int64 `json:"missing"`
+	// Held events are there, behind a transaction that does not end, so that consumers
+	// that read committed records do not get them yet. They may also be of a transaction
+	// that was aborted; that is known once the open one has ended.
+	Held       int64 `json:"held"`
 	Duplicated int64 `json:"duplicated"`
 	Unexpected int64 `json:"unexpected"`
 	OutOfOrder int64 `json:"outOfOrder"`
@@ -63,7 +67,7 @@ type VerifyTopic struct {
 // off tells whether anything is wrong. Where an event may come twice by contract,
 // repetitions are not.
 func (t *VerifyTopic) off(repeats bool) bool {
-	return t.Missing > t.Repaired || t.Unexpected > 0 || t.OutOfOrder > 0 || (t.Duplicated > 0 && !repeats)
+	return t.Missing > t.Repaired || t.Held > 0 || t.Unexpected > 0 || t.OutOfOrder > 0 || (t.Duplicated > 0 && !repeats)
 }
 
 // MissingEvent names an event that is not in its topic.
@@ -126,6 +130,8 @@ func example[T any](r *reporter, list *[]T, one T) {
 }
 
 func (r *reporter) expected(topic uint8, n int) { r.result.Topics[topic].Expected += int64(n) }
+
+func (r *reporter) held(topic uint8, n int) { r.result.Topics[topic].Held += int64(n) }
 
 func (r *reporter) missing(e MissingEvent) {
 	r.result.Topics[e.topic].Missing++

@@ -91,6 +91,9 @@ func (s *Server) ready() (string, bool) {
 			beginning = append(beginning, p.Stream)
 		case daemon.StandingBy:
 			// Refused, it is known: the replicas of the other configuration carry the streams.
+			if p.Missing != "" {
+				return fmt.Sprintf("stream %s is %s: %s", p.Stream, p.State, p.Missing), false
+			}
 			if !p.Placed && s.refused() == "" {
 				return fmt.Sprintf("stream %s has not begun: no process has stored a position of it yet", p.Stream), false
 			}

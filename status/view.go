@@ -61,7 +61,7 @@ func (v View) within(u Unjoined, now time.Time) View {
 	v.Unjoined = &u
 	if v.State == daemon.StandingBy {
 		v.State, v.Since, v.Owner = daemon.Waiting, u.Since, ""
-		v.LastError, v.LastErrorAt, v.Advice = u.Why.Error(), u.Since, daemon.AdviceKafkaAway
+		v.LastError, v.LastErrorAt, v.Advice = u.Why.Error(), u.Since, daemon.AdviceKafka(u.Why)
 		if u.Advice != "" {
 			v.Advice = u.Advice
 		}
@@ -122,6 +122,9 @@ func (v View) commitPending(now time.Time) time.Duration {
 
 // readPending is for how long an answer of MongoDB has been due.
 func (v View) readPending(now time.Time) time.Duration {
+	if !v.carried() {
+		return 0
+	}
 	switch v.State {
 	case daemon.Running, daemon.Acquiring, daemon.Waiting:
 		return v.Unanswered(now)

@@ -143,7 +143,8 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 	}
 	v := &replay.Verification{
 		Client: s.kafka, Topics: topicsOf(cfg, kinds), Audit: cfg.Topics.Audit, Name: cfg.Name,
-		Since: f.since.Time, Until: f.until.Time, MaxLag: f.maxLag, Tolerance: cfg.Repair.ClockTolerance, Repeats: cfg.Delivery == config.AtLeastOnce,
+		Patience: cfg.Kafka.TransactionTimeout + transactionMargin,
+		Since:    f.since.Time, Until: f.until.Time, MaxLag: f.maxLag, Tolerance: cfg.Repair.ClockTolerance, Repeats: cfg.Delivery == config.AtLeastOnce,
 		Oplog: newOplog(cfg, facts, s.options("").MaxEventBytes, stderr), Dir: f.dir, Limit: f.limit,
 	}
 	if v.Streams, err = positioned(ctx, s, clients, streams, f); err != nil {
@@ -178,6 +179,10 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 	}
 	return nil
 }
+
+// transactionMargin is how late the brokers may be to end a transaction that has timed
+// out: they look every ten seconds.
+const transactionMargin = 15 * time.Second
 
 // topicsOf are the topics of kinds, all if there are none.
 func topicsOf(cfg *config.Config, kinds []mapper.Kind) map[string][]mapper.Kind {
@@ -248,6 +253,9 @@ func followVerify(ctx context.Context, v *replay.Verification, repair *replay.Re
 	v.Changed = (&oplogNote{progress: progress}).changed
 	v.Looked = func(collection string, documents, of int64) {
 		progress.Detail(fmt.Sprintf("before the oplog: %s of about %s documents of %s", terminal.Count(documents), terminal.Count(max(documents, of)), collection))
+	}
+	v.Waits = func(topic string, partition int32) {
+		_ = screen.Printf("verify: a transaction is open in topic %s, partition %d; waiting for its end, for %s at most", topic, partition, v.Patience) // Progress, no result.
 	}
 	if repair != nil {
 		repair.Published = func(events, of int64) {

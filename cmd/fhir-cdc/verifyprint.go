@@ -9,14 +9,14 @@ import (
 )
 
 func printVerify(s *terminal.Screen, r *replay.VerifyResult, repeats bool) error {
-	table := terminal.NewTable("topic", "kinds", ">records", ">expected", ">missing", ">repaired", ">duplicated", ">unexpected", ">out of order", ">unseen")
+	table := terminal.NewTable("topic", "kinds", ">records", ">expected", ">missing", ">held", ">repaired", ">duplicated", ">unexpected", ">out of order", ">unseen")
 	for _, t := range r.Topics {
 		duplicated := fault(t.Duplicated)
 		if repeats && t.Duplicated > 0 {
 			duplicated.Style = terminal.Yellow // by contract
 		}
 		table.Row(terminal.Text(t.Topic), terminal.Text(kindList(t.Kinds)), number(t.Records), number(t.Expected),
-			fault(t.Missing), number(t.Repaired), duplicated, fault(t.Unexpected), fault(t.OutOfOrder), number(t.Unseen))
+			fault(t.Missing), fault(t.Held), number(t.Repaired), duplicated, fault(t.Unexpected), fault(t.OutOfOrder), number(t.Unseen))
 	}
 	if err := table.Print(s); err != nil {
 		return err

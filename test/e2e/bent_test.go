@@ -80,7 +80,7 @@ func TestEventTopicDeleted(t *testing.T) {
 // The topic of positions is deleted while the daemon runs: it does not begin anew by
 // itself, which would skip changes, but waits for a position.
 func TestPositionTopicDeleted(t *testing.T) {
-	i := install(t, fhirserver.Options{}).with("FHIR_CDC_RETRY_MAX_BACKOFF", "1s", "FHIR_CDC_REPLICAS", "none")
+	i := install(t, fhirserver.Options{}).with("FHIR_CDC_RETRY_MAX_BACKOFF", "3s", "FHIR_CDC_REPLICAS", "none")
 	d := i.start()
 	r := i.withStatus(d, "alone")
 	reader := i.reader()
@@ -95,10 +95,56 @@ func TestPositionTopicDeleted(t *testing.T) {
 	if _, text := i.get(r, "status"); !strings.Contains(text, "fhir-cdc position set") {
 		t.Errorf("/status does not say what to do: %s", text)
 	}
-	var set struct{ Stream string }
-	i.shows(&set, "position", "set", "main", "--force", "--from-time", first.LastUpdated.UTC().Add(-time.Second).Format(time.RFC3339))
+	i.setPosition("main", first.LastUpdated.Add(-time.Second))
 	i.until(reader, changeID(first), second, changeID(i.consent("third")))
 	i.stop(d)
+}
+
+// The topic of positions is deleted while one of two replicas carries the stream: both say
+// so, and the stand-by that takes over does not begin anew, but waits as the owner did.
+func TestPositionTopicDeletedUnderReplicas(t *testing.T) {
+	i := install(t, fhirserver.Options{}).with("FHIR_CDC_RETRY_MAX_BACKOFF", "3s", "FHIR_CDC_TOPICS_POSITION_PARTITIONS", "2", "FHIR_CDC_SESSION_TIMEOUT", "6s")
+	replicas := []*replica{i.replica("one"), i.replica("two")}
+	i.eventually("one replica runs the stream, one stands by", func() bool { return i.states(replicas) == "running standing_by" })
+	owner, other := i.owner(replicas)
+	i.eventually("the stand-by is ready", func() bool {
+		code, _ := i.get(other, "readyz")
+		return code == http.StatusOK
+	})
+	reader := i.reader()
+	first := i.consent("first")
+	ids := changeIDs(first)
+	i.exactly(reader, ids...)
+	i.deleteTopic(i.site.Topics.Positions)
+	ids = append(ids, changeID(i.consent("second")))
+	i.check(owner.WaitForLog(i.ctx, i.site.Topics.Positions+" does not exist"))
+	i.createTopic(i.site.Topics.Positions)
+	const gone = "the position that the stream had is no longer stored: it was at cluster time "
+	i.check(owner.WaitForLog(i.ctx, gone))
+	i.eventually("the stand-by says that the position is gone", func() bool {
+		code, text := i.get(other, "readyz")
+		return code == http.StatusServiceUnavailable && strings.Contains(text, "is standing_by: "+gone)
+	})
+	i.stop(owner.Daemon)
+	ids = append(ids, changeID(i.consent("third")))
+	i.check(other.WaitForLog(i.ctx, gone))
+	i.notReady(other)
+	i.setPosition("main", first.LastUpdated.Add(-time.Second))
+	i.until(reader, append(ids, changeID(i.consent("fourth")))...)
+	i.stop(other.Daemon)
+}
+
+// setPosition sets where a stream goes on whose process waits for it. That one may take the
+// stream back in the middle of it, to look; an operator tries again then.
+func (i *installation) setPosition(stream string, at time.Time) {
+	i.t.Helper()
+	i.eventually("the position is set", func() bool {
+		_, stderr, code := i.command("position", "set", stream, "--force", "--from-time", at.UTC().Format(time.RFC3339))
+		if code != 0 {
+			i.t.Logf("position set: exit code %d, %s", code, stderr)
+		}
+		return code == 0
+	})
 }
 
 // A topic takes smaller messages than it did when the daemon started: the daemon ends,

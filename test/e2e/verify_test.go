@@ -36,8 +36,8 @@ type verified struct {
 }
 
 type verifiedTopic struct {
-	Topic                                                                            string
-	Records, Expected, Missing, Duplicated, Unexpected, OutOfOrder, Unseen, Repaired int
+	Topic                                                                                  string
+	Records, Expected, Missing, Held, Duplicated, Unexpected, OutOfOrder, Unseen, Repaired int
 }
 
 // sum adds a count of all topics up.
@@ -72,11 +72,18 @@ func (i *installation) copied(prefix string, live []harness.Record, more ...harn
 	responses, err := admin.CreateTopics(i.ctx, 3, 1, nil, topics...)
 	i.check(err)
 	i.check(responses.Error())
+	i.produce(prefix, slices.Concat(live, more))
+	i.with("KAFKA_RESOURCE_CHANGE_TOPIC", topics[0], "KAFKA_BULK_EXPORT_EVENT_TOPIC", topics[1], "KAFKA_FHIR_OPERATION_USAGE_EVENT_TOPIC", topics[2])
+}
+
+// produce writes records into copies of their topics.
+func (i *installation) produce(prefix string, copies []harness.Record) {
+	i.t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(i.site.Brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	i.check(err)
 	defer client.Close()
 	var records []*kgo.Record
-	for _, r := range slices.Concat(live, more) {
+	for _, r := range copies {
 		record := &kgo.Record{Topic: prefix + r.Topic, Partition: r.Partition, Key: []byte(r.Key), Value: r.Value, Timestamp: r.Timestamp}
 		for _, h := range r.Headers {
 			record.Headers = append(record.Headers, kgo.RecordHeader{Key: h.Key, Value: []byte(h.Value)})
@@ -84,7 +91,6 @@ func (i *installation) copied(prefix string, live []harness.Record, more ...harn
 		records = append(records, record)
 	}
 	i.check(client.ProduceSync(i.ctx, records...).FirstErr())
-	i.with("KAFKA_RESOURCE_CHANGE_TOPIC", topics[0], "KAFKA_BULK_EXPORT_EVENT_TOPIC", topics[1], "KAFKA_FHIR_OPERATION_USAGE_EVENT_TOPIC", topics[2])
 }
 
 func idsOf[T any](list []T, id func(T) string) []string {

@@ -4,10 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -110,21 +107,7 @@ func TestVerifyOpenTransaction(t *testing.T) {
 	i.stop(d)
 
 	v := harness.Start(t, harness.Options{Env: i.env, Command: []string{"verify", "--since", since, "--output", "json"}})
-	i.eventually("the command reads the topics", func() bool {
-		select {
-		case <-v.Done():
-			return true
-		default:
-		}
-		sockets := 0
-		files, _ := os.ReadDir(filepath.Join("/proc", strconv.Itoa(v.Pid()), "fd"))
-		for _, f := range files {
-			if to, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(v.Pid()), "fd", f.Name())); err == nil && strings.HasPrefix(to, "socket:") {
-				sockets++
-			}
-		}
-		return sockets > 6
-	})
+	i.check(v.WaitForLog(i.ctx, "a transaction is open in topic "+i.site.Topics.Change))
 	i.check(other.EndTransaction(i.ctx, kgo.TryAbort))
 	code := i.wait(v)
 	var result verified

@@ -51,6 +51,8 @@ func TestKafkaLoginsRefused(t *testing.T) {
 		{"a stranger's certificate", listenerMutual, []string{
 			"FHIR_CDC_KAFKA_TLS_CERT_FILE", shared.files.path("stranger.pem"), "FHIR_CDC_KAFKA_TLS_KEY_FILE", shared.files.path("stranger-key.pem"),
 		}, `no TLS connection.*certificate`},
+		{"TLS where it is off here", listenerEncrypted, []string{"KAFKA_SSL", "0", "FHIR_CDC_KAFKA_TLS_CA_FILE", ""}, `brokers at .* speak TLS, and kafka\.tls\.enabled is false`},
+		{"no TLS where it is on here", listenerClear, append(sasl("plain", plainUser, plainPassword), "KAFKA_SSL", "1"), `does not speak TLS, and kafka\.tls\.enabled is true`},
 		{"PLAIN", listenerLogin, sasl("plain", plainUser, "wrong"), refuses},
 		{"SCRAM-SHA-256", listenerClear, sasl("scram-sha-256", user, "wrong"), refuses},
 		{"SCRAM-SHA-512, no such user", listenerLogin, sasl("scram-sha-512", "nobody", password), refuses},

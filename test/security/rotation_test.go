@@ -17,6 +17,7 @@ import (
 
 	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
+	"github.com/fhir-cdc/fhir-cdc/test/services"
 )
 
 // A secret is changed at the server first and in the file then. The same process goes
@@ -252,4 +253,45 @@ func (i *installation) statusURL(d *harness.Daemon) string {
 	address, err := d.StatusAddress(i.ctx)
 	i.check(err)
 	return "http://" + address
+}
+
+// The broker comes back with a certificate of another authority, and only then the file
+// with the authorities changes: the same process goes on.
+func TestRotationOfKafkaAuthority(t *testing.T) {
+	i := install(t, fhirserver.Options{})
+	next, err := newAuthority("next")
+	i.check(err)
+	keystore := filepath.Join(t.TempDir(), "broker.pem")
+	issue := func(by *authority) {
+		certificate, key, err := by.issue(pkix.Name{CommonName: "kafka"})
+		i.check(err)
+		replace(t, keystore, string(key)+string(certificate))
+	}
+	issue(i.files.authority)
+	kafka := services.KafkaForTest(t, services.KafkaOptions{
+		Listeners:  []services.KafkaListener{{Name: "TLS", Protocol: "SSL"}},
+		Properties: map[string]string{"listener.name.tls.ssl.keystore.type": "PEM", "listener.name.tls.ssl.keystore.location": keystore},
+	})
+	authorities := filepath.Join(t.TempDir(), "ca.pem")
+	replace(t, authorities, string(i.files.authority.pem))
+	i.with("KAFKA_URLS", kafka.Listeners["TLS"], "KAFKA_SSL", "true", "FHIR_CDC_KAFKA_TLS_CA_FILE", authorities, "FHIR_CDC_RETRY_MAX_BACKOFF", "1s")
+	d := i.start()
+	r := harness.NewReader(t, kafka.Brokers, append(i.site.Topics.Events(), i.site.Topics.DeadLetters)...)
+	ids := []string{i.write()}
+	_, err = r.UntilIDs(i.ctx, ids...)
+	i.check(err)
+
+	issue(next)
+	i.check(kafka.Restart(i.ctx))
+	ids = append(ids, i.write())
+	i.until("the daemon does not trust the broker", func() bool { return strings.Contains(d.Logs(), "certificate signed by unknown authority") })
+	replace(t, authorities, string(next.pem))
+	_, err = r.UntilIDs(i.ctx, ids...)
+	i.check(err)
+	i.stop(d)
+	records, err := r.End(i.ctx)
+	i.check(err)
+	if diff := cmp.Diff(ids, harness.EventIDs(records)); diff != "" {
+		t.Errorf("event ids (-want +got):\n%s", diff)
+	}
 }
