@@ -21,6 +21,10 @@ func (e *PolicyError) Error() string {
 
 func (e *PolicyError) Unwrap() error { return &e.Failure }
 
+// errLimitChanged says that a topic's max.message.bytes is another than when the attempt
+// began. The next attempt knows the new one.
+var errLimitChanged = errors.New("the limit of a topic was changed")
+
 // final tells whether a restart would meet the same error, so that an operator has
 // to see it.
 func final(err error) bool {

@@ -71,6 +71,9 @@ type Options struct {
 	// Stop holds the kinds for which a failure stops the stream rather than going
 	// to the dead-letter topic.
 	Stop map[mapper.Kind]bool
+	// MaxEventBytes asks anew for what Publisher.MaxEventBytes tells as it was when the
+	// Publisher was made. Without it that holds.
+	MaxEventBytes func(ctx context.Context, topic string) (int, error)
 	// IdleInterval is how often an idle stream's position is stored.
 	IdleInterval time.Duration
 	// SeenWindow is how far before its position a stream reads again, after a

@@ -114,7 +114,7 @@ func newBackfill(ctx context.Context, cfg *config.Config, f *backfillFlags, clie
 		if err != nil {
 			return nil, err
 		}
-		s.maxBytes, s.partitions = report.MaxMessageBytes, report.Partitions
+		s.limits, s.partitions = publisher.NewLimits(s.kafka, report), report.Partitions
 	}
 	b.Open = s.outsideLayout(b.Stream)
 	return b, nil

@@ -136,7 +136,7 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 	if err != nil {
 		return err
 	}
-	s.maxBytes = report.MaxMessageBytes
+	s.limits = publisher.NewLimits(s.kafka, report)
 	facts, err := newFacts(cfg, clients)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -150,9 +151,11 @@ func (i *installation) setPosition(stream string, at time.Time) {
 }
 
 // A topic takes smaller messages than it did when the daemon started: the daemon ends,
-// and the next one records what does not fit and goes on.
+// and the next one records what does not fit and goes on. What fits when the limit is
+// raised again has its event without another start.
 func TestTopicTakesLess(t *testing.T) {
 	i := install(t, fhirserver.Options{HistoryDelay: fhirserver.NoHistory}).with("FHIR_CDC_FACTS_REQUEST_ID", "false")
+	since := time.Now().Add(-time.Second).Format(time.RFC3339)
 	d := i.start()
 	reader := i.reader()
 	first := changeID(i.consent("first"))
@@ -163,15 +166,30 @@ func TestTopicTakesLess(t *testing.T) {
 		t.Errorf("exit code %d, want %d", code, exitUsage)
 	}
 	logHas(t, d, "MESSAGE_TOO_LARGE")
-	i.start()
-	i.until(reader, first, "")
-	i.maxMessageBytes("100000")
-	i.stop(i.start())
-	records, err := reader.End(i.ctx)
-	i.check(err)
-	if letters := i.deadLetters(records); len(letters) != 1 || letters[0].Kind != "change" || !strings.Contains(letters[0].Reason, "bytes") {
+	d = i.start()
+	records := i.until(reader, first, "")
+	reason := "topic " + i.site.Topics.Change + " takes 400 (the lower of its max.message.bytes and "
+	if letters := i.deadLetters(records); len(letters) != 1 || letters[0].Kind != "change" || !strings.Contains(letters[0].Reason, reason) {
 		t.Errorf("dead letters %+v, want one of the change that does not fit", letters)
 	}
+	// The first event is larger than the limit now; that it is there is no fault.
+	if v := i.verify("--since", since); !v.Clean {
+		t.Errorf("verify finds faults: %+v", v)
+	}
+	i.maxMessageBytes("100000")
+	third := ""
+	i.eventually("a change has its event when the limit is raised", func() bool {
+		third = changeID(i.consent(fmt.Sprintf("raised-%d", time.Now().UnixNano())))
+		i.eventually("the change is in a topic", func() bool {
+			n := len(records)
+			var err error
+			records, err = reader.End(i.ctx)
+			i.check(err)
+			return len(records) > n
+		})
+		return slices.Contains(harness.EventIDs(records), third)
+	})
+	i.stop(d)
 }
 
 func (i *installation) maxMessageBytes(limit string) {

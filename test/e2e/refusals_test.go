@@ -90,6 +90,14 @@ func TestEveryCommandRefuses(t *testing.T) {
 	add(fault{name: "nonsense token", args: instead("replay", "--from-token", "xyz", "--same-topics"), says: "no resume token"}, "replay")
 	add(fault{name: "nowhere to", args: instead("replay", "--from-time", "1m"), says: "say where to"}, "replay")
 	add(fault{name: "no beginning", args: instead("verify"), says: "--since"}, "verify")
+	add(fault{name: "empty prefix", args: with("--topic-prefix", ""), says: "--topic-prefix is given but empty"}, "backfill")
+	add(fault{name: "empty prefix", args: instead("replay", "--from-time", "1m", "--topic-prefix", ""), says: "--topic-prefix is given but empty"}, "replay")
+	add(fault{name: "empty kinds", args: with("--kinds", ""), says: "--kinds is given but empty"}, "replay", "backfill", "verify", "tail")
+	add(fault{name: "empty stream", args: with("--stream="), says: "--stream is given but empty"}, "replay", "verify")
+	add(fault{name: "empty resources", args: with("--resources", ""), says: "--resources is given but empty"}, "replay", "backfill")
+	add(fault{name: "ids of nothing", args: with("--ids", ","), says: "--ids is given but empty"}, "replay")
+	add(fault{name: "an empty id", args: with("--ids", "c-1,"), says: "one of the values is empty"}, "replay")
+	add(fault{name: "empty configuration", args: with("--config", ""), says: "--config is given but empty"}, slices.Collect(maps.Keys(commands))...)
 	add(fault{name: "unknown flag", args: with("--nonsense"), says: "--nonsense"}, slices.Collect(maps.Keys(commands))...)
 
 	before := i.position().Position
