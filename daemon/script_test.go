@@ -25,6 +25,8 @@ type script struct {
 	chunks      []watcher.Chunk
 	scanned     []bson.Raw
 	err         error
+	// newest is the cluster's newest operation; zero if it does not tell.
+	newest bson.Timestamp
 
 	mu   sync.Mutex
 	from []watcher.From
@@ -36,7 +38,9 @@ func (s *script) Begin(context.Context, watcher.From) (bson.Raw, error) { return
 
 func (s *script) Oldest(context.Context) (bson.Timestamp, error) { return bson.Timestamp{T: 1}, nil }
 
-func (s *script) Window(context.Context) (watcher.Window, error) { return watcher.Window{}, nil }
+func (s *script) Window(context.Context) (watcher.Window, error) {
+	return watcher.Window{Newest: s.newest}, nil
+}
 
 func (s *script) OpenCursors() int64 { return 0 }
 

@@ -220,6 +220,9 @@ func (s *Stream) attempt(ctx context.Context) (committed bool, err error) {
 		s.log.Info("stream resumes", zap.Time("changed", changed), zap.Uint32("clusterTime", position.ClusterTime.T))
 	}
 	s.progress.resumed(position)
+	if err := s.ahead(ctx, position); err != nil {
+		return p.committed, err
+	}
 	if position, err = s.repaired(ctx, p, position); err != nil {
 		return p.committed, err
 	}
