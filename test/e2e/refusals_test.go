@@ -89,6 +89,9 @@ func TestEveryCommandRefuses(t *testing.T) {
 	add(fault{name: "end before the beginning", args: with("--until", "2m"), says: "is not after"}, "verify")
 	add(fault{name: "nonsense token", args: instead("replay", "--from-token", "xyz", "--same-topics"), says: "no resume token"}, "replay")
 	add(fault{name: "nowhere to", args: instead("replay", "--from-time", "1m"), says: "say where to"}, "replay")
+	add(fault{name: "no place for intermediate results", args: with("--temp-dir", "/nonexistent"), says: "--temp-dir takes no files"}, "verify")
+	add(fault{name: "repair of a prefix", args: with("--topic-prefix", "again.", "--repair"), says: "live topics only"}, "verify")
+	add(fault{name: "missing topics of the prefix", args: with("--topic-prefix", "nowhere."), says: "nowhere."}, "verify", "tail")
 	add(fault{name: "no beginning", args: instead("verify"), says: "--since"}, "verify")
 	add(fault{name: "unknown flag", args: with("--nonsense"), says: "--nonsense"}, slices.Collect(maps.Keys(commands))...)
 
