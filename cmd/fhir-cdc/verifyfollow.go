@@ -18,9 +18,10 @@ type verifyProgress struct {
 	progress *terminal.Progress
 	meter    *spanMeter
 
-	mu      sync.Mutex
-	seconds int64
-	oplog   bool // the records are read
+	mu    sync.Mutex
+	oplog bool // the records are read
+	// seconds are all of the oplog, done those that are read, made the events of them.
+	seconds, done, made int64
 }
 
 func (f *verifyProgress) begins(stream string, span watcher.Span) {
@@ -32,25 +33,41 @@ func (f *verifyProgress) begins(stream string, span watcher.Span) {
 func (f *verifyProgress) read(records, of int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.oplog {
+		return
+	}
 	f.progress.Set(records)
 	f.progress.Total(of)
-	if records == of {
-		f.oplog = true
+	if f.oplog = records == of; f.oplog {
 		f.progress.Phase(spanUnit, f.seconds)
+		f.show()
 	}
 }
 
 func (f *verifyProgress) changed(stream string, at bson.Timestamp, events int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	done, made := f.meter.advanced(stream, at, events)
+	f.done, f.made = f.meter.advanced(stream, at, events)
 	if !f.oplog {
-		f.progress.Detail(fmt.Sprintf("%s events of the oplog, stream %s at %s", terminal.Count(made), stream, replay.Clock(at)))
+		f.progress.Detail(fmt.Sprintf("%s events of the oplog, stream %s at %s", terminal.Count(f.made), stream, replay.Clock(at)))
 		return
 	}
-	f.progress.Set(done)
-	f.progress.Made(made, "events")
+	f.show()
+}
+
+func (f *verifyProgress) show() {
+	f.progress.Set(f.done)
+	f.progress.Made(f.made, "events")
 	f.progress.Detail("")
+}
+
+// ended shows that the oplog is read: up to its end there may be nothing more.
+func (f *verifyProgress) ended(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil && f.oplog {
+		f.progress.Set(f.seconds)
+	}
 }
 
 // followVerify runs a verification and shows how far it has come.
@@ -71,5 +88,7 @@ func followVerify(ctx context.Context, v *replay.Verification, repair *replay.Re
 			progress.Detail(fmt.Sprintf("repair: %s of %s events", terminal.Count(events), terminal.Count(of)))
 		}
 	}
-	return v.Run(ctx, repair)
+	result, err := v.Run(ctx, repair)
+	f.ended(err)
+	return result, err
 }
