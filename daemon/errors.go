@@ -3,7 +3,6 @@ package daemon
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
@@ -22,20 +21,9 @@ func (e *PolicyError) Error() string {
 
 func (e *PolicyError) Unwrap() error { return &e.Failure }
 
-// errGone says that what kept the stream's position has lost it while this process
-// knew of one, as when the position topic was deleted. To begin as a new stream does
-// would skip changes without a word.
-var errGone = errors.New("the position that the stream had is no longer stored")
-
-// gone is errGone if the store has none of a stream that had a position, unless an
-// operator has deleted it.
-func (s *Stream) gone(none error) error {
-	had := s.progress.snapshot().ClusterTime
-	if had.T == 0 || errors.Is(none, resumetoken.ErrDeleted) {
-		return nil
-	}
-	return fmt.Errorf("%w: it was at cluster time %d,%d (%s)", errGone, had.T, had.I, time.Unix(int64(had.T), 0).UTC().Format(time.RFC3339))
-}
+// errLimitChanged says that a topic's max.message.bytes is another than when the attempt
+// began. The next attempt knows the new one.
+var errLimitChanged = errors.New("the limit of a topic was changed")
 
 // final tells whether a restart would meet the same error, so that an operator has
 // to see it.

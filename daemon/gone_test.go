@@ -51,3 +51,43 @@ func TestPositionThatIsGoneIsWaitedFor(t *testing.T) {
 		}
 	})
 }
+
+// A stand-by that was told of a position does not begin anew either when it takes the
+// stream over and none is stored, and says so before; one that was told of none begins.
+func TestStandByKnowsThatThePositionIsGone(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		told    []bson.Timestamp
+		missing string
+	}{
+		{"never told of one", nil, ""},
+		{"told of one that was handed over", []bson.Timestamp{{}}, ""},
+		{"told of one", []bson.Timestamp{{T: 2, I: 1}, {T: 7, I: 3}}, "no longer stored: it was at cluster time 7,3"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				source := tick(t)
+				source.begin = token(100)
+				s := stream(source, nil, &kept{}, nil)
+				for _, at := range c.told {
+					s.Placed(at)
+				}
+				s.Missing(nil)
+				if got := s.Progress().Missing; (got == "") != (c.missing == "") || !strings.Contains(got, c.missing) {
+					t.Errorf("while standing by: %q, want %q", got, c.missing)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error)
+				go func() { done <- s.Run(ctx) }()
+				time.Sleep(time.Minute) //nolint:forbidigo // the bubble's clock.
+				if p := s.Progress(); (p.State == Running) != (c.missing == "") || !strings.Contains(p.LastError, c.missing) {
+					t.Errorf("state %s, error %q, want %q", p.State, p.LastError, c.missing)
+				}
+				cancel()
+				if err := <-done; err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}

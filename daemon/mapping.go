@@ -86,6 +86,9 @@ func (m *mapping) batch(ctx context.Context, raw []bson.Raw, token bson.Raw) (*p
 		events, failures := len(out.Events), len(out.Failures)
 		if f := facts.of(i); !f.repeated && !Published(m.position.Published, raw[i]) {
 			m.mapper.Append(c, f.Facts, &out)
+			if err := m.limitsHold(ctx, out.Events[events:]); err != nil {
+				return nil, err
+			}
 			tooLarge(m.publisher.MaxEventBytes, events, &out)
 		}
 		if stop := m.stopping(out.Failures[failures:]); stop != nil {
@@ -112,6 +115,26 @@ func (m *mapping) after(token bson.Raw, changes []mapper.Change) resumetoken.Pos
 	return m.Stream.position(token, before)
 }
 
+// limitsHold makes sure, before events that are too large for their topic become dead
+// letters, that its limit is what it was when the attempt began. An operator may have raised
+// it since; a new attempt has clients that know.
+func (m *mapping) limitsHold(ctx context.Context, events []mapper.Event) error {
+	for i := range events {
+		known := m.publisher.MaxEventBytes(events[i].Topic)
+		if events[i].Size() <= known || m.opts.MaxEventBytes == nil {
+			continue
+		}
+		now, err := m.opts.MaxEventBytes(ctx, events[i].Topic)
+		if err != nil {
+			return err
+		}
+		if now != known {
+			return fmt.Errorf("%w: %s takes %d bytes, it took %d", errLimitChanged, events[i].Topic, now+publisher.Framing, known+publisher.Framing)
+		}
+	}
+	return nil
+}
+
 // tooLarge turns events that their topic does not take into failures.
 func tooLarge(maxEventBytes func(topic string) int, from int, out *mapper.Output) {
 	kept := from
@@ -119,7 +142,8 @@ func tooLarge(maxEventBytes func(topic string) int, from int, out *mapper.Output
 		if size, limit := e.Size(), maxEventBytes(e.Topic); size > limit {
 			out.Failures = append(out.Failures, mapper.Failure{
 				Kind: e.Kind, Source: e.Source,
-				Reason: fmt.Sprintf("the event has %d bytes, topic %s takes %d", size, e.Topic, limit),
+				Reason: fmt.Sprintf("the event has %d bytes with its framing, topic %s takes %d (the lower of its max.message.bytes and kafka.max_record_bytes)",
+					size+publisher.Framing, e.Topic, limit+publisher.Framing),
 			})
 			continue
 		}

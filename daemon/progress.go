@@ -48,6 +48,9 @@ type Progress struct {
 	// that another process stored. It stays once it is true. Before, what is written may
 	// come before the beginning of a stream that starts now.
 	Placed bool
+	// Missing is why a stand-by could not go on from a stored position: the one that
+	// another process had stored is no longer there. "" if it is.
+	Missing string
 	// ClusterTime and WallTime are the committed position's.
 	ClusterTime bson.Timestamp
 	WallTime    time.Time
@@ -193,14 +196,22 @@ func (p *progress) resumed(at resumetoken.Position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now.ClusterTime, p.now.WallTime, p.now.Handled = at.ClusterTime, at.WallTime, at.ClusterTime
-	p.now.Placed = true
+	p.now.Placed, p.now.Missing = true, ""
 }
 
 // placed notes that there is a stored position.
 func (p *progress) placed() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.now.Placed = true
+	p.now.Placed, p.now.Missing = true, ""
+}
+
+// missing notes that the position that another process had stored is not there.
+func (p *progress) missing(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Missing = err.Error()
+	p.now.LastError, p.now.Advice, p.now.LastErrorAt = err.Error(), advice(err), time.Now()
 }
 
 // idle notes a position that there is nothing to publish before.

@@ -44,7 +44,7 @@ func TestPlaced(t *testing.T) {
 	replica.Assigned([]int32{1})
 	<-source.asked
 	check("while the first position is not stored", false, false)
-	other.Placed()
+	other.Placed(bson.Timestamp{})
 	check("when another process has stored one", false, true)
 	close(source.may)
 	for mine.Progress().State != Running {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -70,6 +71,9 @@ type Options struct {
 	// Stop holds the kinds for which a failure stops the stream rather than going
 	// to the dead-letter topic.
 	Stop map[mapper.Kind]bool
+	// MaxEventBytes asks anew for what Publisher.MaxEventBytes tells as it was when the
+	// Publisher was made. Without it that holds.
+	MaxEventBytes func(ctx context.Context, topic string) (int, error)
 	// IdleInterval is how often an idle stream's position is stored.
 	IdleInterval time.Duration
 	// SeenWindow is how far before its position a stream reads again, after a
@@ -103,6 +107,8 @@ type Stream struct {
 	log     *zap.Logger
 
 	progress *progress
+	// known is the newest position that another process is known to have stored.
+	known atomic.Pointer[bson.Timestamp]
 	// lost says that the last attempt found the position's history lost.
 	lost bool
 	wish *wish
@@ -129,9 +135,6 @@ func (s *Stream) Progress() Progress {
 	}
 	return p
 }
-
-// Placed notes that the stream has a stored position, which another process has seen to.
-func (s *Stream) Placed() { s.progress.placed() }
 
 // Window tells from when to when the oplog that the stream reads holds changes.
 func (s *Stream) Window(ctx context.Context) (watcher.Window, error) { return s.source.Window(ctx) }

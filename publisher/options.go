@@ -10,10 +10,10 @@ import (
 const (
 	// defaultMaxRecordBytes is the brokers' own default of max.message.bytes.
 	defaultMaxRecordBytes = 1000012
-	// framing is what a record takes beside key, value and headers' text: 61
+	// Framing is what a record may take beside key, value and headers' text: 61
 	// bytes of batch, up to 30 of record, up to 10 for each header. It leaves
 	// room for 40 headers; events have fewer than ten.
-	framing = 512
+	Framing = 512
 	// maxBufferedRecords and maxBufferedBytes bound the client's memory. They are
 	// above the largest batch, so that handing one over does not wait for the
 	// brokers; a larger one does, and nothing is lost by it.
@@ -40,7 +40,7 @@ type Options struct {
 	// MaxRecordBytes bounds a record before compression, with its framing; 0
 	// means 1,000,012, the brokers' default.
 	MaxRecordBytes int
-	// TopicMaxBytes are the topics' max.message.bytes, from CheckTopics. A topic
+	// TopicMaxBytes are the topics' max.message.bytes, from Limits. A topic
 	// that is not there has the brokers' default or more.
 	TopicMaxBytes map[string]int
 	// Observe, if set, is called at the named points of each batch that Idempotent
@@ -59,7 +59,7 @@ func (o Options) observe(point string) {
 // MaxEventBytes is the largest event, as Event.Size counts it, that the topic
 // takes.
 func (o Options) MaxEventBytes(topic string) int {
-	return o.batchBytes(topic) - framing
+	return o.batchBytes(topic) - Framing
 }
 
 // batchBytes is the most that a batch of records for the topic may have. The

@@ -195,23 +195,15 @@ func (c *topicCheck) unreachable(ctx context.Context, err error) error {
 func (c *topicCheck) describe(ctx context.Context, names []string) error {
 	var faults []error
 	for _, name := range names {
-		// One at a time: a topic that may not be read fails the whole request.
-		configs, err := c.admin.DescribeTopicConfigs(ctx, name)
-		var topic kadm.ResourceConfig
-		if err == nil {
-			topic, err = configs.On(name, nil)
-		}
-		if err == nil {
-			err = topic.Err
-		}
+		configs, err := topicConfigs(ctx, c.admin, name)
 		switch {
-		case errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed):
+		case err != nil && unreadable(err):
 			c.report.Warnings = append(c.report.Warnings, fmt.Sprintf(
 				"the configuration of topic %s may not be read: its size limit is taken to be kafka.max_record_bytes; the user needs DescribeConfigs on it", name))
 		case err != nil:
 			faults = append(faults, fmt.Errorf("describe topic %s: %w", name, err))
 		default:
-			faults = append(faults, c.noteConfigs(name, topic.Configs))
+			faults = append(faults, c.noteConfigs(name, configs))
 		}
 	}
 	return errors.Join(faults...)
@@ -219,20 +211,26 @@ func (c *topicCheck) describe(ctx context.Context, names []string) error {
 
 // noteConfigs keeps a topic's limit and checks the position topic.
 func (c *topicCheck) noteConfigs(name string, configs []kadm.Config) error {
-	var fault error
+	if limit, ok := maxMessageBytes(configs); ok {
+		c.report.MaxMessageBytes[name] = limit
+	}
 	for _, config := range configs {
-		switch config.Key {
-		case "max.message.bytes":
-			if limit, err := strconv.Atoi(config.MaybeValue()); err == nil {
-				c.report.MaxMessageBytes[name] = limit
-			}
-		case "cleanup.policy":
-			if name == c.req.Positions {
-				fault = checkPolicy(name, config.MaybeValue())
-			}
+		if config.Key == "cleanup.policy" && name == c.req.Positions {
+			return checkPolicy(name, config.MaybeValue())
 		}
 	}
-	return fault
+	return nil
+}
+
+// maxMessageBytes is the limit among a topic's configuration.
+func maxMessageBytes(configs []kadm.Config) (int, bool) {
+	for _, config := range configs {
+		if config.Key == "max.message.bytes" {
+			limit, err := strconv.Atoi(config.MaybeValue())
+			return limit, err == nil
+		}
+	}
+	return 0, false
 }
 
 // checkPolicy refuses a position topic that would forget: a deleted position

@@ -89,7 +89,7 @@ func TestCheckTopicsReadsLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := (Options{TopicMaxBytes: report.MaxMessageBytes}).MaxEventBytes(eventTopic); got != 5000-framing {
+	if got := (Options{TopicMaxBytes: report.MaxMessageBytes}).MaxEventBytes(eventTopic); got != 5000-Framing {
 		t.Errorf("MaxEventBytes = %d", got)
 	}
 }

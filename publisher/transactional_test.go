@@ -155,11 +155,11 @@ func TestMaxEventBytes(t *testing.T) {
 		topic string
 		want  int
 	}{
-		{"default", Options{}, "a", 1000012 - framing},
-		{"setting", Options{MaxRecordBytes: 5000}, "a", 5000 - framing},
-		{"topic below the setting", Options{MaxRecordBytes: 5000, TopicMaxBytes: map[string]int{"a": 2000}}, "a", 2000 - framing},
-		{"topic above the setting", Options{MaxRecordBytes: 5000, TopicMaxBytes: map[string]int{"a": 9000}}, "a", 5000 - framing},
-		{"another topic", Options{TopicMaxBytes: map[string]int{"a": 2000}}, "b", 1000012 - framing},
+		{"default", Options{}, "a", 1000012 - Framing},
+		{"setting", Options{MaxRecordBytes: 5000}, "a", 5000 - Framing},
+		{"topic below the setting", Options{MaxRecordBytes: 5000, TopicMaxBytes: map[string]int{"a": 2000}}, "a", 2000 - Framing},
+		{"topic above the setting", Options{MaxRecordBytes: 5000, TopicMaxBytes: map[string]int{"a": 9000}}, "a", 5000 - Framing},
+		{"another topic", Options{TopicMaxBytes: map[string]int{"a": 2000}}, "b", 1000012 - Framing},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if got := tc.opts.MaxEventBytes(tc.topic); got != tc.want {

@@ -2,6 +2,7 @@ package replicas
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -17,6 +18,9 @@ type Trouble struct {
 	Since time.Time
 	// Err is why, nil if there is no trouble.
 	Err error
+	// Advice is what an operator should do about an answer of the group; empty if it has
+	// given none, so that it is to be seen whether Kafka is up.
+	Advice string
 	// Lost says that this process carried streams and has lost them with the group: until
 	// it has joined again, nobody may be carrying them.
 	Lost bool
@@ -28,6 +32,7 @@ var errSilent = errors.New("no answer from the coordinator of the group of repli
 // contact keeps when the group's coordinator answered last, and what is wrong with the
 // membership.
 type contact struct {
+	group, instance string
 	// overdue is how long the coordinator may be silent.
 	overdue time.Duration
 	log     *zap.Logger
@@ -39,9 +44,32 @@ type contact struct {
 	lost  bool
 }
 
-func newContact(heartbeat time.Duration, log *zap.Logger) *contact {
+func newContact(group, instance string, heartbeat time.Duration, log *zap.Logger) *contact {
 	// A heartbeat is sent when the one before has been answered.
-	return &contact{overdue: 2 * heartbeat, log: log, heard: time.Now()}
+	return &contact{group: group, instance: instance, overdue: 2 * heartbeat, log: log.With(zap.String("group", group)), heard: time.Now()}
+}
+
+// What is said of trouble, each in one line when it begins.
+const (
+	saysAway   = "Kafka is away: the group of replicas cannot be reached; trying until it is back"
+	saysOut    = "out of the group of replicas; joining again"
+	saysTwin   = "another process has this one's instance; standing by until it has stopped"
+	saysNoRead = "the user may not join the group of replicas; trying until it may"
+)
+
+// explain says what an error is, and what an operator should do about it if the group has
+// answered.
+func (c *contact) explain(err error) (message, advice string) {
+	switch {
+	case errors.Is(err, kerr.FencedInstanceID):
+		return saysTwin, fmt.Sprintf("Act: another process has the instance %q. Give each process its own FHIR_CDC_INSTANCE: two of one host have the host's name. "+
+			"This one stands by until the other has stopped; nothing is lost.", c.instance)
+	case errors.Is(err, kerr.GroupAuthorizationFailed):
+		return saysNoRead, fmt.Sprintf("Act: give the user Read on the consumer group %s. This process goes on by itself then; nothing is lost while the oplog holds the position.", c.group)
+	case errors.As(err, new(*kerr.Error)):
+		return saysOut, "Nothing to do if it passes: this process joins the group of replicas again by itself. If it stays, see the brokers' log for this error."
+	}
+	return saysAway, ""
 }
 
 // OnBrokerE2E implements kgo.HookBrokerE2E: what only the coordinator answers tells that
@@ -79,16 +107,21 @@ func (c *contact) failed(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.begin()
-	first := c.err == nil
+	message, advice := c.explain(err)
+	told := c.err != nil
+	if told {
+		before, _ := c.explain(c.err)
+		told = before == message
+	}
 	c.err = err
-	if !first {
+	if told {
 		return
 	}
-	message := "Kafka is away: the group of replicas cannot be reached; trying until it is back"
-	if errors.As(err, new(*kerr.Error)) {
-		message = "out of the group of replicas; joining again"
+	fields := []zap.Field{zap.Duration("waited", time.Since(c.since)), zap.Error(err)}
+	if advice != "" {
+		fields = append(fields, zap.String("instance", c.instance), zap.String("advice", advice))
 	}
-	c.log.Warn(message, zap.Duration("waited", time.Since(c.since)), zap.Error(err))
+	c.log.Warn(message, fields...)
 }
 
 // joined notes that the group has answered for good: it has let this process in, or
@@ -111,11 +144,12 @@ func (c *contact) trouble() Trouble {
 	defer c.mu.Unlock()
 	switch {
 	case c.err != nil:
-		return Trouble{c.since, c.err, c.lost}
+		_, advice := c.explain(c.err)
+		return Trouble{c.since, c.err, advice, c.lost}
 	case c.lost:
-		return Trouble{c.since, errSilent, true}
+		return Trouble{c.since, errSilent, "", true}
 	case time.Since(c.heard) > c.overdue:
-		return Trouble{c.heard, errSilent, false}
+		return Trouble{c.heard, errSilent, "", false}
 	}
 	return Trouble{}
 }

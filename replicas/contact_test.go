@@ -2,6 +2,7 @@ package replicas
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,11 +24,13 @@ func TestContact(t *testing.T) {
 	}{
 		"Kafka is away":              {away, []string{"Kafka is away: the group of replicas cannot be reached; trying until it is back", "Kafka is back: the group of replicas answers again"}},
 		"the group has let it go":    {kerr.UnknownMemberID, []string{"out of the group of replicas; joining again", "back in the group of replicas"}},
+		"another has its instance":   {kerr.FencedInstanceID, []string{saysTwin, "back in the group of replicas"}},
+		"it may not join":            {kerr.GroupAuthorizationFailed, []string{saysNoRead, "back in the group of replicas"}},
 		"nothing but late heartbeat": {nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			core, logged := observer.New(zapcore.InfoLevel)
-			contact := newContact(time.Second, zap.New(core))
+			contact := newContact("fhir-cdc", "pod-1", time.Second, zap.New(core))
 			heard := time.Now().Add(-time.Minute)
 			contact.heard = heard
 			if got := contact.trouble(); !errors.Is(got.Err, errSilent) || got.Lost || !got.Since.Equal(heard) {
@@ -65,5 +68,29 @@ func TestContact(t *testing.T) {
 				t.Errorf("logged %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// Another trouble is another line, and what the group has answered has an advice of its own.
+func TestContactExplains(t *testing.T) {
+	core, logged := observer.New(zapcore.InfoLevel)
+	contact := newContact("fhir-cdc", "pod-1", time.Second, zap.New(core))
+	for _, c := range []struct {
+		err    error
+		advice string
+	}{
+		{errors.New("no broker answers"), ""},
+		{kerr.FencedInstanceID, `another process has the instance "pod-1". Give each process its own FHIR_CDC_INSTANCE`},
+		{kerr.GroupAuthorizationFailed, "Read on the consumer group fhir-cdc"},
+		{kerr.UnknownMemberID, "joins the group of replicas again by itself"},
+	} {
+		contact.failed(c.err)
+		contact.failed(c.err)
+		if got := contact.trouble().Advice; !strings.Contains(got, c.advice) || (c.advice == "") != (got == "") {
+			t.Errorf("%v: advice %q, want %q", c.err, got, c.advice)
+		}
+	}
+	if n := logged.Len(); n != 4 {
+		t.Errorf("%d lines, want one of each trouble", n)
 	}
 }

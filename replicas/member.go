@@ -64,7 +64,7 @@ const heartbeats = 5
 // Join joins the group in the background. handler is called from one goroutine.
 func Join(opts Options, handler Handler, log *zap.Logger) (*Member, error) {
 	heartbeat := opts.SessionTimeout / heartbeats
-	m := &Member{opts: opts, log: log, contact: newContact(heartbeat, log.With(zap.String("group", opts.Group)))}
+	m := &Member{opts: opts, log: log, contact: newContact(opts.Group, opts.Instance, heartbeat, log)}
 	own := []kgo.Opt{
 		kgo.ConsumerGroup(opts.Group),
 		kgo.ConsumeTopics(opts.Topic),

@@ -146,17 +146,22 @@ func (p protocol) ParseSyncAssignment(assignment []byte) (map[string][]int32, er
 	return p.GroupBalancer.ParseSyncAssignment(assignment)
 }
 
-// patient keeps from the log what OnGroupManageError tells once.
+// patient keeps from the log what the group's answers tell once.
 type patient struct{ kgo.Logger }
 
 // Log implements kgo.Logger.
 func (p patient) Log(level kgo.LogLevel, message string, keyvals ...any) {
 	for _, v := range keyvals {
-		if err, ok := v.(error); ok && errors.Is(err, kerr.InconsistentGroupProtocol) && level < kgo.LogLevelDebug {
+		if err, ok := v.(error); ok && toldOnce(err) && level < kgo.LogLevelDebug {
 			level = kgo.LogLevelDebug
 		}
 	}
 	if level <= p.Level() {
 		p.Logger.Log(level, message, keyvals...)
 	}
+}
+
+// toldOnce tells answers of the group that last, which are in the log and in /status.
+func toldOnce(err error) bool {
+	return errors.Is(err, kerr.InconsistentGroupProtocol) || errors.Is(err, kerr.FencedInstanceID) || errors.Is(err, kerr.GroupAuthorizationFailed)
 }

@@ -60,7 +60,7 @@ func (s *Server) ready() (string, bool) {
 	var beginning, paused []string
 	for _, p := range views {
 		if u := p.Unjoined; u != nil {
-			return fmt.Sprintf("stream %s is %s: the group of replicas has not been heard of for %s: %v", p.Stream, p.State, s.now().Sub(u.Since).Round(time.Second), u.Why), false
+			return fmt.Sprintf("stream %s is %s: %s", p.Stream, p.State, u.text(s.now())), false
 		}
 		if why := p.mongoDBAway(s.now()); why != "" {
 			return why, false
@@ -76,7 +76,11 @@ func (s *Server) ready() (string, bool) {
 		case daemon.Waiting, daemon.Stopped:
 			return fmt.Sprintf("stream %s is %s: %s", p.Stream, p.State, p.LastError), false
 		case daemon.Repairing:
-			return fmt.Sprintf("stream %s makes up for changes that the oplog no longer holds; /status tells how far it is", p.Stream), false
+			waits := ""
+			if r := p.Repair; r != nil && r.WaitsFor != "" {
+				waits = ", and waits for " + r.WaitsFor
+			}
+			return fmt.Sprintf("stream %s makes up for changes that the oplog no longer holds%s; /status tells how far it is", p.Stream, waits), false
 		case daemon.Acquiring:
 			if !p.Placed {
 				return fmt.Sprintf("stream %s is being acquired: no position of it is known yet", p.Stream), false
@@ -87,6 +91,9 @@ func (s *Server) ready() (string, bool) {
 			beginning = append(beginning, p.Stream)
 		case daemon.StandingBy:
 			// Refused, it is known: the replicas of the other configuration carry the streams.
+			if p.Missing != "" {
+				return fmt.Sprintf("stream %s is %s: %s", p.Stream, p.State, p.Missing), false
+			}
 			if !p.Placed && s.refused() == "" {
 				return fmt.Sprintf("stream %s has not begun: no process has stored a position of it yet", p.Stream), false
 			}

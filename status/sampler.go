@@ -140,15 +140,15 @@ func (s *Sampler) ask(ctx context.Context) {
 
 // Views are all streams as they are now.
 func (s *Sampler) Views() []View {
-	var unjoined Unjoined
-	if s.unjoined != nil {
-		unjoined = s.unjoined()
-	}
-	now := time.Now()
 	streams := s.streams()
 	views := make([]View, 0, len(streams))
 	for _, stream := range streams {
 		v := View{Progress: stream.Progress()}
+		// Asked after the stream: it stands by only when the group is known to be lost.
+		var unjoined Unjoined
+		if s.unjoined != nil {
+			unjoined = s.unjoined()
+		}
 		s.mu.Lock()
 		v.Window = s.windows[v.Stream]
 		if r := s.rates[v.Stream]; r != nil {
@@ -161,7 +161,7 @@ func (s *Sampler) Views() []View {
 			v.Owner = "" // The group's answer is older than the stream's end here.
 		}
 		s.mu.Unlock()
-		views = append(views, v.within(unjoined, now))
+		views = append(views, v.within(unjoined, time.Now()))
 	}
 	return views
 }

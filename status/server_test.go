@@ -53,6 +53,8 @@ func TestProbes(t *testing.T) {
 	blocked.Blocked = true
 	unplaced := daemon.Progress{Stream: "main", State: daemon.StandingBy}
 	standby := daemon.Progress{Stream: "main", State: daemon.StandingBy, Placed: true}
+	missing := standby
+	missing.Missing = "no longer stored"
 	paused := daemon.Progress{Stream: "main", State: daemon.Paused, Placed: true}
 	looking := running
 	looking.Mapping = ago(2 * time.Minute)
@@ -90,6 +92,7 @@ func TestProbes(t *testing.T) {
 		"a restart does not mend it":      {[]daemon.Progress{waiting}, "/livez", 200, "ok"},
 		"ready":                           {[]daemon.Progress{running}, "/readyz", 200, "ok, 1 stream runs here"},
 		"a stand-by is ready":             {[]daemon.Progress{standby}, "/readyz", 200, "ok, standing by"},
+		"its position is gone":            {[]daemon.Progress{missing}, "/readyz", 503, "stream main is standing_by: no longer stored"},
 		"waiting is not ready":            {[]daemon.Progress{running, waiting}, "/readyz", 503, "stream main is waiting: no broker"},
 		"a look-up hangs":                 {[]daemon.Progress{looking}, "/livez", 503, "stream main has been looking facts up for 2m0s"},
 		"a paused one is ready":           {[]daemon.Progress{paused}, "/readyz", 200, "ok, paused: main"},

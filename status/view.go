@@ -31,6 +31,8 @@ type Unjoined struct {
 	Since time.Time
 	// Why is nil if nothing is wrong.
 	Why error
+	// Advice is what to do about it; empty if Why tells no more than that Kafka is away.
+	Advice string
 	// Lost says that streams that this process carried are lost with the group.
 	Lost bool
 }
@@ -39,6 +41,15 @@ type Unjoined struct {
 // streams, else after what an election may take.
 func (u Unjoined) matters(now time.Time) bool {
 	return u.Why != nil && (u.Lost || now.Sub(u.Since) > stalled)
+}
+
+// text says what is wrong, for people.
+func (u Unjoined) text(now time.Time) string {
+	what := "the group of replicas has not been heard of"
+	if u.Advice != "" {
+		what = "this process has been out of the group of replicas"
+	}
+	return fmt.Sprintf("%s for %s: %v", what, now.Sub(u.Since).Round(time.Second), u.Why)
 }
 
 // within is the view while the process is out of the group, or not. A stream that is not
@@ -51,6 +62,9 @@ func (v View) within(u Unjoined, now time.Time) View {
 	if v.State == daemon.StandingBy {
 		v.State, v.Since, v.Owner = daemon.Waiting, u.Since, ""
 		v.LastError, v.LastErrorAt, v.Advice = u.Why.Error(), u.Since, daemon.AdviceKafka(u.Why)
+		if u.Advice != "" {
+			v.Advice = u.Advice
+		}
 	}
 	return v
 }

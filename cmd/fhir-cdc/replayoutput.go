@@ -50,7 +50,7 @@ func newReplayOutput(ctx context.Context, cfg *config.Config, f *replayFlags, st
 	if err != nil {
 		return nil, err
 	}
-	s.maxBytes = report.MaxMessageBytes
+	s.limits = publisher.NewLimits(s.kafka, report)
 	o.sink, o.audit = s, publisher.NewAudit(s.kafka, cfg.Topics.Audit)
 	work := "replay/" + rand.Text()
 	o.open = func(ctx context.Context, stream string) (replay.Publisher, error) {

@@ -46,8 +46,12 @@ func newRootCommand(environ []string, stdout, stderr io.Writer) (root *cobra.Com
 		// Errors are printed once, in execute.
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRun: func(*cobra.Command, []string) {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := refuseEmpty(cmd); err != nil {
+				return err
+			}
 			*started = true
+			return nil
 		},
 	}
 	// Templates of cobra's, such as that of --version, are left as they are: to set one links

@@ -32,8 +32,8 @@ type sink struct {
 	file   *resumetoken.File
 	// handover carries positions from the streams before to those of cfg.
 	handover *resumetoken.Handover
-	// maxBytes and partitions are what prepare found of the topics.
-	maxBytes   map[string]int
+	// limits and partitions are what prepare found of the topics; limits is nil before.
+	limits     *publisher.Limits
 	partitions map[string]int
 	// observe is nil, but in builds that tests stop at a point of a batch's way.
 	observe func(point string)
@@ -110,9 +110,17 @@ func (s *sink) options(stream string) publisher.Options {
 	return publisher.Options{
 		Stream: stream, DeadLetters: s.cfg.Topics.DeadLetters,
 		Compression: string(s.cfg.Kafka.Compression), Linger: s.cfg.Kafka.Linger,
-		MaxRecordBytes: s.cfg.Kafka.MaxRecordBytes, TopicMaxBytes: s.maxBytes,
+		MaxRecordBytes: s.cfg.Kafka.MaxRecordBytes, TopicMaxBytes: s.limits.Known(),
 		Observe: s.observe,
 	}
+}
+
+// maxEventBytes asks the brokers what publisher.Options.MaxEventBytes is now.
+func (s *sink) maxEventBytes(ctx context.Context, topic string) (int, error) {
+	if err := s.limits.Ask(ctx, topic); err != nil {
+		return 0, err
+	}
+	return s.options("").MaxEventBytes(topic), nil
 }
 
 // positions are the options of a stream's positions, whose client is in /metrics under
@@ -166,7 +174,7 @@ func (s *sink) prepare(ctx context.Context) error {
 			if len(report.Created) > 0 {
 				s.log.Info("topics created", zap.Strings("topics", report.Created))
 			}
-			s.maxBytes, s.partitions = report.MaxMessageBytes, report.Partitions
+			s.limits, s.partitions = publisher.NewLimits(s.kafka, report), report.Partitions
 			return nil
 		}
 		if ctx.Err() != nil || errors.As(err, new(*publisher.ConfigurationError)) {

@@ -77,7 +77,7 @@ func (b *board) refused() string {
 func (b *board) unjoined() status.Unjoined {
 	if m := b.membership(); m != nil {
 		t := m.Trouble()
-		return status.Unjoined{Since: t.Since, Why: t.Err, Lost: t.Lost}
+		return status.Unjoined{Since: t.Since, Why: t.Err, Advice: t.Advice, Lost: t.Lost}
 	}
 	return status.Unjoined{}
 }

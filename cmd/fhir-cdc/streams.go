@@ -37,7 +37,7 @@ func newStreams(cfg *config.Config, plan []plannedStream, clients *clusters, s *
 		if err != nil {
 			return nil, err
 		}
-		options.Tracer = s.tracer
+		options.Tracer, options.MaxEventBytes = s.tracer, s.maxEventBytes
 		if options.Repairer, err = newRepairer(cfg, p, client, m, clients, s, facts, log); err != nil {
 			return nil, err
 		}

@@ -147,7 +147,9 @@ function fillCard(entry, s, now) {
     set(f.errorTitle, "Kafka does not answer");
     set(f.errorAt, `for ${span(pending)}`);
     set(f.errorText, s.commitPendingSeconds ? "The brokers have not taken the last batch." : "The group of replicas cannot be reached, so nobody knows who carries the stream.");
-    set(f.advice, "See that Kafka is up and that kafka.brokers can be reached from here. The stream goes on by itself, and nothing is lost while the oplog holds its position.");
+    // What keeps the group away may have an advice of its own, such as a certificate's.
+    const own = s.state === "waiting" && s.unjoinedSeconds && s.advice;
+    set(f.advice, own || "See that Kafka is up and that kafka.brokers can be reached from here. The stream goes on by itself, and nothing is lost while the oplog holds its position.");
   } else if (s.lastError) {
     // An error that has been got over is history, not news.
     const now = server || s.state === "waiting" || s.state === "stopped" || s.state === "acquiring";

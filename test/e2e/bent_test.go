@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,7 +80,7 @@ func TestEventTopicDeleted(t *testing.T) {
 // The topic of positions is deleted while the daemon runs: it does not begin anew by
 // itself, which would skip changes, but waits for a position.
 func TestPositionTopicDeleted(t *testing.T) {
-	i := install(t, fhirserver.Options{}).with("FHIR_CDC_RETRY_MAX_BACKOFF", "1s", "FHIR_CDC_REPLICAS", "none")
+	i := install(t, fhirserver.Options{}).with("FHIR_CDC_RETRY_MAX_BACKOFF", "3s", "FHIR_CDC_REPLICAS", "none")
 	d := i.start()
 	r := i.withStatus(d, "alone")
 	reader := i.reader()
@@ -94,16 +95,67 @@ func TestPositionTopicDeleted(t *testing.T) {
 	if _, text := i.get(r, "status"); !strings.Contains(text, "fhir-cdc position set") {
 		t.Errorf("/status does not say what to do: %s", text)
 	}
-	var set struct{ Stream string }
-	i.shows(&set, "position", "set", "main", "--force", "--from-time", first.LastUpdated.UTC().Add(-time.Second).Format(time.RFC3339))
+	i.setPosition("main", first.LastUpdated.Add(-time.Second))
 	i.until(reader, changeID(first), second, changeID(i.consent("third")))
 	i.stop(d)
 }
 
+// The topic of positions is deleted while one of two replicas carries the stream: both say
+// so, and the stand-by that takes over does not begin anew, but waits as the owner did.
+func TestPositionTopicDeletedUnderReplicas(t *testing.T) {
+	i := install(t, fhirserver.Options{}).with("FHIR_CDC_RETRY_MAX_BACKOFF", "3s", "FHIR_CDC_TOPICS_POSITION_PARTITIONS", "2", "FHIR_CDC_SESSION_TIMEOUT", "6s")
+	replicas := []*replica{i.replica("one"), i.replica("two")}
+	for _, r := range replicas { // Each gets one of the two partitions, and keeps it.
+		i.check(r.WaitForLog(i.ctx, "streams assigned"))
+	}
+	i.eventually("one replica runs the stream, one stands by", func() bool { return i.states(replicas) == "running standing_by" })
+	owner, other := i.owner(replicas)
+	i.eventually("the stand-by is ready", func() bool {
+		code, _ := i.get(other, "readyz")
+		return code == http.StatusOK
+	})
+	reader := i.reader()
+	first := i.consent("first")
+	ids := changeIDs(first)
+	i.exactly(reader, ids...)
+	i.deleteTopic(i.site.Topics.Positions)
+	ids = append(ids, changeID(i.consent("second")))
+	i.check(owner.WaitForLog(i.ctx, i.site.Topics.Positions+" does not exist"))
+	i.createTopic(i.site.Topics.Positions)
+	const gone = "the position that the stream had is no longer stored: it was at cluster time "
+	i.check(owner.WaitForLog(i.ctx, gone))
+	i.eventually("the stand-by says that the position is gone", func() bool {
+		code, text := i.get(other, "readyz")
+		return code == http.StatusServiceUnavailable && strings.Contains(text, "is standing_by: "+gone)
+	})
+	i.stop(owner.Daemon)
+	ids = append(ids, changeID(i.consent("third")))
+	i.check(other.WaitForLog(i.ctx, gone))
+	i.notReady(other)
+	i.setPosition("main", first.LastUpdated.Add(-time.Second))
+	i.until(reader, append(ids, changeID(i.consent("fourth")))...)
+	i.stop(other.Daemon)
+}
+
+// setPosition sets where a stream goes on whose process waits for it. That one may take the
+// stream back in the middle of it, to look; an operator tries again then.
+func (i *installation) setPosition(stream string, at time.Time) {
+	i.t.Helper()
+	i.eventually("the position is set", func() bool {
+		_, stderr, code := i.command("position", "set", stream, "--force", "--from-time", at.UTC().Format(time.RFC3339))
+		if code != 0 {
+			i.t.Logf("position set: exit code %d, %s", code, stderr)
+		}
+		return code == 0
+	})
+}
+
 // A topic takes smaller messages than it did when the daemon started: the daemon ends,
-// and the next one records what does not fit and goes on.
+// and the next one records what does not fit and goes on. What fits when the limit is
+// raised again has its event without another start.
 func TestTopicTakesLess(t *testing.T) {
 	i := install(t, fhirserver.Options{HistoryDelay: fhirserver.NoHistory}).with("FHIR_CDC_FACTS_REQUEST_ID", "false")
+	since := time.Now().Add(-time.Second).Format(time.RFC3339)
 	d := i.start()
 	reader := i.reader()
 	first := changeID(i.consent("first"))
@@ -114,15 +166,30 @@ func TestTopicTakesLess(t *testing.T) {
 		t.Errorf("exit code %d, want %d", code, exitUsage)
 	}
 	logHas(t, d, "MESSAGE_TOO_LARGE")
-	i.start()
-	i.until(reader, first, "")
-	i.maxMessageBytes("100000")
-	i.stop(i.start())
-	records, err := reader.End(i.ctx)
-	i.check(err)
-	if letters := i.deadLetters(records); len(letters) != 1 || letters[0].Kind != "change" || !strings.Contains(letters[0].Reason, "bytes") {
+	d = i.start()
+	records := i.until(reader, first, "")
+	reason := "topic " + i.site.Topics.Change + " takes 400 (the lower of its max.message.bytes and "
+	if letters := i.deadLetters(records); len(letters) != 1 || letters[0].Kind != "change" || !strings.Contains(letters[0].Reason, reason) {
 		t.Errorf("dead letters %+v, want one of the change that does not fit", letters)
 	}
+	// The first event is larger than the limit now; that it is there is no fault.
+	if v := i.verify("--since", since); !v.Clean {
+		t.Errorf("verify finds faults: %+v", v)
+	}
+	i.maxMessageBytes("100000")
+	third := ""
+	i.eventually("a change has its event when the limit is raised", func() bool {
+		third = changeID(i.consent(fmt.Sprintf("raised-%d", time.Now().UnixNano())))
+		i.eventually("the change is in a topic", func() bool {
+			n := len(records)
+			var err error
+			records, err = reader.End(i.ctx)
+			i.check(err)
+			return len(records) > n
+		})
+		return slices.Contains(harness.EventIDs(records), third)
+	})
+	i.stop(d)
 }
 
 func (i *installation) maxMessageBytes(limit string) {

@@ -4,6 +4,7 @@ package faults_test
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"syscall"
@@ -116,7 +117,8 @@ func TestReplicas(t *testing.T) {
 	p.finish(ctx)
 }
 
-// TestTwins runs two daemons of one name and, by mistake, of one instance.
+// TestTwins runs two daemons of one name and, by mistake, of one instance, as two of one
+// host are that are not told apart. The one that the group gives up says what to do.
 func TestTwins(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t, 4*time.Minute)
@@ -130,6 +132,19 @@ func TestTwins(t *testing.T) {
 	p.caughtUp(ctx)
 	first := i.daemons[0]
 	second := i.startReady(ctx) // it takes the stream
+	told := func() bool {
+		_, status, err := probe(ctx, first, "/status")
+		if err != nil || !strings.Contains(status, `another process has the instance \"twin\". Give each process its own FHIR_CDC_INSTANCE`) {
+			return false
+		}
+		code, ready, err := probe(ctx, first, "/readyz")
+		return err == nil && code == http.StatusServiceUnavailable && strings.Contains(ready, "FENCED_INSTANCE_ID")
+	}
+	for !told() {
+		if err := pass(ctx, askAgain); err != nil {
+			t.Fatalf("the first does not say that the other has its instance: %v\n%s", err, first.Logs())
+		}
+	}
 	for range scaled(3, soakFactor) {
 		if err := pass(ctx, sessionTimeout/2); err != nil {
 			t.Fatal(err)
@@ -138,6 +153,9 @@ func TestTwins(t *testing.T) {
 	}
 	t.Logf("the stream was taken %d times by the one and %d times by the other",
 		strings.Count(first.Logs(), harness.LogResumes), strings.Count(second.Logs(), harness.LogResumes))
+	if n := strings.Count(first.Logs(), "FENCED_INSTANCE_ID"); n != 1 {
+		t.Errorf("the log of the first says %d times that another has its instance, want once", n)
+	}
 	if code, err := first.Stop(ctx); err != nil || (code != 0 && code != exitFenced) {
 		t.Errorf("the first has ended with code %d (%v), want 0 or %d", code, err, exitFenced)
 	}
