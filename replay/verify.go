@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fhir-cdc/fhir-cdc/daemon"
-	"github.com/fhir-cdc/fhir-cdc/lookup"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
@@ -91,13 +90,6 @@ type verification struct {
 	begins  []begin        // of each stream
 	spans   []watcher.Span // of each stream
 }
-
-// noPersons stands in for look-ups where only ids matter.
-type noPersons struct{}
-
-func (noPersons) Find(context.Context, []string) (map[string]lookup.Person, error) { return nil, nil }
-func (noPersons) Changed(string, string, []string)                                 {}
-func (noPersons) Forget()                                                          {}
 
 // Run compares, and with repair publishes what is missing through it.
 func (v *Verification) Run(ctx context.Context, repair *Repair) (result *VerifyResult, err error) {
