@@ -50,6 +50,8 @@ func advice(err error) string {
 		return "Nothing to do among replicas: another process carries the stream. Without replicas, see that no two installations share a name."
 	case errors.Is(err, errGone):
 		return "Act: find out what deleted it (a position topic, collection or file). Then have the stream go on after the cluster time that the error names: fhir-cdc position set STREAM --force --from-cluster-time T,I. Until then the processes that ran when it was deleted wait; one that is started anew would begin as `start` says and skip what lies between."
+	case errors.Is(err, resumetoken.ErrChanged):
+		return "Act: end this process, or give it the configuration (streams, events.change.resources) that holds now. Started anew with the one that it has, it would change the streams back."
 	case errors.Is(err, errLimitChanged):
 		return "Nothing to do: the stream goes on with the topic's new limit."
 	case errors.Is(err, errDrainTimeout):

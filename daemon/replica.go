@@ -77,6 +77,7 @@ func (r *Replica) run(ctx context.Context, s *Stream) {
 			}
 			return
 		}
+		s.progress.state(StandingBy)
 		s.log.Warn("another process has the stream; standing by", zap.Duration("reclaim", r.reclaim), zap.Error(err))
 		timer := time.NewTimer(r.reclaim)
 		select {

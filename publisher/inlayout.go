@@ -2,6 +2,7 @@ package publisher
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 )
@@ -30,11 +31,19 @@ func NewInLayout(p Carrier, handover *resumetoken.Handover, stream string) *InLa
 }
 
 // Acquire makes this process the stream's owner and returns where it goes on, or
-// resumetoken.ErrNone.
+// resumetoken.ErrNone. What was handed over to the stream is stored as its position at
+// once: a stream without changes, or a paused one, would have none for long.
 func (l *InLayout) Acquire(ctx context.Context) (resumetoken.Position, error) {
 	position, layout, err := l.handover.Acquire(ctx, l.stream, l.Carrier.Acquire)
 	l.layout = layout
-	return position, err
+	if err != nil || position.Layout == layout {
+		return position, err
+	}
+	if err := l.Commit(ctx, &Batch{Position: position}); err != nil {
+		return resumetoken.Position{}, fmt.Errorf("store the position that was handed over: %w", err)
+	}
+	position.Layout = layout
+	return position, nil
 }
 
 // Commit is the publisher's; the position is the layout's from here on.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 )
@@ -18,7 +19,9 @@ import (
 // its position, and stores the new layout with these last positions. A stream of the
 // new layout begins where the slowest of the streams began that covered its
 // collections (Position.Published has what the faster ones had done). Whoever acquires
-// a sealed stream under the old layout sees it, so no process goes on unnoticed.
+// a sealed stream under the old layout sees it, so no process goes on unnoticed; and one
+// that has seen its own layout in force does not bring it back (ErrChanged), or two
+// processes would change it for ever.
 //
 // A stop at any point is harmless: until the new layout is stored the old one holds,
 // and a sealed position can be taken up again by who makes sure that nobody is still
@@ -31,6 +34,8 @@ type Handover struct {
 	log          *zap.Logger
 	// mu lets one stream of this process change the layout, not all at once.
 	mu sync.Mutex
+	// held says that the own layout has been the stored one since this process began.
+	held atomic.Bool
 }
 
 // NewHandover returns a Handover for the layout own. initial is the layout that holds
@@ -42,6 +47,24 @@ func NewHandover(own, initial Layout, open func(stream string) (Keeper, error), 
 
 // ID is the own layout's.
 func (h *Handover) ID() string { return h.own.ID() }
+
+// ErrChanged says that another process has changed the streams since they were those of
+// this one. Only a process that has just been started changes them; one that ran, or stood
+// by, before they were changed would undo it.
+var ErrChanged = errors.New("another process has changed the streams")
+
+// Look finds out whether the own layout is the stored one, for a process that carries
+// none of its streams yet. It takes nothing from anybody.
+func (h *Handover) Look(ctx context.Context) error {
+	if h.held.Load() {
+		return nil
+	}
+	record, err := h.glance(ctx)
+	if err == nil && record.ID == h.own.ID() {
+		h.held.Store(true)
+	}
+	return err
+}
 
 // maxChanges bounds how often the layout may change under the hands of an Acquire.
 const maxChanges = 3
@@ -60,6 +83,7 @@ func (h *Handover) Acquire(ctx context.Context, stream string, acquire func(cont
 		}
 		deleted := errors.Is(err, ErrDeleted)
 		if h.current(own) {
+			h.held.Store(true)
 			return own, own.Layout, nil
 		}
 		p, layout, changed, err := h.settle(ctx, stream, own, deleted)
@@ -85,29 +109,35 @@ func (h *Handover) Acquire(ctx context.Context, stream string, acquire func(cont
 
 // prepare changes the layout before the stream is acquired, where that is to be
 // expected. It spares the stream the wait for transactions in its partition that a
-// process with other streams left open when it was killed.
+// process with other streams left open when it was killed. And it leaves a stream of
+// this name under another layout alone, if the layout is not this process's to change.
 func (h *Handover) prepare(ctx context.Context) error {
-	if h.own.ID() == h.initial.ID() {
+	if h.own.ID() == h.initial.ID() && !h.held.Load() {
 		return nil
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	store, err := h.open(LayoutStream)
+	record, err := h.glance(ctx)
 	if err != nil {
-		return err
-	}
-	p, err := Glance(ctx, store)
-	if err = errors.Join(err, store.Close(ctx)); err != nil {
-		return fmt.Errorf("read the layout of the streams: %w", err)
-	}
-	record, err := h.decode(p)
-	if err != nil || record.ID == h.own.ID() {
 		return err
 	}
 	if err := h.change(ctx, record); err != nil {
 		return fmt.Errorf("take over what the streams before had published: %w", err)
 	}
 	return nil
+}
+
+// glance is the stored layout as Glance reads it.
+func (h *Handover) glance(ctx context.Context) (layoutRecord, error) {
+	store, err := h.open(LayoutStream)
+	if err != nil {
+		return layoutRecord{}, err
+	}
+	p, err := Glance(ctx, store)
+	if err = errors.Join(err, store.Close(ctx)); err != nil {
+		return layoutRecord{}, fmt.Errorf("read the layout of the streams: %w", err)
+	}
+	return h.decode(p)
 }
 
 // current tells whether a position is the own layout's without looking at the stored
@@ -131,6 +161,7 @@ func (h *Handover) settle(ctx context.Context, stream string, own Position, dele
 	if record.ID != h.own.ID() {
 		return Position{}, "", true, h.change(ctx, record)
 	}
+	h.held.Store(true)
 	if own.HandedTo > record.Generation {
 		// Somebody has begun to change the layout and has not come to the end. It must
 		// not come to it any more.
@@ -167,10 +198,7 @@ func (h *Handover) Streams(ctx context.Context) (names []string, own bool, err e
 	if record.Generation == 0 {
 		record = layoutRecord{ID: h.own.ID(), Layout: h.own}
 	}
-	for _, c := range record.Layout {
-		names = append(names, c.Stream)
-	}
-	return names, record.ID == h.own.ID(), nil
+	return record.Layout.names(), record.ID == h.own.ID(), nil
 }
 
 // stored is the stored layout without taking it from anybody.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -34,9 +35,17 @@ func (h *Handover) takeStore(ctx context.Context, store Keeper) (layoutRecord, e
 	return h.decode(p)
 }
 
-// change makes the own layout the stored one. expected is the stored layout as far as
-// it could be read without taking it.
+// change makes the own layout the stored one, which it may be already. expected is the
+// stored layout as far as it could be read without taking it.
 func (h *Handover) change(ctx context.Context, expected layoutRecord) error {
+	switch {
+	case expected.ID == h.own.ID():
+		h.held.Store(true)
+		return nil
+	case h.held.Load() && expected.Generation > 0: // else it is gone, not changed
+		return fmt.Errorf("%w: they are %s now, or divide the collections in another way, and this process stands by for the ones that it began with",
+			ErrChanged, strings.Join(expected.Layout.names(), ", "))
+	}
 	began := time.Now()
 	store, err := h.open(LayoutStream)
 	if err != nil {
@@ -91,6 +100,7 @@ func (h *Handover) change(ctx context.Context, expected layoutRecord) error {
 	if err != nil {
 		return fmt.Errorf("store the layout of the streams: %w", unfenced(err))
 	}
+	h.held.Store(true)
 	h.log.Info("the streams have changed; what the old ones covered is handed over",
 		zap.Int("generation", next.Generation), zap.Int("streamsBefore", len(record.Layout)), zap.Int("streams", len(next.Layout)),
 		zap.Duration("took", time.Since(began)))

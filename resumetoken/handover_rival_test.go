@@ -28,6 +28,10 @@ func TestHandoverShutsOut(t *testing.T) {
 	at.Layout = layout
 	mustSave(t, running, at)
 
+	standby := NewHandover(layouts[1], layouts[0], open, zap.NewNop())
+	if err := standby.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	new := NewHandover(layouts[4], layouts[0], open, zap.NewNop())
 	one := file.Stream("one")
 	if p, _, err = new.Acquire(t.Context(), "one", one.Acquire); err != nil || p.ClusterTime.T != 1000 {
@@ -42,8 +46,19 @@ func TestHandoverShutsOut(t *testing.T) {
 			t.Errorf("stream %s is not sealed: %+v, %v", stream, p, err)
 		}
 	}
-	// Back again: the new streams are shut out in turn, and nothing is behind.
+	// A process that ran with the streams of before, or stood by for them, leaves the new
+	// ones alone.
 	again := file.Stream("hot")
+	if _, _, err := old.Acquire(t.Context(), "hot", again.Acquire); !errors.Is(err, ErrChanged) || !strings.Contains(err.Error(), "one, two") {
+		t.Errorf("the old stream is acquired again: %v, want %v", err, ErrChanged)
+	}
+	if _, _, err := standby.Acquire(t.Context(), "hot", again.Acquire); !errors.Is(err, ErrChanged) {
+		t.Errorf("the old stream is acquired by a stand-by: %v, want %v", err, ErrChanged)
+	}
+	mustSave(t, one, p)
+	// Back again by one that is started anew: the new streams are shut out in turn, and
+	// nothing is behind.
+	old = NewHandover(layouts[1], layouts[0], open, zap.NewNop())
 	if p, _, err := old.Acquire(t.Context(), "hot", again.Acquire); err != nil || p.ClusterTime.T != 1000 {
 		t.Errorf("the old stream goes on at %v, %v", p.ClusterTime, err)
 	}

@@ -78,6 +78,15 @@ func (l Layout) ID() string {
 	return hex.EncodeToString(sum[:8])
 }
 
+// names are the names of the streams.
+func (l Layout) names() []string {
+	names := make([]string, len(l))
+	for i, c := range l {
+		names[i] = c.Stream
+	}
+	return names
+}
+
 // stream is the coverage of a stream.
 func (l Layout) stream(name string) (Coverage, bool) {
 	i := slices.IndexFunc(l, func(c Coverage) bool { return c.Stream == name })

@@ -143,3 +143,15 @@ func LoginRefused(err error) *Error {
 	}
 	return nil
 }
+
+// RefusedToken tells whether the server has answered to the opening of a stream at a
+// token that it cannot read the token, in a way that opening it again does not mend.
+func RefusedToken(err error) bool {
+	var command mongo.CommandError
+	// What the server finds in a token's text has codes of its own, without names.
+	return errors.As(err, &command) && command.Code >= firstUnnamed && !command.HasErrorLabel("ResumableChangeStreamError")
+}
+
+// firstUnnamed is the first code of MongoDB's assertions within the server that a
+// malformed token can meet.
+const firstUnnamed = 50000

@@ -70,7 +70,7 @@ first, so go on after an interruption without it.`,
 	flags.StringSliceVar(&f.resources, "resources", nil, "only change and export events of these resource `TYPES`, enabled or not")
 	flags.StringVar(&f.from, "from", fromCollections, "`SOURCE`: collections or history")
 	flags.StringVar(&f.prefix, "topic-prefix", "", "publish to topics that begin with `PREFIX`")
-	flags.IntVar(&f.maxRate, "max-rate", 0, "most events a second; 0: as fast as it goes")
+	flags.Var(&wholeFlag{&f.maxRate}, "max-rate", "most events a second; 0: as fast as it goes")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "publish nothing; count, and name the first ten events")
 	flags.BoolVar(&f.restart, "restart", false, "begin anew, even if it was interrupted or done")
 	_ = cmd.RegisterFlagCompletionFunc("from", cobra.FixedCompletions([]string{fromCollections, fromHistory}, cobra.ShellCompDirectiveNoFileComp))
@@ -92,14 +92,12 @@ func (f *backfillFlags) check() error {
 	switch {
 	case f.from != fromCollections && f.from != fromHistory:
 		return &usageError{fmt.Sprintf("--from %q is neither collections nor history", f.from)}
-	case f.maxRate < 0:
-		return &usageError{"--max-rate is negative; 0 means as fast as it goes"}
 	case !f.since.IsZero() && !f.until.IsZero() && f.until.Before(f.since.Time):
 		return &usageError{"--until lies before --since"}
 	case f.dryRun && f.restart:
 		return &usageError{"--restart has no meaning with --dry-run, which keeps no state"}
 	}
-	return nil
+	return topicPrefix(f.prefix)
 }
 
 func runBackfill(ctx context.Context, cfg *config.Config, f *backfillFlags, environ []string, stdout, stderr io.Writer) (err error) {

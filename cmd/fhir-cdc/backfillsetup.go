@@ -89,15 +89,15 @@ func newBackfill(ctx context.Context, cfg *config.Config, f *backfillFlags, clie
 		Limit:         limiter(f.maxRate), Stop: stopping(cfg), Restart: f.restart,
 	}
 	// MongoDB is asked before Kafka, where topics may be created.
+	if err := clients.reachAll(ctx, cfg, ""); err != nil {
+		return nil, err
+	}
 	for _, s := range sources {
 		n, err := b.Scanner.Estimate(ctx, s)
 		if err != nil {
 			return nil, err
 		}
 		b.Documents += n
-	}
-	if err := clients.reachFacts(ctx, cfg); err != nil {
-		return nil, err
 	}
 	if f.dryRun {
 		b.First = firstEvents

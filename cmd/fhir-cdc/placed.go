@@ -33,6 +33,11 @@ func notePlaces(ctx context.Context, s *sink, streams []*daemon.Stream, log *zap
 	defer ticker.Stop()
 	looked := make([]time.Time, len(streams))
 	for {
+		// Not by itself: a list of streams that it has seen in force is not for it to
+		// bring back once it has been changed.
+		if err := s.handover.Look(ctx); err != nil {
+			log.Debug("the list of streams that is in force could not be read", zap.Error(err))
+		}
 		for i, stream := range streams {
 			p := stream.Progress()
 			if p.State != daemon.StandingBy || p.Placed && time.Since(looked[i]) < placeRefresh {

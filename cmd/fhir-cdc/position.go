@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -39,12 +41,15 @@ func newPositionListCommand(environ []string, stdout, stderr io.Writer) *cobra.C
   POSITION     the oplog time up to which all is published
   AGE          the time since then
   LAG          from there to the cluster's newest operation, both by MongoDB's clock
+               A position ahead of the cluster by more than a minute says so: until the
+               cluster comes there, changes are not published
   OPLOG LEFT   how much more the oplog may forget before the position is lost. It needs
                find on local.oplog.rs; a sharded cluster does not tell it
   RUNS         whether a process carries the stream now: with replicas, a member of
                the consumer group has its partition; without, the owner has stored
                something within twice checkpoint.idle_interval and has not stopped in
-               order; with checkpoint.store: file, the file is locked`,
+               order; with checkpoint.store: file, the file is locked. "paused": an
+               operator holds the stream where it is`,
 		Example: `  fhir-cdc position list --config config.yaml
   fhir-cdc position list --output json | jq '.[] | select(.lagSeconds > 60)'`,
 		Args: cobra.NoArgs,
@@ -76,7 +81,7 @@ func newPositionShowCommand(environ []string, stdout, stderr io.Writer) *cobra.C
 		Long: `All that is known of one stream's position: what fhir-cdc position list shows, the
 resume token, and whether it belongs to the pipeline of the present configuration.`,
 		Example: `  fhir-cdc position show main`,
-		Args:    cobra.ExactArgs(1),
+		Args:    oneStream,
 	}
 	flags, output := addConfigFlags(cmd, environ), addOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -109,7 +114,7 @@ func newPositionHistoryCommand(environ []string, stdout, stderr io.Writer) *cobr
 --from-token, or to fhir-cdc replay --from-token.`,
 		Example: `  fhir-cdc position history main
   fhir-cdc position history main --output json | jq -r '.[0].token'`,
-		Args: cobra.ExactArgs(1),
+		Args: oneStream,
 	}
 	flags, output := addConfigFlags(cmd, environ), addOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -134,6 +139,17 @@ func newPositionHistoryCommand(environ []string, stdout, stderr io.Writer) *cobr
 		})
 	}
 	return cmd
+}
+
+// oneStream makes sure that the argument is one stream.
+func oneStream(_ *cobra.Command, args []string) error {
+	switch len(args) {
+	case 0:
+		return &usageError{"say which STREAM; fhir-cdc position list names them"}
+	case 1:
+		return nil
+	}
+	return &usageError{fmt.Sprintf("give one STREAM, not %d (%s)", len(args), strings.Join(args, ", "))}
 }
 
 // spot is a position as it is shown.

@@ -31,6 +31,13 @@ type positionView struct {
 	LagSeconds       *float64 `json:"lagSeconds"`
 	OplogLeftSeconds *float64 `json:"oplogLeftSeconds"`
 
+	// Paused says that an operator holds the stream at its position.
+	Paused bool `json:"paused"`
+	// AheadSeconds is how far a position lies ahead of the cluster, where it is so far
+	// that no clock or delay explains it: until the cluster comes there, no change is
+	// published.
+	AheadSeconds *float64 `json:"aheadSeconds,omitempty"`
+
 	// Running is nil where it cannot be known, because replicas come or go.
 	Running *bool `json:"running"`
 	// Carrier is the process that carries the stream now, Owner the one that acquired
@@ -160,9 +167,14 @@ func (l *positionLook) stream(ctx context.Context, p plannedStream) (positionVie
 	}
 	shown := spotOf(stored.Position)
 	v.Position, v.Saved = &shown, terminal.Time(stored.Saved)
+	v.Paused = stored.Position.Paused
 	v.PipelineChanged = w.Fingerprint() != stored.Position.Fingerprint
 	v.AgeSeconds = inSeconds(time.Since(timeOf(stored.Position.ClusterTime)))
 	if window != nil && !window.Newest.IsZero() {
+		if ahead := timeOf(stored.Position.ClusterTime).Sub(timeOf(window.Newest)); ahead > aheadWorth {
+			v.AheadSeconds = inSeconds(ahead)
+			l.troubles = append(l.troubles, fmt.Sprintf("stream %s: its position lies ahead of the cluster by %s: nothing is published until the cluster comes there; set it with fhir-cdc position set", p.name, terminal.Duration(ahead)))
+		}
 		v.LagSeconds = inSeconds(behind(stored.Position.ClusterTime, window.Newest))
 	}
 	if window != nil && !window.Oldest.IsZero() {

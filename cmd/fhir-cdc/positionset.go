@@ -31,7 +31,7 @@ topic.
 
 A stream that runs is refused, and its owner named. --force takes it from the owner,
 who can publish nothing more from then on: with replicas the group starts the stream
-again, at the new position; without, the owner ends with exit code 5. A position file
+again, at the new position, after three times session_timeout; without, the owner ends with exit code 5. A position file
 cannot be taken from a process; stop it.`,
 		Example: `  # Publish the last two hours again
   fhir-cdc position set main --from-time 2h
@@ -44,7 +44,7 @@ cannot be taken from a process; stop it.`,
 
   # Leave out a backlog that nobody needs
   fhir-cdc position set main --now`,
-		Args: cobra.ExactArgs(1),
+		Args: oneStream,
 	}
 	flags, output := addConfigFlags(cmd, environ), addOutputFlag(cmd)
 	var to positionTarget
@@ -99,7 +99,10 @@ type positionSet struct {
 	Direction string `json:"direction"`
 	// TakenFrom is the process that carried the stream, with --force.
 	TakenFrom string `json:"takenFrom,omitempty"`
-	DryRun    bool   `json:"dryRun"`
+	// GoesOnSeconds is how long the group waits before it starts the stream again;
+	// zero without a group.
+	GoesOnSeconds float64 `json:"goesOnSeconds,omitempty"`
+	DryRun        bool    `json:"dryRun"`
 }
 
 func setPosition(ctx context.Context, o *operation, stream string, to positionTarget, force, dryRun bool) (positionSet, error) {
@@ -129,6 +132,9 @@ func setPosition(ctx context.Context, o *operation, stream string, to positionTa
 		}
 	}
 	result := positionSet{Stream: stream, After: spotOf(position), Direction: "none", TakenFrom: carrier, DryRun: dryRun}
+	if carrier != "" && o.cfg.ReplicasByKafka() {
+		result.GoesOnSeconds = (reclaimAfter * o.cfg.SessionTimeout).Seconds()
+	}
 	if before := stored.Position; !before.IsZero() {
 		shown := spotOf(before)
 		result.Before = &shown
@@ -159,6 +165,8 @@ func mayBeTaken(ctx context.Context, o *operation, stream string, stored resumet
 		return "", nil
 	case stored.Held:
 		return "", &usageError{fmt.Sprintf("stream %s is carried by %s, whose position file cannot be taken away: stop it first", stream, carrier)}
+	case !force && stored.Position.Paused:
+		return "", &usageError{fmt.Sprintf("stream %s is paused, but still carried by %s: end that process first, or take the stream from it with --force", stream, carrier)}
 	case !force:
 		return "", &usageError{fmt.Sprintf("stream %s is carried by %s: stop it first, or take the stream from it with --force", stream, carrier)}
 	}
@@ -176,7 +184,11 @@ func (o *operation) positionAt(ctx context.Context, p plannedStream, to position
 		return resumetoken.Position{}, err
 	}
 	token := to.token.raw
-	if token == nil {
+	if token != nil {
+		if err := notAhead(ctx, w, to.token.at); err != nil {
+			return resumetoken.Position{}, err
+		}
+	} else {
 		var from watcher.From
 		switch {
 		case to.now:
@@ -195,6 +207,9 @@ func (o *operation) positionAt(ctx context.Context, p plannedStream, to position
 		var known *watcher.Error
 		if errors.As(err, &known) && known.Class == watcher.HistoryLost {
 			return resumetoken.Position{}, &usageError{o.whyLost(ctx, w, to)}
+		}
+		if to.token.raw != nil && watcher.RefusedToken(err) {
+			return resumetoken.Position{}, &usageError{"MongoDB does not take the token: it is changed, or of another cluster; use one that fhir-cdc position history shows, or --from-time"}
 		}
 		return resumetoken.Position{}, err
 	}
@@ -270,6 +285,9 @@ func printSet(s *terminal.Screen, r positionSet) error {
 	}
 	if r.TakenFrom != "" {
 		line += " It is taken from " + r.TakenFrom + "."
+		if r.GoesOnSeconds > 0 {
+			line += " That process, unless it ends, takes it up again after " + spanText(&r.GoesOnSeconds) + " (three times session_timeout)."
+		}
 	}
 	if meaning == "" {
 		return s.Print(line)

@@ -13,7 +13,7 @@ func printPositions(s *terminal.Screen, views []positionView) error {
 	table := terminal.NewTable("stream", "position", ">age", ">lag", ">oplog left", "runs", "owner")
 	for _, v := range views {
 		row := []terminal.Cell{terminal.Text(v.Stream), positionCell(v)}
-		row = append(row, terminal.Text(spanText(v.AgeSeconds)), lagCell(v.LagSeconds), leftCell(v), runsCell(v), terminal.Text(ownerText(v)))
+		row = append(row, terminal.Text(spanText(v.AgeSeconds)), lagCell(v), leftCell(v), runsCell(v), terminal.Text(ownerText(v)))
 		table.Row(row...)
 	}
 	return table.Print(s)
@@ -48,7 +48,7 @@ func printPosition(s *terminal.Screen, v positionView) error {
 		}
 		add("stored", v.Saved)
 		add("age", spanText(v.AgeSeconds))
-		add("lag", paint(lagCell(v.LagSeconds)))
+		add("lag", paint(lagCell(v)))
 		add("oplog left", paint(leftCell(v)))
 		pipeline := p.Fingerprint
 		if v.PipelineChanged {
@@ -78,7 +78,14 @@ const (
 	leftWorth = time.Hour
 )
 
-func lagCell(s *float64) terminal.Cell {
+// aheadWorth is how far ahead of its cluster a position may be without a word.
+const aheadWorth = time.Minute
+
+func lagCell(v positionView) terminal.Cell {
+	if v.AheadSeconds != nil {
+		return terminal.Styled(terminal.Red, spanText(v.AheadSeconds)+" ahead")
+	}
+	s := v.LagSeconds
 	if s != nil && *s > lagWorth.Seconds() {
 		return terminal.Styled(terminal.Yellow, spanText(s))
 	}
@@ -104,6 +111,10 @@ func runsCell(v positionView) terminal.Cell {
 	switch {
 	case v.Running == nil:
 		return terminal.Text(unknown)
+	case *v.Running && v.Paused:
+		return terminal.Styled(terminal.Yellow, "paused")
+	case v.Paused:
+		return terminal.Styled(terminal.Yellow, "no, paused")
 	case *v.Running:
 		return terminal.Styled(terminal.Green, "yes")
 	}

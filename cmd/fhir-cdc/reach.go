@@ -32,6 +32,23 @@ func (c *clusters) reach(ctx context.Context, place config.Cluster) error {
 	return fmt.Errorf("MongoDB at %s: %w", at, &unreachableError{err})
 }
 
+// reachAll makes sure that the clusters of a stream, "" for all, and of look-ups answer
+// and take the login, before a command begins with anything: what it does would look for a server
+// again and again.
+func (c *clusters) reachAll(ctx context.Context, cfg *config.Config, stream string) error {
+	asked := map[config.Secret]bool{}
+	for _, p := range planStreams(cfg) {
+		if asked[p.place.URI] || (stream != "" && stream != p.name) {
+			continue
+		}
+		asked[p.place.URI] = true
+		if err := c.reach(ctx, p.place); err != nil {
+			return fmt.Errorf("stream %s: %w", p.name, err)
+		}
+	}
+	return c.reachFacts(ctx, cfg)
+}
+
 // reachFacts makes sure that the clusters of the look-ups answer and take the login:
 // a stream may well lie elsewhere.
 func (c *clusters) reachFacts(ctx context.Context, cfg *config.Config) error {

@@ -74,7 +74,13 @@ Ctrl-C ends after the transaction under way and says where to go on.`,
 		if err != nil {
 			return err
 		}
-		if err := watchedResources(cfg, f.resources); err != nil {
+		if _, err := kindsOf(cfg, f.kinds); err != nil {
+			return err
+		}
+		if err := watchedResources(cfg, f.kinds, f.resources); err != nil {
+			return err
+		}
+		if err := topicPrefix(f.prefix); err != nil {
 			return err
 		}
 		places := given(cmd, "topic-prefix", "same-topics", "dry-run")
@@ -97,6 +103,9 @@ func runReplay(ctx context.Context, cfg *config.Config, f *replayFlags, environ 
 	if streams, err = named(streams, f.stream); err != nil {
 		return err
 	}
+	if err := clients.reachAll(ctx, cfg, f.stream); err != nil {
+		return err
+	}
 	now, err := newest(ctx, streams)
 	if err != nil {
 		return err
@@ -109,9 +118,6 @@ func runReplay(ctx context.Context, cfg *config.Config, f *replayFlags, environ 
 		if err := reach(ctx, j); err != nil {
 			return err
 		}
-	}
-	if err := clients.reachFacts(ctx, cfg); err != nil {
-		return err
 	}
 	facts, err := newFacts(cfg, clients)
 	if err != nil {

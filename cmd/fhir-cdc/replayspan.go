@@ -3,7 +3,9 @@ package main
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -109,13 +111,18 @@ func (t *resumeToken) Set(text string) error {
 	if json.Unmarshal([]byte(text), &form) == nil {
 		data = form.Data
 	}
+	data = strings.ToUpper(data) // as the server writes it: tokens are compared as texts
 	raw, err := bson.Marshal(bson.D{{Key: "_data", Value: data}})
 	if err != nil {
 		return err
 	}
+	_, err = hex.DecodeString(data)
 	at, ok := resumetoken.ClusterTime(raw)
-	if _, err := hex.DecodeString(data); err != nil || !ok {
-		return fmt.Errorf("it is no resume token: those begin with 82 and have hexadecimal digits only")
+	switch {
+	case (err != nil && !errors.Is(err, hex.ErrLength)) || !strings.HasPrefix(data, "82"):
+		return errors.New("it is no resume token: those begin with 82 and have hexadecimal digits only")
+	case !ok || !resumetoken.Whole(raw):
+		return errors.New("it is no whole resume token: it is cut short, or changed; fhir-cdc position list --output json and history show whole ones")
 	}
 	t.text, t.raw, t.at = data, raw, at
 	return nil

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/resourcetype"
 )
 
@@ -33,16 +34,21 @@ func knownResources(cfg *config.Config, names []string) error {
 const auditEvent = "AuditEvent"
 
 // watchedResources makes sure that --resources names types of which the configuration
-// makes events: what is read of the oplog again has no others.
-func watchedResources(cfg *config.Config, names []string) error {
+// makes events, of the kinds that --kinds names: what is read of the oplog again has no
+// others.
+func watchedResources(cfg *config.Config, kinds, names []string) error {
 	if err := knownResources(cfg, names); err != nil {
 		return err
 	}
 	e := cfg.Events
+	chosen := func(kind mapper.Kind) bool { return len(kinds) == 0 || slices.Contains(kinds, string(kind)) }
 	for _, name := range names {
 		watched := (e.Change.Enabled && slices.Contains(e.Change.Resources, name)) || (e.Export.Enabled && name == exportStatus)
 		if !watched {
 			return &usageError{fmt.Sprintf("--resources %s: the configuration makes no events of it (events.change.resources: %s)", name, strings.Join(e.Change.Resources, ", "))}
+		}
+		if !chosen(mapper.KindChange) && (!chosen(mapper.KindExport) || name != exportStatus) {
+			return &usageError{fmt.Sprintf("--resources %s with --kinds %s: there are no such events; usage events have no resource type", name, strings.Join(kinds, ","))}
 		}
 	}
 	return nil

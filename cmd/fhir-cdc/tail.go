@@ -55,13 +55,10 @@ It joins no consumer group. The user needs Read on the topics.`,
 	cmd.Flags().BoolVar(&f.beginning, "from-beginning", false, "begin with the oldest record")
 	f.since = addTimeFlag(cmd, "since", "begin with the records of this time")
 	cmd.Flags().BoolVar(&f.noFollow, "no-follow", false, "end when all that is there has been shown")
-	cmd.Flags().IntVar(&f.limit, "limit", 0, "end after `N` events; 0: no limit")
+	cmd.Flags().Var(&wholeFlag{&f.limit}, "limit", "end after `N` events; 0: no limit")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if given(cmd, "from-beginning", "since") > 1 {
 			return &usageError{"give one of --from-beginning and --since"}
-		}
-		if f.limit < 0 {
-			return &usageError{"--limit is negative"}
 		}
 		return operate(cmd, flags, stderr, func(ctx context.Context, o *operation) error {
 			return runTail(ctx, o, f, environ, stdout)

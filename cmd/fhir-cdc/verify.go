@@ -29,7 +29,7 @@ type verifyFlags struct {
 	stream       string
 	repair       bool
 	limit        int
-	maxLag       time.Duration
+	maxLag       *agoFlag
 	dir          string
 	output       *outputForm
 }
@@ -75,8 +75,10 @@ bytes an event, go to temporary files that are gone in any case of an end.`,
 	flags.StringSliceVar(&f.kinds, "kinds", nil, "only these `KINDS`: change, export, accessed_everything")
 	flags.StringVar(&f.stream, "stream", "", "only the events of this `STREAM`")
 	flags.BoolVar(&f.repair, "repair", false, "publish what is missing")
-	flags.IntVar(&f.limit, "limit", 20, "how many examples of each fault to show")
-	flags.DurationVar(&f.maxLag, "max-lag", time.Hour, "how late events may have come at --since: unexpected records are looked for that far back")
+	f.limit = 20
+	flags.Var(&wholeFlag{&f.limit}, "limit", "how many examples of each fault to show")
+	f.maxLag = &agoFlag{time.Hour}
+	flags.Var(f.maxLag, "max-lag", "how late events may have come at --since: unexpected records are looked for that far back")
 	flags.StringVar(&f.dir, "temp-dir", os.TempDir(), "`DIRECTORY` of intermediate results")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		switch {
@@ -84,8 +86,6 @@ bytes an event, go to temporary files that are gone in any case of an end.`,
 			return &usageError{"say since when, with --since"}
 		case !f.until.IsZero() && !f.since.Before(f.until.Time):
 			return &usageError{fmt.Sprintf("--until %s is not after --since %s", terminal.Time(f.until.Time), terminal.Time(f.since.Time))}
-		case f.limit < 0 || f.maxLag < 0:
-			return &usageError{"--limit and --max-lag cannot be negative"}
 		}
 		cfg, err := cfgFlags.load(cmd)
 		if err != nil {
@@ -113,10 +113,10 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 	if _, err := named(streams, f.stream); err != nil {
 		return err
 	}
-	if _, err := newest(ctx, streams); err != nil {
+	if err := clients.reachAll(ctx, cfg, ""); err != nil {
 		return err
 	}
-	if err := clients.reachFacts(ctx, cfg); err != nil {
+	if _, err := newest(ctx, streams); err != nil {
 		return err
 	}
 	s, err := newSink(cfg, clients, io.Discard, zap.NewNop())
@@ -144,7 +144,7 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 	v := &replay.Verification{
 		Client: s.kafka, Topics: topicsOf(cfg, kinds), Audit: cfg.Topics.Audit, Name: cfg.Name,
 		Patience: cfg.Kafka.TransactionTimeout + transactionMargin,
-		Since:    f.since.Time, Until: f.until.Time, MaxLag: f.maxLag, Tolerance: cfg.Repair.ClockTolerance, Repeats: cfg.Delivery == config.AtLeastOnce,
+		Since:    f.since.Time, Until: f.until.Time, MaxLag: f.maxLag.Duration, Tolerance: cfg.Repair.ClockTolerance, Repeats: cfg.Delivery == config.AtLeastOnce,
 		Oplog: newOplog(cfg, facts, s.options("").MaxEventBytes, stderr), Dir: f.dir, Limit: f.limit,
 	}
 	if v.Streams, err = positioned(ctx, s, clients, streams, f); err != nil {

@@ -108,6 +108,9 @@ func TestPositionTopicDeleted(t *testing.T) {
 func TestPositionTopicDeletedUnderReplicas(t *testing.T) {
 	i := install(t, fhirserver.Options{}).with("FHIR_CDC_RETRY_MAX_BACKOFF", "3s", "FHIR_CDC_TOPICS_POSITION_PARTITIONS", "2", "FHIR_CDC_SESSION_TIMEOUT", "6s")
 	replicas := []*replica{i.replica("one"), i.replica("two")}
+	for _, r := range replicas { // Each gets one of the two partitions, and keeps it.
+		i.check(r.WaitForLog(i.ctx, "streams assigned"))
+	}
 	i.eventually("one replica runs the stream, one stands by", func() bool { return i.states(replicas) == "running standing_by" })
 	owner, other := i.owner(replicas)
 	i.eventually("the stand-by is ready", func() bool {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
 )
@@ -54,6 +56,26 @@ func (i *installation) paused(d *harness.Daemon, streams ...string) {
 	})
 }
 
+// placed asserts that every stream has a stored position, as commands see it.
+func (i *installation) placed(streams ...string) {
+	i.t.Helper()
+	var list []shownPosition
+	i.shows(&list, "position", "list")
+	var have []string
+	for _, p := range list {
+		if p.Position == nil {
+			i.t.Errorf("stream %s has no stored position", p.Stream)
+		}
+		have = append(have, p.Stream)
+	}
+	if diff := cmp.Diff(streams, have); diff != "" {
+		i.t.Errorf("streams (-want +got):\n%s", diff)
+	}
+	if stdout, stderr, code := i.command("verify", "--since", "1m"); code != 0 || !strings.Contains(stdout, "clean") {
+		i.t.Errorf("verify: exit code %d, %s%s", code, stdout, stderr)
+	}
+}
+
 // TestPauseThroughStreams pauses a stream, and then changes the streams: whichever has
 // a part of what was paused is paused, until it is resumed; nothing is lost.
 func TestPauseThroughStreams(t *testing.T) {
@@ -87,6 +109,7 @@ func TestPauseThroughStreams(t *testing.T) {
 	// It is divided: every part of it is paused.
 	d = i.with("FHIR_CDC_STREAMS", "[{name: consents, resources: [Consent], slices: 2}]").start()
 	i.paused(d, "consents-1-of-2", "consents-2-of-2")
+	i.placed("main", "consents-1-of-2", "consents-2-of-2")
 	goOn("divided", true)
 	i.check(d.Kill())
 

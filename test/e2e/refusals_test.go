@@ -3,10 +3,12 @@ package e2e_test
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -88,13 +90,24 @@ func TestEveryCommandRefuses(t *testing.T) {
 	add(fault{name: "end before the beginning", args: with("--to-time", "2m"), says: "ends before"}, "replay")
 	add(fault{name: "end before the beginning", args: with("--until", "2m"), says: "is not after"}, "verify")
 	add(fault{name: "nonsense token", args: instead("replay", "--from-token", "xyz", "--same-topics"), says: "no resume token"}, "replay")
+	idle := func(at string) string { return "82" + at + "000000012B0229296E04" }
+	whole := i.position().Position.Token
+	add(fault{name: "token cut short", args: instead("replay", "--from-token", whole[:24], "--same-topics"), says: "cut short"}, "replay")
+	add(fault{name: "end token cut short", args: with("--to-token", whole[:len(whole)-2]), says: "cut short"}, "replay")
+	add(fault{name: "token cut short", args: instead("position", "set", "main", "--from-token", whole[:len(whole)-2], "--force"), says: "cut short"}, "position set")
+	add(fault{name: "token of the future", args: instead("position", "set", "main", "--from-token", idle("FFFFFFFF"), "--force"), says: "lies ahead of the cluster"}, "position set")
+	soon := fmt.Sprintf("%08X", time.Now().Add(4*testTimeout).Unix())
+	add(fault{name: "token of the near future", args: instead("position", "set", "main", "--from-token", idle(soon), "--force"), says: "lies ahead of the cluster"}, "position set")
+	add(fault{name: "end in the future", args: with("--to-token", idle(soon)), says: "future"}, "replay")
+	add(fault{name: "token of the future", args: instead("replay", "--from-token", idle(soon), "--same-topics"), says: "ends before"}, "replay")
 	add(fault{name: "nowhere to", args: instead("replay", "--from-time", "1m"), says: "say where to"}, "replay")
 	add(fault{name: "no beginning", args: instead("verify"), says: "--since"}, "verify")
 	add(fault{name: "empty prefix", args: with("--topic-prefix", ""), says: "--topic-prefix is given but empty"}, "backfill")
 	add(fault{name: "empty prefix", args: instead("replay", "--from-time", "1m", "--topic-prefix", ""), says: "--topic-prefix is given but empty"}, "replay")
 	add(fault{name: "empty kinds", args: with("--kinds", ""), says: "--kinds is given but empty"}, "replay", "backfill", "verify", "tail")
 	add(fault{name: "empty stream", args: with("--stream="), says: "--stream is given but empty"}, "replay", "verify")
-	add(fault{name: "empty resources", args: with("--resources", ""), says: "--resources is given but empty"}, "replay", "backfill")
+	add(fault{name: "empty resources", args: with("--resources", ""), says: "--resources is given but empty"}, "replay")
+	add(fault{name: "empty resources", args: instead("backfill", "--resources", ""), says: "--resources is given but empty"}, "backfill")
 	add(fault{name: "ids of nothing", args: with("--ids", ","), says: "--ids is given but empty"}, "replay")
 	add(fault{name: "an empty id", args: with("--ids", "c-1,"), says: "one of the values is empty"}, "replay")
 	add(fault{name: "empty configuration", args: with("--config", ""), says: "--config is given but empty"}, slices.Collect(maps.Keys(commands))...)

@@ -3,6 +3,8 @@ package e2e_test
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -32,6 +34,27 @@ func TestFenced(t *testing.T) {
 	logHas(t, first, "another process owns the stream")
 	i.exactly(reader, ids...)
 	i.stop(second)
+	i.exactly(reader, ids...)
+}
+
+// A process of the replicas is overtaken by one outside their group that has other streams:
+// it waits and says so, and does not bring its own streams back.
+func TestStreamsAreNotChangedBack(t *testing.T) {
+	i := install(t, fhirserver.Options{}).with("FHIR_CDC_SESSION_TIMEOUT", "6s")
+	before := i.replica("before")
+	i.check(before.WaitReady(i.ctx))
+	reader := i.reader()
+	ids := i.publishes(reader, nil, "before")
+
+	after := i.with("FHIR_CDC_REPLICAS", "none", "FHIR_CDC_STREAMS", "[{name: consents, resources: [Consent], slices: 2}]").start()
+	ids = i.publishes(reader, ids, "after")
+	i.eventually("the overtaken process tells why it waits", func() bool {
+		code, text := i.get(before, "readyz")
+		return code == http.StatusServiceUnavailable && strings.Contains(text, "another process has changed the streams: they are")
+	})
+	ids = i.publishes(reader, ids, "long after")
+	i.stop(after)
+	i.stop(before.Daemon)
 	i.exactly(reader, ids...)
 }
 
