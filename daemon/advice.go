@@ -49,7 +49,7 @@ func advice(err error) string {
 	case errors.Is(err, resumetoken.ErrFenced):
 		return "Nothing to do among replicas: another process carries the stream. Without replicas, see that no two installations share a name."
 	case errors.Is(err, errGone):
-		return "Act: find out what deleted it (a position topic, collection or file). Then have the stream go on at the time that the error names: fhir-cdc position set STREAM --force --from-time TIME. Until then the processes that ran when it was deleted wait; one that is started anew would begin as `start` says and skip what lies between."
+		return "Act: find out what deleted it (a position topic, collection or file). Then have the stream go on after the cluster time that the error names: fhir-cdc position set STREAM --force --from-cluster-time T,I. Until then the processes that ran when it was deleted wait; one that is started anew would begin as `start` says and skip what lies between."
 	case errors.Is(err, resumetoken.ErrChanged):
 		return "Act: end this process, or give it the configuration (streams, events.change.resources) that holds now. Started anew with the one that it has, it would change the streams back."
 	case errors.Is(err, errLimitChanged):

@@ -41,8 +41,11 @@ func (s Sample) Events(ctx context.Context) []Finding {
 	return findings
 }
 
+// SampleSubject is the subject of the finding about the sample event of a kind.
+func SampleSubject(kind mapper.Kind) string { return "sample event " + string(kind) }
+
 func (s Sample) kind(ctx context.Context, kind mapper.Kind) (findings []Finding, enabled bool) {
-	subject := "sample event " + string(kind)
+	subject := SampleSubject(kind)
 	for _, c := range s.Mapper.Collections(mapper.Current) {
 		if !slices.Contains(c.Kinds, kind) {
 			continue

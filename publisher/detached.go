@@ -28,8 +28,8 @@ type DetachedOptions struct {
 	Options
 	// Client reaches the brokers.
 	Client []kgo.Opt
-	// Transactions makes one transaction of each batch, with the id "<Name>/<Work>",
-	// which no other process may use at the same time.
+	// Transactions makes one transaction of each batch, with the id "<Name>/<Work>". Of
+	// two processes with the same, the one that opens later fences the other.
 	Transactions bool
 	Name, Work   string
 	// TransactionTimeout is how long the brokers keep a transaction of a process that

@@ -47,7 +47,6 @@ type Backfill struct {
 	Interrupted func(error)
 
 	result BackfillResult
-	tally  tally
 	// restarted says that what is stored is of this run.
 	restarted bool
 }
@@ -69,23 +68,10 @@ type BackfillResult struct {
 	// Seconds is how long this run took, PerSecond the events of a second of it.
 	Seconds   float64 `json:"seconds"`
 	PerSecond float64 `json:"perSecond"`
-	// Counts are of this run, by kind, resource type and topic.
+	// Counts are of all runs together too, by kind, resource type and topic.
 	Counts []ReplayCount `json:"counts"`
 	// First are the first events, up to the number that was asked for.
 	First []EventName `json:"first"`
-}
-
-// backfillState is what is stored of a backfill, in the place of a resume token.
-type backfillState struct {
-	Step        string        `bson:"collection"`
-	After       bson.RawValue `bson:"after,omitempty"`
-	Scanned     int64         `bson:"scanned"`
-	Events      int64         `bson:"events"`
-	DeadLetters int64         `bson:"deadLetters"`
-	Began       time.Time     `bson:"began"`
-	Since       time.Time     `bson:"since"`
-	Until       time.Time     `bson:"until"`
-	Done        bool          `bson:"done"`
 }
 
 // backfillAttempts is how often in a row a backfill goes on after an error without
@@ -96,7 +82,7 @@ const backfillAttempts = 5
 // what it tells has been published.
 func (b *Backfill) Run(ctx context.Context) (*BackfillResult, error) {
 	began, before := time.Now(), int64(-1)
-	b.result = BackfillResult{DryRun: b.Open == nil, First: []EventName{}}
+	b.result = BackfillResult{DryRun: b.Open == nil, Counts: []ReplayCount{}, First: []EventName{}}
 	var err error
 	for failed := 0; failed < backfillAttempts; {
 		at := b.result.Scanned
@@ -116,7 +102,6 @@ func (b *Backfill) Run(ctx context.Context) (*BackfillResult, error) {
 	}
 	b.result.Seconds = time.Since(began).Seconds()
 	b.result.PerSecond = float64(b.result.Events-max(before, 0)) / b.result.Seconds
-	b.result.Counts = b.tally.sorted()
 	return &b.result, err
 }
 
@@ -176,6 +161,10 @@ type backfilling struct {
 	translation *daemon.Translation
 	state       backfillState
 	saved       time.Time
+	tally       tally
+	// written is when the versions of a batch were written, by their documents' ids, as
+	// long as events are named.
+	written map[string]time.Time
 }
 
 // resume takes the stored state up, or replaces it.
@@ -202,6 +191,7 @@ func (a *backfilling) resume(ctx context.Context, first bool) error {
 		return fmt.Errorf("read the backfill's state: %w", err)
 	}
 	a.state = state
+	a.tally = tallyOf(state.Counts)
 	if first {
 		a.result.Resumed = !state.Done
 	}
@@ -226,6 +216,7 @@ func (a *backfilling) scan(ctx context.Context, s Source) error {
 	}
 	// The span is that of the first run: "the last 3 days" must not end it differently.
 	return a.Scanner.Scan(ctx, s, Span{Since: a.state.Since, Until: a.state.Until}, Cursor{a.state.After}, func(ctx context.Context, batch Batch) error {
+		a.writtenOf(batch.Changes)
 		var out mapper.Output
 		if err := a.translation.AppendChanges(ctx, batch.Changes, &out); err != nil {
 			return err
@@ -258,6 +249,7 @@ func (a *backfilling) scan(ctx context.Context, s Source) error {
 func (a *backfilling) commit(ctx context.Context, out *mapper.Output) error {
 	a.state.Events += int64(len(out.Events))
 	a.state.DeadLetters += int64(len(out.Failures))
+	a.count(out)
 	if a.publisher != nil {
 		token, err := bson.Marshal(a.state)
 		if err != nil {
@@ -271,14 +263,12 @@ func (a *backfilling) commit(ctx context.Context, out *mapper.Output) error {
 	}
 	a.saved = time.Now()
 	for i := range out.Events {
-		e := &out.Events[i]
-		a.tally.of(e.Kind, e.Source, e.Topic).Events++
-		if len(a.result.First) < a.First {
-			a.result.First = append(a.result.First, NameOf(e))
+		if len(a.result.First) == a.First {
+			break
 		}
-	}
-	for i := range out.Failures {
-		a.tally.of(out.Failures[i].Kind, out.Failures[i].Source, "").DeadLetters++
+		name := NameOf(&out.Events[i])
+		name.Changed = a.written[string(out.Events[i].Source.DocumentKey)]
+		a.result.First = append(a.result.First, name)
 	}
 	return nil
 }
@@ -287,6 +277,7 @@ func (a *backfilling) commit(ctx context.Context, out *mapper.Output) error {
 func (a *backfilling) show() {
 	r, s := &a.result, a.state
 	r.Scanned, r.Events, r.DeadLetters, r.Began, r.Done = s.Scanned, s.Events, s.DeadLetters, s.Began, s.Done
+	r.Counts = a.tally.sorted()
 	if a.Advanced != nil {
 		a.Advanced(s.Scanned, s.Events)
 	}

@@ -83,8 +83,9 @@ type EventName struct {
 	Resource string      `json:"resource"`
 	Topic    string      `json:"topic"`
 	Key      string      `json:"key"`
-	// Changed is the oplog's time of the change.
-	Changed time.Time `json:"changed"`
+	// Changed is the oplog's time of the change or, of a backfill, when the FHIR server
+	// wrote the version.
+	Changed time.Time `json:"changed,omitzero"`
 }
 
 // Job is one stream with the span to read of it.

@@ -21,6 +21,15 @@ func (t *tally) of(kind mapper.Kind, s mapper.Source, topic string) *ReplayCount
 	return c
 }
 
+// tallyOf goes on with counts.
+func tallyOf(counts []ReplayCount) tally {
+	t := make(tally, len(counts))
+	for i := range counts {
+		t[i] = &counts[i]
+	}
+	return t
+}
+
 // sorted are the counts in a fixed order.
 func (t *tally) sorted() []ReplayCount {
 	counts := make([]ReplayCount, 0, len(*t))

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fhir-cdc/fhir-cdc/daemon"
-	"github.com/fhir-cdc/fhir-cdc/lookup"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
@@ -55,6 +54,8 @@ type Verification struct {
 	Read    func(records int64, of int64)
 	Changed func(stream string, at bson.Timestamp, events int)
 	Looked  func(collection string, documents, of int64)
+	// Begins, if set, is told which span of a stream's oplog will be read.
+	Begins func(stream string, span watcher.Span)
 	// Waits, if set, is told of a transaction that is open and waited for.
 	Waits func(topic string, partition int32)
 }
@@ -90,13 +91,6 @@ type verification struct {
 	spans   []watcher.Span // of each stream
 }
 
-// noPersons stands in for look-ups where only ids matter.
-type noPersons struct{}
-
-func (noPersons) Find(context.Context, []string) (map[string]lookup.Person, error) { return nil, nil }
-func (noPersons) Changed(string, string, []string)                                 {}
-func (noPersons) Forget()                                                          {}
-
 // Run compares, and with repair publishes what is missing through it.
 func (v *Verification) Run(ctx context.Context, repair *Repair) (result *VerifyResult, err error) {
 	run := &verification{Verification: v}
@@ -111,6 +105,12 @@ func (v *Verification) Run(ctx context.Context, repair *Repair) (result *VerifyR
 			err = fmt.Errorf("remove intermediate results: %w", e)
 		}
 	}()
+	if repair != nil {
+		defer repair.release()
+		if err := repair.acquire(ctx, v.Streams); err != nil {
+			return nil, err
+		}
+	}
 	if err := run.gather(ctx); err != nil {
 		return nil, err
 	}
@@ -155,6 +155,9 @@ func (v *verification) gather(ctx context.Context) error {
 			return fmt.Errorf("stream %s: %w", s.Name, err)
 		}
 		v.spans = append(v.spans, watcher.Span{From: v.begins[i].from, UntilTime: now})
+		if v.Begins != nil {
+			v.Begins(s.Name, v.spans[i])
+		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return refusedByKafka(v.readTopics(ctx, reader)) })
@@ -202,6 +205,9 @@ func (v *verification) readOplog(ctx context.Context, stream int, done *VerifySt
 		until = min(until, packTime(Before(clusterTime(v.Until))))
 	}
 	*done = VerifyStream{Stream: s.Name, Since: v.Since, OplogSince: timeOf(span.From), Until: unpackTime(until)}
+	if until < packTime(span.UntilTime) {
+		done.Until = v.Until
+	}
 	if !v.begins[stream].scanned {
 		done.OplogSince = v.Since
 	}
@@ -275,7 +281,7 @@ func (v *verification) add(e *mapper.Event, stream string, class class, place, a
 		class = possible
 	}
 	return v.compare.add(&entry{
-		id: id, topic: uint8(topic), class: class, place: place, key: hashKey(stream, e.Key), at: at,
+		id: id, topic: uint8(topic), class: class, place: place, key: hashKey(stream, e.Key), at: at, partition: int32(uint32(recordKey(e.Key))),
 		origin: v.compare.origin(Origin{Kind: string(e.Kind), Namespace: e.Source.Database + "." + e.Source.Collection}),
 	})
 }

@@ -86,6 +86,11 @@ type group struct {
 	first, record entry
 	extra         []entry // records beyond those that may be there; a few of them
 	repaired      bool
+	// strange are records with the event's id and another key: they are not the event.
+	strange  int
+	stranger []entry // a few of them
+	// unsure says that what tells of the event does not agree on its key.
+	unsure bool
 }
 
 // compare sorts all entries and finds what is wrong of them.
@@ -100,7 +105,7 @@ func (c *comparison) compare(report *reporter) error {
 			if err := c.judge(&g, report); err != nil {
 				return err
 			}
-			g = group{extra: g.extra[:0]}
+			g = group{extra: g.extra[:0], stranger: g.stranger[:0]}
 			begun = false
 		}
 		if !begun {
@@ -125,6 +130,9 @@ func (c *comparison) compare(report *reporter) error {
 const keptExtras = 8
 
 func (c *comparison) note(g *group, e *entry) {
+	if e.class < found && e.partition != g.first.partition {
+		g.unsure = true
+	}
 	switch e.class {
 	case required:
 		if e.at < c.earliest[e.topic] {
@@ -145,6 +153,12 @@ func (c *comparison) note(g *group, e *entry) {
 			g.known++
 		}
 	case found:
+		if g.first.class < found && !g.unsure && int32(uint32(e.key)) != g.first.partition {
+			if g.strange++; len(g.stranger) < keptExtras {
+				g.stranger = append(g.stranger, *e)
+			}
+			return
+		}
 		if g.found++; g.found == 1 {
 			g.record = *e
 		} else if len(g.extra) < keptExtras {
@@ -172,6 +186,7 @@ func (c *comparison) judge(g *group, report *reporter) error {
 	case may == 0:
 		return c.stray(g)
 	}
+	c.strangers(g, report)
 	report.expected(g.first.topic, must)
 	// What waits for a transaction to end is not missing: published again, it would be
 	// there twice in the end.
@@ -191,6 +206,15 @@ func (c *comparison) judge(g *group, report *reporter) error {
 	}
 	s := keyed{topic: g.first.topic, key: g.first.key, place: g.first.place, partition: g.record.partition, offset: g.record.place, id: g.first.id}
 	return c.steps.add(s.append(c.buffer[:0]))
+}
+
+// strangers reports the records with an event's id that are not the event.
+func (c *comparison) strangers(g *group, report *reporter) {
+	for i := range g.strange {
+		place := c.place(&g.stranger[min(i, len(g.stranger)-1)])
+		place.Reason = ReasonOtherKey
+		report.unexpected(g.first.topic, 1, place)
+	}
 }
 
 func (c *comparison) extras(g *group) []RecordPlace {
@@ -241,7 +265,9 @@ func (c *comparison) judgeStrays(strays []entry, cleared []bool, report *reporte
 		case int64(e.at) < c.unseenBefore:
 			report.unseen(e.topic, int64(e.key))
 		default:
-			report.unexpected(e.topic, int64(e.key), c.place(e))
+			place := c.place(e)
+			place.Reason = ReasonUnknown
+			report.unexpected(e.topic, int64(e.key), place)
 		}
 	}
 }

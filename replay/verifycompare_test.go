@@ -36,6 +36,11 @@ func compareFacts(t *testing.T, prepare func(*comparison), facts ...fact) Verify
 	origin := c.origin(Origin{Kind: "change", Namespace: "fhir.Consent_4_0_0"})
 	for _, f := range facts {
 		e := entry{id: idOf(f.event), class: f.class, place: f.place, key: hashKey("main", []byte(f.key)), at: f.at, origin: origin}
+		if f.class < found {
+			e.partition = int32(uint32(recordKey([]byte(f.key))))
+		} else {
+			e.key = recordKey([]byte(keyOf(facts, f)))
+		}
 		if err := c.add(&e); err != nil {
 			t.Fatal(err)
 		}
@@ -52,6 +57,16 @@ func compareFacts(t *testing.T, prepare func(*comparison), facts ...fact) Verify
 		t.Fatal(err)
 	}
 	return *r.finish(false)
+}
+
+// keyOf is a record's key: its event's, if the fact names no other.
+func keyOf(facts []fact, record fact) string {
+	for _, f := range facts {
+		if record.key == "" && f.event == record.event && f.class < found {
+			return f.key
+		}
+	}
+	return record.key
 }
 
 func TestComparison(t *testing.T) {
@@ -82,6 +97,9 @@ func TestComparison(t *testing.T) {
 		{name: "one id of two changes", facts: []fact{must('a', 1, "k"), must('a', 2, "k"), there('a', 0), there('a', 7)}, want: counts{Expected: 2}, clean: true},
 		{name: "one id of two changes, one missing", facts: []fact{must('a', 1, "k"), must('a', 2, "k"), there('a', 0)}, want: counts{Expected: 2, Missing: 1}},
 		{name: "foreign", facts: []fact{must('a', 1, "k"), there('a', 0), there('x', 1), there('x', 2)}, want: counts{Expected: 1, Unexpected: 2}},
+		{name: "another key", facts: []fact{must('a', 1, "k"), {event: 'a', class: found, place: 3, key: "l", at: 5000}}, want: counts{Expected: 1, Missing: 1, Unexpected: 1}},
+		{name: "another key beside the event", facts: []fact{may('a', 1, "k"), {event: 'a', class: found, place: 1, key: "l", at: 5000}, there('a', 3), {event: 'a', class: found, place: 4, key: "m", at: 5000}}, want: counts{Unexpected: 2}},
+		{name: "a key that is not sure", facts: []fact{must('a', 1, "k"), {event: 'a', class: scanned, key: "l"}, {event: 'a', class: found, key: "m", at: 5000}}, want: counts{Expected: 1}, clean: true},
 		{name: "out of order", facts: []fact{must('a', 1, "k"), must('b', 2, "k"), must('c', 3, "l"), there('a', 8), there('b', 7), there('c', 0)}, want: counts{Expected: 3, OutOfOrder: 1}},
 		{name: "out of order, repaired", facts: []fact{must('a', 1, "k"), must('b', 2, "k"), there('a', 8), there('b', 7), {event: 'a', class: repaired}}, want: counts{Expected: 2}, clean: true},
 		{name: "a repetition does not count for the order", facts: []fact{may('a', 1, "k"), must('b', 2, "k"), there('a', 1), there('b', 2), there('a', 3)}, want: counts{Expected: 1, Duplicated: 1}},
@@ -118,6 +136,9 @@ func TestComparisonNames(t *testing.T) {
 		fact{'b', found, 7, "", 5000}, fact{'b', found, 9, "", 6000}, fact{'c', found, 3, "", 4000}, fact{'x', found, 4, "", 7000})
 	at := func(event rune, offset int64, milli int64) RecordPlace {
 		p := RecordPlace{Topic: "events", Offset: offset}
+		if event == 'x' {
+			p.Reason = ReasonUnknown
+		}
 		if milli > 0 {
 			p.ID, p.Timestamp = idOf(event).String(), time.UnixMilli(milli).UTC()
 		}

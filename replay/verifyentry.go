@@ -36,11 +36,13 @@ type entry struct {
 	class class
 	// place is the oplog's order, or a record's offset.
 	place uint64
-	// key is a hash of the record's key.
+	// key is a hash of the record's key: of an event with the stream, by which its order
+	// is checked, of a record without.
 	key uint64
 	// at is when: by the oplog, or a record's timestamp in milliseconds.
 	at uint64
-	// partition is a record's.
+	// partition is a record's; of an event it is the low half of what its record's key
+	// must be.
 	partition int32
 	// origin is the number of the namespace and kind that an event comes from.
 	origin uint16
@@ -108,6 +110,13 @@ func hashKey(stream string, key []byte) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(stream))
 	_, _ = h.Write([]byte{0})
+	_, _ = h.Write(key)
+	return h.Sum64()
+}
+
+// recordKey tells whether a record has the key of its event.
+func recordKey(key []byte) uint64 {
+	h := fnv.New64a()
 	_, _ = h.Write(key)
 	return h.Sum64()
 }

@@ -2,9 +2,12 @@ package replay
 
 import (
 	"bytes"
+	"context"
 	"slices"
 
 	"github.com/google/uuid"
+
+	"github.com/fhir-cdc/fhir-cdc/lookup"
 )
 
 // blockEntries is how many entries are looked for in one pass over the oplog: 28 MB.
@@ -47,3 +50,10 @@ func mark(entries []entry, text string, marked []bool) {
 		marked[i] = true
 	}
 }
+
+// noPersons stands in for look-ups where only ids matter.
+type noPersons struct{}
+
+func (noPersons) Find(context.Context, []string) (map[string]lookup.Person, error) { return nil, nil }
+func (noPersons) Changed(string, string, []string)                                 {}
+func (noPersons) Forget()                                                          {}

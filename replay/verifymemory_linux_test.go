@@ -43,7 +43,7 @@ func testComparisonMemory(t *testing.T, events int) {
 	missing, repeated := 0, 0
 	for n := range events {
 		binary.BigEndian.PutUint64(name[:], uint64(n))
-		e := entry{id: uuid.NewSHA1(uuid.NameSpaceOID, name[:]), place: uint64(n) + 1, key: uint64(n % 1_000_003), at: uint64(n) << 32, origin: origin}
+		e := entry{id: uuid.NewSHA1(uuid.NameSpaceOID, name[:]), place: uint64(n) + 1, key: uint64(n % 1_000_003), at: uint64(n) << 32, origin: origin, partition: int32(uint32(recordKey(nil)))}
 		if err := c.add(&e); err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +51,7 @@ func testComparisonMemory(t *testing.T, events int) {
 			missing++
 			continue
 		}
-		e.class = found
+		e.class, e.key = found, recordKey(nil)
 		if err := c.add(&e); err != nil {
 			t.Fatal(err)
 		}

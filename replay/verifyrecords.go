@@ -30,11 +30,11 @@ func (v *verification) readTopics(ctx context.Context, reader *topicReader) erro
 				earliest[topic] = r.Timestamp
 			}
 		}
-		e := entry{topic: uint8(topic), class: found, place: uint64(r.Offset), at: uint64(r.Timestamp.UnixMilli()), partition: r.Partition}
+		e := entry{topic: uint8(topic), class: found, place: uint64(r.Offset), key: recordKey(r.Key), at: uint64(r.Timestamp.UnixMilli()), partition: r.Partition}
 		var ok bool
 		if e.id, ok = eventID(r, prefixes); !ok {
 			place := v.compare.place(&e)
-			place.ID = ""
+			place.ID, place.Reason, place.KeyBytes = "", ReasonNoID, len(r.Key)
 			v.report.unexpected(e.topic, 1, place)
 			return nil
 		}

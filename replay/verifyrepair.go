@@ -3,25 +3,55 @@ package replay
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 )
 
 // Repair publishes missing events.
 type Repair struct {
-	// Open gives the publisher of a stream.
+	// Open gives the publisher of a stream. If its transactions have an id that is the
+	// same for each repair of the stream, a later repair fences one that is under way:
+	// what that has published was committed before the later one reads the topics, or
+	// is not committed at all, so nothing is published twice.
 	Open func(ctx context.Context, stream string) (Publisher, error)
 	// Actor is who has it done, for the audit.
 	Actor string
 	// Published, if set, is told how many events of how many are there again.
 	Published func(events, of int64)
+
+	publishers map[string]Publisher
+}
+
+// acquire opens the publishers, before anything is read of the topics.
+func (r *Repair) acquire(ctx context.Context, streams []VerifiedStream) error {
+	r.publishers = map[string]Publisher{}
+	for _, s := range streams {
+		if !s.Asked {
+			continue
+		}
+		p, err := r.Open(ctx, s.Name)
+		if err != nil {
+			return fmt.Errorf("repair: %w", err)
+		}
+		r.publishers[s.Name] = p
+	}
+	return nil
+}
+
+func (r *Repair) release() {
+	for _, p := range r.publishers {
+		p.Close()
+	}
 }
 
 // repairBatch bounds the events of one transaction, whose ids the audit record names.
@@ -50,11 +80,6 @@ func (v *verification) repair(ctx context.Context, r *Repair) error {
 
 func (v *verification) repairStream(ctx context.Context, r *Repair, stream int, missing []entry, done []bool, published *int64) error {
 	s, span := v.Streams[stream], v.spans[stream]
-	p, err := r.Open(ctx, s.Name)
-	if err != nil {
-		return err
-	}
-	defer p.Close()
 	publish := func(ctx context.Context, events []mapper.Event) error {
 		events = slices.DeleteFunc(events, func(e mapper.Event) bool { return !v.lacks(&e, missing, done) })
 		for batch := range slices.Chunk(events, repairBatch) {
@@ -62,8 +87,8 @@ func (v *verification) repairStream(ctx context.Context, r *Repair, stream int, 
 			if err != nil {
 				return err
 			}
-			if err := p.Publish(ctx, &publisher.Batch{Events: batch}, record); err != nil {
-				return err
+			if err := r.publishers[s.Name].Publish(ctx, &publisher.Batch{Events: batch}, record); err != nil {
+				return overtaken(s.Name, *published, err)
 			}
 			for i := range batch {
 				v.report.result.Topics[slices.Index(v.topics, batch[i].Topic)].Repaired++
@@ -82,6 +107,17 @@ func (v *verification) repairStream(ctx context.Context, r *Repair, stream int, 
 	}
 	oplog := v.oplog(stream)
 	return oplog.Read(ctx, s.Stream, span, func(ctx context.Context, part Part) error { return publish(ctx, part.Events) })
+}
+
+// overtaken says what a repair should know that another one has fenced.
+func overtaken(stream string, published int64, err error) error {
+	if !resumetoken.LostTransactions(err) {
+		return err
+	}
+	reason := new(kerr.Error)
+	_ = errors.As(err, &reason) // there is one: that is how a fence shows
+	return fmt.Errorf("another verify --repair of stream %s has begun meanwhile and publishes what is still missing; "+
+		"or a transaction took longer than kafka.transaction_timeout (%s). This one has published %d events: verify again", stream, reason.Message, published)
 }
 
 // lacks tells whether an event is missing, and takes it off the list.

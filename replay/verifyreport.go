@@ -48,7 +48,8 @@ type VerifyTopic struct {
 	Records  int64 `json:"records"`
 	Expected int64 `json:"expected"`
 	// Missing events are not there, Duplicated records repeat one that is,
-	// Unexpected records are of no event that MongoDB tells of, OutOfOrder events
+	// Unexpected records are of no event that MongoDB tells of or have another key than
+	// it, OutOfOrder events
 	// come before one of the same key that was changed earlier.
 	Missing int64 `json:"missing"`
 	// Held events are there, behind a transaction that does not end, so that consumers
@@ -89,7 +90,23 @@ type RecordPlace struct {
 	Partition int32     `json:"partition"`
 	Offset    int64     `json:"offset"`
 	Timestamp time.Time `json:"timestamp,omitzero"`
+	// Reason says why a record is unexpected.
+	Reason Reason `json:"reason,omitempty"`
+	// KeyBytes is how long the key of a record without an event id is.
+	KeyBytes int `json:"keyBytes,omitempty"`
 }
+
+// Reason is why a record is unexpected.
+type Reason string
+
+// The reasons. ReasonUnknown: MongoDB tells of no event with the record's id.
+// ReasonOtherKey: it does, but the record's key is not that event's. ReasonNoID: neither
+// the header ce_id nor the body has an id that an event could have.
+const (
+	ReasonUnknown  Reason = "unknown_id"
+	ReasonOtherKey Reason = "other_key"
+	ReasonNoID     Reason = "no_event_id"
+)
 
 // RepeatedEvent is an event with more records than it may have.
 type RepeatedEvent struct {

@@ -23,8 +23,8 @@ type Refusal struct {
 	// Differs are the names of the parts of the Configuration that differ; empty while
 	// that is not known.
 	Differs []string
-	// Members are the instances that run the other configuration; empty if they could
-	// not be asked for.
+	// Members are the instances that run the other configuration, another process of
+	// this one's instance among them; empty if they could not be asked for.
 	Members []string
 }
 
@@ -74,6 +74,10 @@ func (r *refusals) set(next *Refusal) (before *Refusal) {
 // does.
 func (m *Member) Refusal() *Refusal { return m.refusals.get() }
 
+// formerSelf is a member of this process's own instance, which is another process: this one has not
+// been let in. Mostly it is the one before, which was killed.
+const formerSelf = "another process of this instance (a dead one until its session ends)"
+
 // askTimeout bounds the question who refuses.
 const askTimeout = 5 * time.Second
 
@@ -102,7 +106,11 @@ func (m *Member) OnGroupManageError(err error) {
 	}
 	r.Differs = m.opts.Configuration.differences(group.Protocol)
 	for _, member := range group.Members {
-		r.Members = append(r.Members, instanceOf(member))
+		name := instanceOf(member)
+		if member.InstanceID != nil && name == m.opts.Instance {
+			name = formerSelf
+		}
+		r.Members = append(r.Members, name)
 	}
 	slices.Sort(r.Members)
 	before := m.refusals.set(r)

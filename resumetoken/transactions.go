@@ -20,9 +20,9 @@ type Transactions struct {
 type TransactionsOptions struct {
 	// ClientOptions reach the brokers; Extra are options of the producer.
 	ClientOptions, Extra []kgo.Opt
-	// Name is the installation's name, Work says what for and is different for each
-	// process. They make the transactional id "<Name>/<Work>", to which the rights of
-	// the installation's streams extend.
+	// Name is the installation's name, Work says what for. They make the transactional
+	// id "<Name>/<Work>", to which the rights of the installation's streams extend. Of
+	// two processes with the same, the one that opens later fences the other.
 	Name, Work string
 	// Timeout is how long the brokers keep a transaction of a process that has died.
 	Timeout time.Duration
@@ -43,7 +43,8 @@ func NewTransactions(opts TransactionsOptions) (*Transactions, error) {
 // noTopic is no legal topic: there is no position to go with the records.
 const noTopic = "."
 
-// Open connects and takes the transactional id.
+// Open connects and takes the transactional id: what a process that had it before has
+// not committed by then is aborted, and never will be.
 func (t *Transactions) Open(ctx context.Context) error {
 	k := t.kafka
 	client, err := k.connect()
@@ -78,6 +79,11 @@ func (t *Transactions) Commit(ctx context.Context, records []kgo.Record) error {
 	k.live = true
 	return nil
 }
+
+// LostTransactions tells whether an error of Commit is that another process has opened
+// the same transactional id, or that the brokers have ended the transaction after its
+// timeout; they do not tell the two apart. Nothing of it was committed.
+func LostTransactions(err error) bool { return isFence(err) }
 
 // Close gives up the connection; nothing is pending between two Commits.
 func (t *Transactions) Close() { t.kafka.disconnect() }

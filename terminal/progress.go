@@ -31,12 +31,15 @@ type Progress struct {
 	total   int64 // 0: not known
 	detail  string
 	samples []sample
+	// made is what comes of the work, of which the rate is shown if it has a unit.
+	made     int64
+	madeUnit string
 }
 
 // sample is what was done at a time.
 type sample struct {
-	at    time.Time
-	count int64
+	at          time.Time
+	count, made int64
 }
 
 // NewProgress begins to tell of work: label says what is done ("replay"), unit what
@@ -96,6 +99,32 @@ func (p *Progress) Set(count int64) {
 	p.count = count
 }
 
+// Resume says how many had been done before this work began: they are no part of its rate.
+func (p *Progress) Resume(count int64) { p.resume(count, time.Now()) }
+
+func (p *Progress) resume(count int64, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count = count
+	p.samples = []sample{{now, count, p.made}}
+}
+
+// Phase begins to count something else, of which there will be total.
+func (p *Progress) Phase(unit string, total int64) {
+	p.mu.Lock()
+	p.unit, p.total = unit, total
+	p.mu.Unlock()
+	p.Resume(0)
+}
+
+// Made says how much has come of the work in all. It is shown with its rate, for work
+// whose progress is measured in something that has no rate of interest.
+func (p *Progress) Made(n int64, unit string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.made, p.madeUnit = n, unit
+}
+
 // Total sets how many there will be, when that becomes known.
 func (p *Progress) Total(total int64) {
 	p.mu.Lock()
@@ -128,11 +157,15 @@ func (p *Progress) Close() {
 //
 //	replay: 12,345 of 50,000 events (24 %), 3,210/s, 12 s left
 //	replay: 12,345 events, 3,210/s, for 4.0 s
+//	replay: 60 of 600 s of the oplog (10 %), 12,345 events, 3,210/s, 36.0 s left
 func (p *Progress) line(now time.Time) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	rate := p.rate(now)
+	rate, made := p.rate(now)
 	parts := []string{p.label + ": " + Count(p.count) + " " + p.unit, fmt.Sprintf("%s/s", Count(int64(rate)))}
+	if p.madeUnit != "" {
+		parts[1] = fmt.Sprintf("%s %s, %s/s", Count(p.made), p.madeUnit, Count(int64(made)))
+	}
 	if p.total > 0 {
 		parts[0] = fmt.Sprintf("%s: %s of %s %s (%d %%)", p.label, Count(p.count), Count(p.total), p.unit, min(100, p.count*100/p.total))
 	}
@@ -148,16 +181,16 @@ func (p *Progress) line(now time.Time) string {
 	return strings.Join(parts, ", ")
 }
 
-// rate is how many a second, of late.
-func (p *Progress) rate(now time.Time) float64 {
+// rate is how many a second, of late, and how many come of them.
+func (p *Progress) rate(now time.Time) (counted, made float64) {
 	for len(p.samples) > 1 && now.Sub(p.samples[1].at) >= rateWindow {
 		p.samples = p.samples[1:]
 	}
 	oldest := p.samples[0]
-	p.samples = append(p.samples, sample{at: now, count: p.count})
+	p.samples = append(p.samples, sample{now, p.count, p.made})
 	passed := now.Sub(oldest.at).Seconds()
 	if passed <= 0 {
-		return 0
+		return 0, 0
 	}
-	return float64(p.count-oldest.count) / passed
+	return float64(p.count-oldest.count) / passed, float64(p.made-oldest.made) / passed
 }

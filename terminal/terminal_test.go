@@ -85,6 +85,28 @@ func TestProgressLine(t *testing.T) {
 	}
 }
 
+// What was done before is no part of the rate, nor what was counted in another phase.
+func TestProgressGoesOn(t *testing.T) {
+	began := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+	p := newProgress(&Screen{}, "backfill", "documents", 10_000, began)
+	p.resume(5000, began)
+	if got, want := p.line(began), "backfill: 5,000 of 10,000 documents (50 %), 0/s, for 0 ms"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	p.Set(5200)
+	if got, want := p.line(began.Add(2*time.Second)), "backfill: 5,200 of 10,000 documents (52 %), 100/s, 48.0 s left"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	p.Phase("s of the oplog", 600)
+	p.Made(3000, "events")
+	p.resume(0, began.Add(2*time.Second))
+	p.Set(60)
+	p.Made(5000, "events")
+	if got, want := p.line(began.Add(4*time.Second)), "backfill: 60 of 600 s of the oplog (10 %), 5,000 events, 1,000/s, 18.0 s left"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestProgressOfNoTerminal(t *testing.T) {
 	var out bytes.Buffer
 	p := NewProgress(New(&out, nil), "verify", "ids", 10)

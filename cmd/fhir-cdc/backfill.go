@@ -143,7 +143,12 @@ func runBackfill(ctx context.Context, cfg *config.Config, f *backfillFlags, envi
 func followBackfill(ctx context.Context, b *replay.Backfill, screen *terminal.Screen, log *zap.Logger) (*replay.BackfillResult, error) {
 	progress := terminal.NewProgress(screen, "backfill", "documents", b.Documents)
 	defer progress.Close()
+	resumed := false
 	b.Advanced = func(scanned, events int64) {
+		if !resumed { // what earlier runs have done is no part of this one's rate
+			resumed = true
+			progress.Resume(scanned)
+		}
 		progress.Set(scanned)
 		progress.Detail(terminal.Count(events) + " events")
 	}

@@ -46,7 +46,7 @@ same), or the configuration is wrong. The last line, on stderr, sums up.`,
 	show := cmd.Flags().Bool("show-sample", false, "print the sample events whole (they hold health data)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return operate(cmd, flags, stderr, func(ctx context.Context, o *operation) error {
-			c := &checking{operation: o, screen: terminal.New(stdout, environ), quiet: *output == outputJSON}
+			c := &checking{operation: o, shown: map[string][]string{}, screen: terminal.New(stdout, environ), quiet: *output == outputJSON}
 			if *show {
 				c.show = c.showEvent
 			}
@@ -89,6 +89,8 @@ type checking struct {
 
 	findings []preflight.Finding
 	samples  []sampleEvent
+	// shown are the lines of the sample events, by what their finding is about.
+	shown map[string][]string
 	// away are the servers that nothing can be said of.
 	away []string
 }
@@ -118,7 +120,7 @@ func (c *checking) found(f preflight.Finding) {
 	if f.Advice != "" {
 		line += "; " + f.Advice
 	}
-	_ = c.screen.Print(line)
+	_ = c.screen.Print(append([]string{line}, c.shown[f.Subject]...)...)
 }
 
 // cannotLook notes a server that does not answer or refuses the login.
@@ -128,15 +130,14 @@ func (c *checking) cannotLook(server string, err error, advice string) {
 	c.found(preflight.Finding{Level: preflight.Error, Subject: server, Found: found, Advice: advice})
 }
 
+// showEvent keeps a sample event, whole, for the line of its finding.
 func (c *checking) showEvent(e *mapper.Event) {
 	sample := sampleEvent{Kind: string(e.Kind), Topic: e.Topic, Key: string(e.Key), Headers: map[string]string{}, Value: string(e.Value)}
 	for _, h := range e.Headers {
 		sample.Headers[h.Key] = string(h.Value)
 	}
 	c.samples = append(c.samples, sample)
-	if !c.quiet {
-		_ = c.screen.Print(fmt.Sprintf("        key %s, headers %v", sample.Key, sample.Headers), "        "+sample.Value)
-	}
+	c.shown[preflight.SampleSubject(e.Kind)] = []string{fmt.Sprintf("        key %s, headers %v", sample.Key, sample.Headers), "        " + sample.Value}
 }
 
 // verdict sums up, and is the error that makes the exit code.

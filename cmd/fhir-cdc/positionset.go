@@ -17,7 +17,7 @@ import (
 
 func newPositionSetCommand(environ []string, stdout, stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "set STREAM {--from-time TIME | --from-token TOKEN | --now}",
+		Use:   "set STREAM {--from-time TIME | --from-cluster-time T,I | --from-token TOKEN | --now}",
 		Short: "Set where a stopped stream goes on",
 		Long: `Set where a stopped stream goes on. What lies between the old and the new position
 is published again (with the same ids) or never; the command says which. It is the
@@ -36,6 +36,9 @@ cannot be taken from a process; stop it.`,
 		Example: `  # Publish the last two hours again
   fhir-cdc position set main --from-time 2h
 
+  # After the position that a message of the daemon names, to the change
+  fhir-cdc position set main --from-cluster-time 1795524720,73 --force
+
   # Back to a position of the history; see what would change first
   fhir-cdc position set main --from-token 8265A1... --dry-run
 
@@ -46,13 +49,14 @@ cannot be taken from a process; stop it.`,
 	flags, output := addConfigFlags(cmd, environ), addOutputFlag(cmd)
 	var to positionTarget
 	to.time = addTimeFlag(cmd, "from-time", "go on with the changes of this time")
+	to.clusterTime = addClusterTimeFlag(cmd, "from-cluster-time", "go on after the change of this cluster time")
 	to.token = addTokenFlag(cmd, "from-token", "go on after the change of this resume `TOKEN`")
 	cmd.Flags().BoolVar(&to.now, "now", false, "go on with what changes from now on")
 	force := cmd.Flags().Bool("force", false, "take the stream from a process that carries it")
 	dryRun := cmd.Flags().Bool("dry-run", false, "check everything and say what would change, but change nothing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if given(cmd, "from-time", "from-token", "now") != 1 {
-			return &usageError{"say where the stream is to go on, with one of --from-time, --from-token and --now"}
+		if given(cmd, "from-time", "from-cluster-time", "from-token", "now") != 1 {
+			return &usageError{"say where the stream is to go on, with one of --from-time, --from-cluster-time, --from-token and --now"}
 		}
 		return operate(cmd, flags, stderr, func(ctx context.Context, o *operation) error {
 			result, err := setPosition(ctx, o, args[0], to, *force, *dryRun)
@@ -65,11 +69,12 @@ cannot be taken from a process; stop it.`,
 	return cmd
 }
 
-// positionTarget is where a stream is to go on; one of the three is set.
+// positionTarget is where a stream is to go on; one of the four is set.
 type positionTarget struct {
-	time  *pastTime
-	token *resumeToken
-	now   bool
+	time        *pastTime
+	clusterTime *clusterTimeFlag
+	token       *resumeToken
+	now         bool
 }
 
 func (t positionTarget) String() string {
@@ -78,6 +83,8 @@ func (t positionTarget) String() string {
 		return "now"
 	case t.token.raw != nil:
 		return "token"
+	case !t.clusterTime.at.IsZero():
+		return t.clusterTime.String()
 	}
 	return t.time.String()
 }
@@ -183,7 +190,11 @@ func (o *operation) positionAt(ctx context.Context, p plannedStream, to position
 		}
 	} else {
 		var from watcher.From
-		if !to.now {
+		switch {
+		case to.now:
+		case !to.clusterTime.at.IsZero():
+			from.ClusterTime = to.clusterTime.at
+		default:
 			from.ClusterTime = at(to.time.Time)
 		}
 		if token, err = w.Begin(ctx, from); err != nil {
@@ -201,6 +212,11 @@ func (o *operation) positionAt(ctx context.Context, p plannedStream, to position
 			return resumetoken.Position{}, &usageError{"MongoDB does not take the token: it is changed, or of another cluster; use one that fhir-cdc position history shows, or --from-time"}
 		}
 		return resumetoken.Position{}, err
+	}
+	if !to.clusterTime.at.IsZero() {
+		if token, err = afterTime(ctx, w, to.clusterTime.at, token); err != nil {
+			return resumetoken.Position{}, err
+		}
 	}
 	clusterTime, ok := resumetoken.ClusterTime(token)
 	if !ok {

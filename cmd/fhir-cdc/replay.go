@@ -168,10 +168,11 @@ func reach(ctx context.Context, j replay.Job) error {
 
 // follow runs a replay and shows how far it has come.
 func follow(ctx context.Context, r *replay.OplogReplay, jobs []replay.Job, screen *terminal.Screen) (*replay.ReplayResult, error) {
-	meter := newSpanMeter(screen, "replay", jobs)
-	defer meter.close()
-	r.Advanced = meter.advanced
-	return r.Run(ctx, jobs)
+	advanced, ended := followJobs(screen, "replay", jobs)
+	r.Advanced = advanced
+	result, err := r.Run(ctx, jobs)
+	ended(err)
+	return result, err
 }
 
 // interrupted makes the error of a replay that did not come to its end: it says where

@@ -1,67 +1,77 @@
 package main
 
 import (
-	"fmt"
 	"sync"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/fhir-cdc/fhir-cdc/replay"
 	"github.com/fhir-cdc/fhir-cdc/terminal"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
-// spanMeter shows how much of spans of the oplog has been read, in seconds of the
+// spanMeter measures how much of spans of the oplog has been read, in seconds of the
 // oplog's time: how many changes there are nobody knows beforehand.
 type spanMeter struct {
-	progress *terminal.Progress
-
 	mu     sync.Mutex
-	from   map[string]bson.Timestamp
+	spans  map[string]watcher.Span
 	done   map[string]int64
 	events int64
 }
 
-func newSpanMeter(screen *terminal.Screen, label string, jobs []replay.Job) *spanMeter {
-	m := &spanMeter{from: map[string]bson.Timestamp{}, done: map[string]int64{}}
-	var total int64
-	for _, j := range jobs {
-		m.from[j.Stream.Name] = j.Span.From
-		total += seconds(j.Span.From, j.Span.UntilTime)
-	}
-	m.progress = terminal.NewProgress(screen, label, "s of the oplog", total)
-	return m
+// spanUnit is what a spanMeter counts.
+const spanUnit = "s of the oplog"
+
+func newSpanMeter() *spanMeter {
+	return &spanMeter{spans: map[string]watcher.Span{}, done: map[string]int64{}}
 }
 
-// advanced notes that a stream has been read up to a time, and the events that came
-// of it.
-func (m *spanMeter) advanced(stream string, at bson.Timestamp, events int) {
+// begin notes the span that is read of a stream, and gives the seconds of all.
+func (m *spanMeter) begin(stream string, span watcher.Span) (total int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.done[stream] = max(m.done[stream], seconds(m.from[stream], at))
+	m.spans[stream] = span
+	for _, s := range m.spans {
+		total += seconds(s.From, s.UntilTime)
+	}
+	return total
+}
+
+// advanced notes that a stream has been read up to a time, which may lie after its span,
+// and the events that came of it. It gives the sums over all streams.
+func (m *spanMeter) advanced(stream string, at bson.Timestamp, events int) (done, made int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	span := m.spans[stream]
+	m.done[stream] = max(m.done[stream], min(seconds(span.From, at), seconds(span.From, span.UntilTime)))
 	m.events += int64(events)
-	var done int64
 	for _, s := range m.done {
 		done += s
 	}
-	m.progress.Set(done)
-	m.progress.Detail(terminal.Count(m.events) + " events")
+	return done, m.events
 }
-
-func (m *spanMeter) close() { m.progress.Close() }
 
 func seconds(from, to bson.Timestamp) int64 { return max(int64(to.T)-int64(from.T), 0) }
 
-// oplogNote adds to progress that counts something else how far streams have been read.
-type oplogNote struct {
-	progress *terminal.Progress
-
-	mu     sync.Mutex
-	events int64
-}
-
-func (n *oplogNote) changed(stream string, at bson.Timestamp, events int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.events += int64(events)
-	n.progress.Detail(fmt.Sprintf("%s events of the oplog, stream %s at %s", terminal.Count(n.events), stream, replay.Clock(at)))
+// followJobs shows how far a replay has come; ended takes the last line away, or leaves
+// it complete.
+func followJobs(screen *terminal.Screen, label string, jobs []replay.Job) (advanced func(stream string, at bson.Timestamp, events int), ended func(error)) {
+	meter := newSpanMeter()
+	var total int64
+	for _, j := range jobs {
+		total = meter.begin(j.Stream.Name, j.Span)
+	}
+	progress := terminal.NewProgress(screen, label, spanUnit, total)
+	progress.Made(0, "events")
+	advanced = func(stream string, at bson.Timestamp, events int) {
+		done, made := meter.advanced(stream, at, events)
+		progress.Set(done)
+		progress.Made(made, "events")
+	}
+	return advanced, func(err error) {
+		if err == nil { // up to the ends there was nothing more
+			progress.Set(total)
+		}
+		progress.Close()
+	}
 }

@@ -20,6 +20,7 @@ import (
 // tailFlags are the flags of the command tail beside those of the configuration.
 type tailFlags struct {
 	kinds     []string
+	prefix    string
 	beginning bool
 	since     *pastTime
 	noFollow  bool
@@ -46,12 +47,17 @@ Partitions that are added to a topic meanwhile are shown too, from their beginni
 It joins no consumer group. The user needs Read on the topics.`,
 		Example: `  fhir-cdc tail
   fhir-cdc tail --kinds change --since 10m
+
+  # What replay or backfill have published with --topic-prefix replay.
+  fhir-cdc tail --topic-prefix replay. --from-beginning --no-follow
+
   fhir-cdc tail --from-beginning --no-follow --output json | jq -r .id`,
 		Args: cobra.NoArgs,
 	}
 	flags := addConfigFlags(cmd, environ)
 	f := &tailFlags{output: addOutputFlag(cmd)}
 	cmd.Flags().StringSliceVar(&f.kinds, "kinds", nil, "only these `KINDS`: change, export, accessed_everything, dead_letter")
+	cmd.Flags().StringVar(&f.prefix, "topic-prefix", "", "show the topics that begin with `PREFIX` in place of the live ones")
 	cmd.Flags().BoolVar(&f.beginning, "from-beginning", false, "begin with the oldest record")
 	f.since = addTimeFlag(cmd, "since", "begin with the records of this time")
 	cmd.Flags().BoolVar(&f.noFollow, "no-follow", false, "end when all that is there has been shown")
@@ -75,7 +81,8 @@ func runTail(ctx context.Context, o *operation, f *tailFlags, environ []string, 
 	if o.cfg.Sink == config.SinkStdout {
 		return &usageError{"sink: stdout writes to no topics"}
 	}
-	topics := tailTopics(o.cfg, kinds)
+	deadLetters := f.prefix + o.cfg.Topics.DeadLetters
+	topics := tailTopics(o.cfg, f.prefix, kinds)
 	needed := publisher.Requirements{Events: topics}
 	requiring(&needed, toRead(), topics...)
 	if _, err := o.haveTopics(ctx, needed); err != nil {
@@ -86,7 +93,7 @@ func runTail(ctx context.Context, o *operation, f *tailFlags, environ []string, 
 		return err
 	}
 	defer consumer.Close()
-	p := &tailPrinter{flags: f, kinds: kinds, deadLetters: o.cfg.Topics.DeadLetters, screen: terminal.New(stdout, environ), stdout: stdout}
+	p := &tailPrinter{flags: f, kinds: kinds, deadLetters: deadLetters, screen: terminal.New(stdout, environ), stdout: stdout}
 	if f.noFollow {
 		err = consumer.Rest(ctx, p.show)
 	} else {
@@ -168,14 +175,14 @@ func tailKinds(cfg *config.Config, names []string) ([]mapper.Kind, error) {
 }
 
 // tailTopics are the topics that hold the kinds, each once.
-func tailTopics(cfg *config.Config, kinds []mapper.Kind) []string {
+func tailTopics(cfg *config.Config, prefix string, kinds []mapper.Kind) []string {
 	topics := map[mapper.Kind]string{
 		mapper.KindChange: cfg.Events.Change.Topic, mapper.KindExport: cfg.Events.Export.Topic,
 		mapper.KindAccessedEverything: cfg.Events.AccessedEverything.Topic, tail.KindDeadLetter: cfg.Topics.DeadLetters,
 	}
 	var names []string
 	for _, kind := range kinds {
-		if name := topics[kind]; !slices.Contains(names, name) {
+		if name := prefix + topics[kind]; !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

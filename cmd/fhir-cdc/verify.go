@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +26,7 @@ type verifyFlags struct {
 	since, until *pastTime
 	kinds        []string
 	stream       string
+	prefix       string
 	repair       bool
 	limit        int
 	maxLag       *agoFlag
@@ -47,7 +47,12 @@ asked for. What cannot be seen is said in the notes of the result.
 
 --repair publishes what is missing, with the ids and bytes that it would have had,
 and records it in the audit topic. Nothing can take a record out of a topic or move
-it: what is duplicated, unexpected or out of order stays, and the result says so.
+it: what is duplicated, unexpected or out of order stays, and the result says so. Of
+two repairs of a stream at once, the later one ends the other (delivery: exactly_once).
+
+Events are known by their ids and keys. Headers and bodies are not compared; "fhir-cdc
+replay --topic-prefix" makes records to compare them with. Changes from before the
+first start of a daemon (start: now) have no events: give a --since after it.
 
 What the oplog does not hold any more is looked for in the collections and their
 history; versions that history has lost cannot be seen, which the notes say.
@@ -60,6 +65,9 @@ bytes an event, go to temporary files that are gone in any case of an end.`,
 
   # Of one hour, for a script: prints JSON with up to 1000 examples of each fault
   fhir-cdc verify --since 2026-11-23T10:00:00Z --until 2026-11-23T11:00:00Z --output json --limit 1000
+
+  # Of what "fhir-cdc replay --from-time 1d --topic-prefix replay." has published
+  fhir-cdc verify --since 1d --topic-prefix replay.
 
   # Publish the change events that are missing
   fhir-cdc verify --since 1d --kinds change --repair`,
@@ -74,6 +82,7 @@ bytes an event, go to temporary files that are gone in any case of an end.`,
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.kinds, "kinds", nil, "only these `KINDS`: change, export, accessed_everything")
 	flags.StringVar(&f.stream, "stream", "", "only the events of this `STREAM`")
+	flags.StringVar(&f.prefix, "topic-prefix", "", "look at the topics that begin with `PREFIX` in place of the live ones")
 	flags.BoolVar(&f.repair, "repair", false, "publish what is missing")
 	f.limit = 20
 	flags.Var(&wholeFlag{&f.limit}, "limit", "how many examples of each fault to show")
@@ -86,6 +95,12 @@ bytes an event, go to temporary files that are gone in any case of an end.`,
 			return &usageError{"say since when, with --since"}
 		case !f.until.IsZero() && !f.since.Before(f.until.Time):
 			return &usageError{fmt.Sprintf("--until %s is not after --since %s", terminal.Time(f.until.Time), terminal.Time(f.since.Time))}
+		}
+		if f.repair && f.prefix != "" {
+			return &usageError{"--repair mends the live topics only: for those of --topic-prefix run fhir-cdc replay with the same prefix"}
+		}
+		if err := writable(f.dir); err != nil {
+			return err
 		}
 		cfg, err := cfgFlags.load(cmd)
 		if err != nil {
@@ -106,7 +121,7 @@ bytes an event, go to temporary files that are gone in any case of an end.`,
 func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ []string, stdout, stderr io.Writer) (err error) {
 	clients := newClusters(cfg.Name)
 	defer closing(ctx, clients.close, &err)
-	kinds, streams, err := reread(cfg, clients, f.kinds, "", stderr)
+	kinds, streams, err := reread(cfg, clients, f.kinds, f.prefix, stderr)
 	if err != nil {
 		return err
 	}
@@ -124,11 +139,14 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 		return err
 	}
 	need := s.requirements()
+	for i := range need.Events {
+		need.Events[i] = f.prefix + need.Events[i]
+	}
 	need.Create = false // A command that looks creates nothing.
 	requiring(&need, toRead(), append(slices.Clone(need.Events), need.Audit, need.Positions)...)
 	if f.repair {
 		requiring(&need, toReadAndWrite(), append(slices.Clone(need.Events), need.Audit)...)
-		need.TransactionalIDs = transactionalIDOf(cfg, "verify")
+		need.TransactionalIDs = transactionalIDOf(cfg, repairWork)
 	} else {
 		need.DeadLetters = ""
 	}
@@ -142,7 +160,7 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 		return err
 	}
 	v := &replay.Verification{
-		Client: s.kafka, Topics: topicsOf(cfg, kinds), Audit: cfg.Topics.Audit, Name: cfg.Name,
+		Client: s.kafka, Topics: topicsOf(cfg, f.prefix, kinds), Audit: cfg.Topics.Audit, Name: cfg.Name,
 		Patience: cfg.Kafka.TransactionTimeout + transactionMargin,
 		Since:    f.since.Time, Until: f.until.Time, MaxLag: f.maxLag.Duration, Tolerance: cfg.Repair.ClockTolerance, Repeats: cfg.Delivery == config.AtLeastOnce,
 		Oplog: newOplog(cfg, facts, s.options("").MaxEventBytes, stderr), Dir: f.dir, Limit: f.limit,
@@ -152,9 +170,8 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 	}
 	var repair *replay.Repair
 	if f.repair {
-		work := "verify/" + rand.Text()
 		repair = &replay.Repair{Actor: operator(), Open: func(ctx context.Context, stream string) (replay.Publisher, error) {
-			return openDetached(ctx, cfg, s, stream, work+"/"+stream, cfg.Topics.DeadLetters)
+			return openDetached(ctx, cfg, s, stream, repairWork+"/"+stream, cfg.Topics.DeadLetters)
 		}}
 	}
 	others, err := s.otherStreams(ctx)
@@ -180,16 +197,29 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 	return nil
 }
 
+// repairWork is the same for all repairs, so that one of a stream fences another that is
+// under way.
+const repairWork = "verify"
+
+// writable makes sure that a directory takes intermediate results.
+func writable(dir string) error {
+	file, err := os.CreateTemp(dir, "fhir-cdc-*")
+	if err != nil {
+		return &usageError{fmt.Sprintf("--temp-dir takes no files: %v", err)}
+	}
+	return errors.Join(file.Close(), os.Remove(file.Name()))
+}
+
 // transactionMargin is how late the brokers may be to end a transaction that has timed
 // out: they look every ten seconds.
 const transactionMargin = 15 * time.Second
 
-// topicsOf are the topics of kinds, all if there are none.
-func topicsOf(cfg *config.Config, kinds []mapper.Kind) map[string][]mapper.Kind {
+// topicsOf are the topics of kinds, all if there are none, after a prefix.
+func topicsOf(cfg *config.Config, prefix string, kinds []mapper.Kind) map[string][]mapper.Kind {
 	topics := map[string][]mapper.Kind{}
 	add := func(kind mapper.Kind, enabled bool, topic string) {
 		if enabled && (len(kinds) == 0 || slices.Contains(kinds, kind)) {
-			topics[topic] = append(topics[topic], kind)
+			topics[prefix+topic] = append(topics[prefix+topic], kind)
 		}
 	}
 	add(mapper.KindChange, cfg.Events.Change.Enabled, cfg.Events.Change.Topic)
@@ -240,27 +270,4 @@ func somePublished(streams []replay.VerifiedStream, since time.Time) error {
 	}
 	return &usageError{fmt.Sprintf("there is nothing to compare: %s, which is before --since %s; fhir-cdc position list shows whether it runs, and its lag",
 		strings.Join(behind, ", "), terminal.Time(since))}
-}
-
-// followVerify runs a verification and shows how far it has come.
-func followVerify(ctx context.Context, v *replay.Verification, repair *replay.Repair, screen *terminal.Screen) (*replay.VerifyResult, error) {
-	progress := terminal.NewProgress(screen, "verify", "records", 0)
-	defer progress.Close()
-	v.Read = func(records, of int64) {
-		progress.Set(records)
-		progress.Total(of)
-	}
-	v.Changed = (&oplogNote{progress: progress}).changed
-	v.Looked = func(collection string, documents, of int64) {
-		progress.Detail(fmt.Sprintf("before the oplog: %s of about %s documents of %s", terminal.Count(documents), terminal.Count(max(documents, of)), collection))
-	}
-	v.Waits = func(topic string, partition int32) {
-		_ = screen.Printf("verify: a transaction is open in topic %s, partition %d; waiting for its end, for %s at most", topic, partition, v.Patience) // Progress, no result.
-	}
-	if repair != nil {
-		repair.Published = func(events, of int64) {
-			progress.Detail(fmt.Sprintf("repair: %s of %s events", terminal.Count(events), terminal.Count(of)))
-		}
-	}
-	return v.Run(ctx, repair)
 }

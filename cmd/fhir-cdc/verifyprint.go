@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
@@ -69,13 +70,27 @@ func examples(s *terminal.Screen, r *replay.VerifyResult) (lines []string) {
 		}
 	}
 	for _, p := range r.Unexpected {
-		lines = append(lines, fmt.Sprintf("%s %s at %s, %s", s.Paint(terminal.Red, "unexpected"), p.ID, placeText(p), terminal.Time(p.Timestamp)))
+		lines = append(lines, fmt.Sprintf("%s %s at %s, %s: %s", s.Paint(terminal.Red, "unexpected"), cmp.Or(p.ID, "(no event id)"), placeText(p), terminal.Time(p.Timestamp), reasonText(p)))
 	}
 	for _, d := range r.OutOfOrder {
 		lines = append(lines, fmt.Sprintf("%s %s at %s comes before %s at offset %d, which was changed earlier",
 			s.Paint(terminal.Red, "out of order"), d.ID, placeText(d.Place), d.After, d.AfterOffset))
 	}
 	return lines
+}
+
+// reasonText says why a record is unexpected. Of keys that nobody knows it tells no more
+// than their length.
+func reasonText(p replay.RecordPlace) string {
+	switch {
+	case p.Reason == replay.ReasonOtherKey:
+		return "another key than the event of this id has"
+	case p.Reason == replay.ReasonNoID && p.KeyBytes > 0:
+		return fmt.Sprintf("of another producer, with a key of %d bytes", p.KeyBytes)
+	case p.Reason == replay.ReasonNoID:
+		return "of another producer, without a key"
+	}
+	return "an event of which MongoDB does not tell"
 }
 
 func placeText(p replay.RecordPlace) string {

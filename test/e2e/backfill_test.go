@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
@@ -16,7 +17,11 @@ type backfilled struct {
 	Done, Already, Resumed bool
 	Scanned, Events        int
 	DeadLetters            int
-	First                  []struct{ ID, Key, Topic string }
+	Counts                 []struct{ Events int }
+	First                  []struct {
+		ID, Key, Topic string
+		Changed        time.Time
+	}
 }
 
 func (i *installation) backfill(args ...string) (result backfilled) {
@@ -58,7 +63,7 @@ func TestBackfill(t *testing.T) {
 	current := consents + 2*jobs + 1 + requests
 	for from, want := range map[string]int{"collections": current, "history": current + 2*consents} {
 		dry := i.backfill("--from", from, "--dry-run")
-		if dry.Events != want || dry.DeadLetters != 1 || len(dry.First) != 10 || live[dry.First[0].ID].Key != dry.First[0].Key {
+		if dry.Events != want || dry.DeadLetters != 1 || len(dry.First) != 10 || live[dry.First[0].ID].Key != dry.First[0].Key || time.Since(dry.First[0].Changed).Abs() > time.Hour {
 			t.Errorf("a dry run from %s counts %d events and %d dead letters of %d and 1; first %v", from, dry.Events, dry.DeadLetters, want, dry.First)
 		}
 		prefix := from + "."
@@ -112,6 +117,9 @@ func TestBackfillGoesOn(t *testing.T) {
 	done := i.backfill(append(args[1:], "--max-rate", "0")...)
 	if !done.Done || !done.Resumed || done.Events != consents {
 		t.Errorf("the last run has done %+v, want %d events in all", done, consents)
+	}
+	if len(done.Counts) != 1 || done.Counts[0].Events != consents {
+		t.Errorf("the counts by kind are %+v, want those of all runs", done.Counts)
 	}
 	if again := i.backfill(append(args[1:], "--max-rate", "0")...); !again.Already || again.Events != consents {
 		t.Errorf("a run after the last has done %+v", again)

@@ -105,6 +105,20 @@ func TestCheck(t *testing.T) {
 	if shown := i.checks(0, "--show-sample"); len(shown.Samples) < 2 || !strings.Contains(shown.Samples[0].Value, "resourceType") {
 		t.Errorf("samples: %+v", shown.Samples)
 	}
+	// For people each event stands under its line.
+	lines := strings.Split(i.succeeds("check", "--show-sample"), "\n")
+	samples := 0
+	for n, line := range lines {
+		if !strings.Contains(line, "sample event ") || !strings.Contains(line, ", to topic ") {
+			continue
+		}
+		if samples++; !strings.HasPrefix(lines[n+1], "        key ") || !strings.HasPrefix(lines[n+2], "        {") {
+			t.Errorf("after %q there is %q", line, lines[n+1:n+3])
+		}
+	}
+	if samples < 2 {
+		t.Errorf("%d sample events are shown", samples)
+	}
 	after, err := reader.End(i.ctx)
 	i.check(err)
 	if len(after) != len(before) {

@@ -117,6 +117,12 @@ func TestReplay(t *testing.T) {
 	if diff := cmp.Diff(byTopicAndKey(live, ""), byTopicAndKey(again, prefix)); diff != "" {
 		t.Errorf("the replay differs from what was live (-live +replay):\n%s", diff)
 	}
+	if shown := tailedOf(t, i.succeeds("tail", "--topic-prefix", prefix, "--from-beginning", "--no-follow", "--output", "json")); len(shown) != len(again) {
+		t.Errorf("tail --topic-prefix shows %d of %d records", len(shown), len(again))
+	}
+	if v := i.verify("--since", began, "--topic-prefix", prefix); !v.Clean || v.sum(func(n int) int { return v.Topics[n].Records }) != len(ids) || !strings.HasPrefix(v.Topics[0].Topic, prefix) {
+		t.Errorf("verify --topic-prefix: %+v", v)
+	}
 	i.stop(d)
 	after, err := reader.End(i.ctx)
 	i.check(err)

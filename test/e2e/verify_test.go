@@ -30,6 +30,7 @@ type verified struct {
 		ID, Topic string
 		Partition int32
 		Offset    int64
+		Reason    string
 	}
 	OutOfOrder []struct{ ID, After string }
 	Notes      []string
@@ -159,6 +160,8 @@ func testVerify(t *testing.T, keys int, limit time.Duration) {
 		foreign = append(foreign, r)
 	}
 	foreign[0].Value = []byte("no JSON, and no id")
+	foreign[1] = kept[0]
+	foreign[1].Key = "not the key of its id"
 	i.awaitPosition(since, len(ids))
 
 	t.Run("missing", func(t *testing.T) {
@@ -185,6 +188,14 @@ func testVerify(t *testing.T, keys int, limit time.Duration) {
 			t.Errorf("the repaired topics differ from the live ones (-live +repaired):\n%s", diff)
 		}
 	})
+	t.Run("two repairs at once", func(t *testing.T) {
+		i := i.of(t)
+		i.copied("doubly.", kept)
+		i.repairedTwice(since)
+		if v := i.verify("--since", since, "--repair"); !v.Clean || v.sum(func(n int) int { return v.Topics[n].Duplicated }) != 0 {
+			t.Errorf("after both: %+v", v)
+		}
+	})
 	t.Run("duplicated and foreign", func(t *testing.T) {
 		i := i.of(t)
 		i.copied("crowded.", live, append(again, foreign...)...)
@@ -194,8 +205,13 @@ func testVerify(t *testing.T, keys int, limit time.Duration) {
 			t.Errorf("duplicated (-repeated +found):\n%s", diff)
 		}
 		var unexpected []string
+		reasons := map[string]int{}
 		for _, u := range v.Unexpected {
 			unexpected = append(unexpected, u.ID)
+			reasons[u.Reason]++
+		}
+		if diff := cmp.Diff(map[string]int{"no_event_id": 1, "other_key": 1, "unknown_id": 8}, reasons); diff != "" {
+			t.Errorf("reasons (-want +got):\n%s", diff)
 		}
 		slices.Sort(unexpected)
 		if diff := cmp.Diff(idsOf(foreign, harness.Record.EventID), unexpected); diff != "" {
@@ -205,6 +221,28 @@ func testVerify(t *testing.T, keys int, limit time.Duration) {
 			t.Errorf("%d other faults, clean %v: %+v", n, v.Clean, v.Topics)
 		}
 	})
+}
+
+// repairedTwice runs two repairs at once: the one that begins later ends the other, if
+// that is not done by then.
+func (i *installation) repairedTwice(since string) {
+	i.t.Helper()
+	var both []*harness.Daemon
+	for range 2 {
+		both = append(both, harness.Start(i.t, harness.Options{Env: i.env, Command: []string{"verify", "--since", since, "--repair"}}))
+	}
+	done := 0
+	for _, d := range both {
+		switch code := i.wait(d); {
+		case code == 0:
+			done++
+		case code != 1 || !strings.Contains(d.Logs(), "another verify --repair of stream"):
+			i.t.Errorf("exit code %d\n%s%s", code, d.Stdout(), d.Logs())
+		}
+	}
+	if done == 0 {
+		i.t.Error("neither of two repairs came to its end")
+	}
 }
 
 // of is the installation for a subtest, with an environment of its own.

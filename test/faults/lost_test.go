@@ -14,6 +14,9 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/test/services"
 )
 
+// tooLate is how late answers are that a replica must not wait for: it is back in seconds.
+const tooLate = 2 * time.Minute
+
 // TestLostInATransaction has the group give a replica up while it has a transaction open
 // that it cannot end: it aborts at once, rather than drain for the shutdown's time, and
 // joins again. Nothing of the transaction is seen by consumers.
@@ -46,7 +49,7 @@ func TestLostInATransaction(t *testing.T) {
 	transaction := i.site.Name + "/main"
 	for n := range scaled(2, soakFactor) {
 		lives := strings.Count(d.Logs(), harness.LogResumes)
-		late := k.network.Inject(proxy.Fault{Operation: "Produce", Answer: true, Delay: 2 * time.Minute, Times: math.MaxInt})
+		late := k.network.Inject(proxy.Fault{Operation: "Produce", Answer: true, Delay: tooLate, Times: math.MaxInt})
 		open := func() bool {
 			described, err := admin.DescribeTransactions(ctx, transaction)
 			return err == nil && described[transaction].State == "Ongoing"
@@ -70,7 +73,11 @@ func TestLostInATransaction(t *testing.T) {
 				t.Fatalf("the replica has not come back: %v", err)
 			}
 		}
-		t.Logf("loss %d: back after %v", n+1, time.Since(begin).Round(time.Millisecond))
+		took := time.Since(begin).Round(time.Millisecond)
+		t.Logf("loss %d: back after %v", n+1, took)
+		if took > tooLate/2 {
+			t.Errorf("back after %v: it has waited for what it should have aborted", took)
+		}
 		if !strings.Contains(d.Logs(), "streams lost") || !strings.Contains(d.Logs(), "the group has given this process up") {
 			t.Error("the replica does not say that it has lost the stream")
 		}

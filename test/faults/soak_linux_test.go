@@ -25,11 +25,13 @@ func soaked() map[string]func(*testing.T) {
 		"CoordinatorMoves":   TestCoordinatorMoves,
 		"LostInATransaction": TestLostInATransaction,
 		"Cursors":            TestCursors,
+		"CursorsOfStreams":   TestCursorsOfStreams,
 		"FatalErrors":        TestFatalErrors,
 		"Frozen":             TestFrozen,
 		"Zombie":             TestZombie,
 		"HistoryLost":        TestHistoryLost,
 		"RepairKilled":       TestRepairKilled,
+		"RepairOneSlice":     TestRepairOneSlice,
 		"HistoryLostStops":   TestHistoryLostStops,
 		"RepairForms":        TestRepairForms,
 		"SIGTERMRun":         TestSIGTERMRun,
@@ -40,5 +42,6 @@ func soaked() map[string]func(*testing.T) {
 		"Outage":             TestOutage,
 		"Replicas":           TestReplicas,
 		"Twins":              TestTwins,
+		"UnreadyKafkaHangs":  TestUnreadyWhileKafkaHangs,
 	}
 }
