@@ -155,7 +155,7 @@ func TestBackfillFaults(t *testing.T) {
 		"unknown kind":      {args: []string{"--kinds", "delete"}, want: "none of change, export, accessed_everything"},
 		"nothing left":      {args: []string{"--kinds", "export", "--resources", "Consent"}, want: "nothing to publish"},
 		"missing topics":    {env: []string{"FHIR_CDC_TOPICS_CREATE", "false"}, args: []string{"--topic-prefix", "nowhere."}, want: "nowhere."},
-		"negative max rate": {args: []string{"--max-rate", "-1"}, want: "negative"},
+		"negative max rate": {args: []string{"--max-rate", "-1"}, want: "no whole number from 0 on"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := harness.Start(t, harness.Options{Env: harness.With(i.env, test.env...), Command: append([]string{"backfill"}, test.args...)})
