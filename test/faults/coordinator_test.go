@@ -36,13 +36,7 @@ func TestCoordinatorMoves(t *testing.T) {
 	for n := range scaled(moves, soakFactor) {
 		to := int32(n%2 + 1)
 		moveAll(alive, t, admin, to)
-		for _, c := range []kadm.FindCoordinatorResponse{
-			admin.FindTxnCoordinators(alive, name+"/main")[name+"/main"], admin.FindGroupCoordinators(alive, name)[name],
-		} {
-			if c.Err != nil || c.NodeID != to {
-				t.Fatalf("the coordinator of %s is at %d (%v), want %d", c.Name, c.NodeID, c.Err, to)
-			}
-		}
+		coordinatedBy(alive, t, admin, name, to)
 		p.caughtUp(alive)
 	}
 	moveAll(alive, t, admin, 2)
@@ -62,6 +56,22 @@ func TestCoordinatorMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.finish(ctx)
+}
+
+// coordinatedBy waits until a broker is the coordinator of an installation's transactions
+// and of its group, which follow the leaders after a moment.
+func coordinatedBy(ctx context.Context, t *testing.T, admin *kadm.Client, name string, broker int32) {
+	t.Helper()
+	for {
+		transactions, group := admin.FindTxnCoordinators(ctx, name+"/main")[name+"/main"], admin.FindGroupCoordinators(ctx, name)[name]
+		if transactions.Err == nil && transactions.NodeID == broker && group.Err == nil && group.NodeID == broker {
+			return
+		}
+		if err := pass(ctx, askAgain); err != nil {
+			t.Fatalf("the coordinators of %s are %d (%v) and %d (%v), want %d: %v",
+				name, transactions.NodeID, transactions.Err, group.NodeID, group.Err, broker, err)
+		}
+	}
 }
 
 // moveAll makes a broker the leader of all partitions, of the internal topics too: so it

@@ -33,7 +33,7 @@ func TestCursorsOfStreams(t *testing.T) {
 	seen := map[int64]bool{} // the cursors that there have been
 	for len(seen) < len(streams)+scaled(reconnects, soakFactor) {
 		stream := streams[len(seen)%len(streams)]
-		if _, err := killCursors(alive, admin, stream); err != nil {
+		if err := killOne(alive, admin, stream); err != nil {
 			t.Fatal(err)
 		}
 		if err := oneCursorEach(alive, admin, of, streams, stream, seen); err != nil {
@@ -49,6 +49,20 @@ func TestCursorsOfStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.finish(ctx)
+}
+
+// killOne kills the cursor of a stream, as soon as it is listed: for a moment between two
+// commands it may not be.
+func killOne(ctx context.Context, admin *mongo.Database, stream string) error {
+	for {
+		killed, err := killCursors(ctx, admin, stream)
+		if err != nil || killed > 0 {
+			return err
+		}
+		if err := pass(ctx, askAgain); err != nil {
+			return fmt.Errorf("no cursor of %s can be killed: %w", stream, err)
+		}
+	}
 }
 
 // oneCursorEach waits until the server holds one cursor for each of the streams and no

@@ -164,7 +164,9 @@ func (r *repairRun) breakOff(ctx context.Context, t *testing.T, f *repairForm) s
 	}
 	all := logs.String()
 	t.Logf("broken off %d times; it went on %d times where it had been, began %d times", broken, strings.Count(all, logGoesOn), strings.Count(all, logGap))
-	if f.between == nil && !strings.Contains(all, logGoesOn) {
+	// With slices there is a stream that has lost nothing and resumes first, so a life may
+	// end before the repairs go on; then the last life, which is not among these, has them.
+	if f.between == nil && f.streams == "" && !strings.Contains(all, logGoesOn) {
 		t.Error("no repair has gone on where it had been")
 	}
 	return all
