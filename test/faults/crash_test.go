@@ -109,7 +109,8 @@ func (i *installation) crash(ctx context.Context, changes, rounds int) {
 	g.raise(math.MaxInt) // one more of each writer
 	await()
 	_, open := i.account(ctx, lives, i.verify(ctx, l))
-	if i.mode.once && open == 0 {
+	// About one life in nine leaves one; of the twenty of the short form, by chance, none may.
+	if i.mode.once && open == 0 && len(lives) >= 100 {
 		i.t.Error("no life left an open transaction: this run proves too little")
 	}
 }
