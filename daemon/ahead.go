@@ -8,9 +8,9 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 )
 
-// aheadWorth is how far a position may be ahead of its cluster: a member that lags, or a
+// AheadWorth is how far a position may be ahead of its cluster: a member that lags, or a
 // router, may not know of the newest operation yet.
-const aheadWorth = time.Minute
+const AheadWorth = time.Minute
 
 // aheadLimit bounds the question for the newest operation; a cluster that does not
 // answer is the stream's own affair.
@@ -28,7 +28,7 @@ func (s *Stream) ahead(ctx context.Context, position resumetoken.Position) error
 	}
 	at := func(t uint32) time.Time { return time.Unix(int64(t), 0).UTC() }
 	stored, newest := at(position.ClusterTime.T), at(window.Newest.T)
-	if stored.Sub(newest) <= aheadWorth {
+	if stored.Sub(newest) <= AheadWorth {
 		return nil
 	}
 	return fmt.Errorf("the stored position, %s, lies ahead of the cluster, whose newest operation is of %s: what changes until then would never be published; set it with fhir-cdc position set",

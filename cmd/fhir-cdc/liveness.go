@@ -84,12 +84,8 @@ func describeSettled(ctx context.Context, admin *kadm.Client, name string, compl
 		if err != nil || (settled(group) && (len(group.Members) == 0 || complete(group))) || time.Now().After(until) {
 			return group, err
 		}
-		timer := time.NewTimer(groupPause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return group, context.Cause(ctx)
+		if err := rest(ctx, groupPause); err != nil {
+			return group, err
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -94,4 +95,16 @@ func (o *operation) haveTopics(ctx context.Context, r publisher.Requirements) (p
 	}
 	o.sink.partitions = report.Partitions
 	return report, nil
+}
+
+// rest waits between two questions, or returns why ctx has ended.
+func rest(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

@@ -35,12 +35,8 @@ func notAhead(ctx context.Context, w *watcher.Watcher, position bson.Timestamp) 
 			return &usageError{fmt.Sprintf("the token's time, %s, lies ahead of the cluster, whose newest operation is of %s: what changes until then would never be published",
 				terminal.Time(timeOf(position)), terminal.Time(timeOf(now)))}
 		}
-		timer := time.NewTimer(aheadPause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return context.Cause(ctx)
+		if err := rest(ctx, aheadPause); err != nil {
+			return err
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/daemon"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 	"github.com/fhir-cdc/fhir-cdc/terminal"
@@ -171,7 +172,7 @@ func (l *positionLook) stream(ctx context.Context, p plannedStream) (positionVie
 	v.PipelineChanged = w.Fingerprint() != stored.Position.Fingerprint
 	v.AgeSeconds = inSeconds(time.Since(timeOf(stored.Position.ClusterTime)))
 	if window != nil && !window.Newest.IsZero() {
-		if ahead := timeOf(stored.Position.ClusterTime).Sub(timeOf(window.Newest)); ahead > aheadWorth {
+		if ahead := timeOf(stored.Position.ClusterTime).Sub(timeOf(window.Newest)); ahead > daemon.AheadWorth {
 			v.AheadSeconds = inSeconds(ahead)
 			l.troubles = append(l.troubles, fmt.Sprintf("stream %s: its position lies ahead of the cluster by %s: nothing is published until the cluster comes there; set it with fhir-cdc position set", p.name, terminal.Duration(ahead)))
 		}

@@ -78,9 +78,6 @@ const (
 	leftWorth = time.Hour
 )
 
-// aheadWorth is how far ahead of its cluster a position may be without a word.
-const aheadWorth = time.Minute
-
 func lagCell(v positionView) terminal.Cell {
 	if v.AheadSeconds != nil {
 		return terminal.Styled(terminal.Red, spanText(v.AheadSeconds)+" ahead")

@@ -42,12 +42,8 @@ func withFreshSecrets(ctx context.Context, cfg *config.Config, ran func() bool, 
 			return err
 		}
 		log.Warn("MongoDB refuses the login; trying again with the secrets read anew", zap.Duration("pause", rotationPause), zap.Time("until", until), zap.Error(err))
-		timer := time.NewTimer(rotationPause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if rest(ctx, rotationPause) != nil {
 			return nil // Told to stop. What was read is committed.
-		case <-timer.C:
 		}
 		fresh, changed, err := cfg.Refreshed()
 		if err != nil {

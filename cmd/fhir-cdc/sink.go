@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -181,12 +180,8 @@ func (s *sink) prepare(ctx context.Context) error {
 			return err
 		}
 		s.log.Warn("Kafka cannot be used yet, trying again", zap.Duration("pause", backoff), zap.Error(err))
-		timer := time.NewTimer(backoff)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return context.Cause(ctx)
-		case <-timer.C:
+		if err := rest(ctx, backoff); err != nil {
+			return err
 		}
 		backoff = min(backoff*2, s.cfg.Retry.MaxBackoff)
 	}
