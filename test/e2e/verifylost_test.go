@@ -33,6 +33,7 @@ func TestVerifyPositionBeforeTheOplog(t *testing.T) {
 	missed, err := i.fhir.BulkConsents(i.ctx, fhirserver.Bulk{Prefix: "missed", Keys: 20, Versions: 1})
 	i.check(err)
 	i.forget(client, time.Now())
+	forgotten := time.Now()
 
 	expected := func(v verified) int { return v.sum(func(n int) int { return v.Topics[n].Expected }) }
 	for _, repair := range [][]string{nil, {"--repair"}} {
@@ -44,6 +45,11 @@ func TestVerifyPositionBeforeTheOplog(t *testing.T) {
 			t.Errorf("%v: the notes do not tell of the stream's repair: %s", repair, notes)
 		}
 	}
+	// --since has whole seconds, and of one in which the oplog begins the collections
+	// would be asked as well.
+	i.eventually("a second begins that the oplog holds whole", func() bool {
+		return time.Now().Truncate(time.Second).After(forgotten)
+	})
 	recent := time.Now().UTC().Format(time.RFC3339)
 	i.refused([]string{"there is nothing to compare", "stream main has published up to", "position list"}, "verify", "--since", recent)
 
