@@ -151,13 +151,13 @@ func (s *Stream) commitAll(ctx context.Context, p Publisher, batches <-chan *pub
 			continue
 		}
 		if err := p.Commit(ctx, b); err != nil {
-			return fmt.Errorf("commit: %w", err)
+			return fmt.Errorf("%w: %w", errCommit, err)
 		}
 		stored, pending = time.Now(), nil
 	}
 	if pending != nil {
 		if err := p.Commit(ctx, pending); err != nil {
-			return fmt.Errorf("commit position: %w", err)
+			return fmt.Errorf("%w of the position: %w", errCommit, err)
 		}
 	}
 	return nil

@@ -144,7 +144,7 @@ func (s *Stream) Window(ctx context.Context) (watcher.Window, error) { return s.
 func (s *Stream) Broke(err error) { s.progress.broke(err) }
 
 // Run carries changes until ctx ends, then commits what it has read and returns
-// nil. It recovers from everything that a restart would mend, in the same way as a
+// nil, or an error if it could not commit that. It recovers from everything that a restart would mend, in the same way as a
 // restart: acquire, read the stored position, reopen. It returns an error that an
 // operator must see: *watcher.Error, *PolicyError, resumetoken.ErrFenced,
 // publisher's configuration faults.
@@ -155,10 +155,13 @@ func (s *Stream) Run(ctx context.Context) error {
 		s.progress.state(Acquiring)
 		committed, err := s.attempt(ctx)
 		if err == nil || (ctx.Err() != nil && !final(err)) {
-			if err != nil && !errors.Is(err, context.Canceled) {
-				s.log.Warn("stopped before everything read was published; it will be read again", zap.Error(err))
-			}
 			s.progress.state(StandingBy)
+			if uncommitted(err) {
+				return fmt.Errorf("stream %s: stopped before everything read was published; it will be read again: %w", s.opts.Name, err)
+			}
+			if err != nil && !errors.Is(err, context.Canceled) {
+				s.log.Warn("the stream stopped with an error", zap.Error(err))
+			}
 			return nil
 		}
 		s.progress.interrupted(err)
