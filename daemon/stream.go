@@ -76,6 +76,9 @@ type Options struct {
 	MaxEventBytes func(ctx context.Context, topic string) (int, error)
 	// IdleInterval is how often an idle stream's position is stored.
 	IdleInterval time.Duration
+	// SaveInterval is how long after a batch its position is stored at the latest, where
+	// the Publisher does not store it with the batch; zero where it does.
+	SaveInterval time.Duration
 	// SeenWindow is how far before its position a stream reads again, after a
 	// start, which $everything requests had been seen. Zero switches it off.
 	SeenWindow time.Duration
