@@ -111,7 +111,7 @@ func runStreams(ctx context.Context, cfg *config.Config, shown *board, measure t
 		return err
 	}
 	sink.metrics, sink.tracer = measure.metrics, measure.tracer
-	if err := sink.prepare(ctx); err != nil {
+	if err := sink.prepare(ctx, shown.waitsFor); err != nil {
 		if ctx.Err() != nil {
 			return nil // Told to stop while the brokers were out of reach.
 		}
