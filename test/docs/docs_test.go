@@ -162,6 +162,30 @@ func TestReadmeTestCommandIsCIs(t *testing.T) {
 	}
 }
 
+// What the pages and the help tell to try on this machine's MongoDB works with compose's too,
+// whose member has a name that this machine does not know: it is asked directly.
+func TestExamplesReachComposesMongoDB(t *testing.T) {
+	all := pages(t)
+	for _, name := range []string{"cmd/fhir-cdc/root.go", "cmd/fhir-cdc/run.go"} {
+		text, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[name] = string(text)
+	}
+	found := 0
+	for name, text := range all {
+		for _, uri := range regexp.MustCompile(`mongodb://localhost[^\s'"`+"`"+`]*`).FindAllString(text, -1) {
+			if found++; !strings.Contains(uri, "directConnection=true") {
+				t.Errorf("%s has %s, which looks for the set's members by their own names", name, uri)
+			}
+		}
+	}
+	if found < 3 {
+		t.Errorf("only %d examples found", found)
+	}
+}
+
 // The log's keys are those of docs/http.md, none missing there and none too many.
 func TestLogKeys(t *testing.T) {
 	_, section, _ := strings.Cut(pages(t)["docs/http.md"], "\n## Logs\n")
