@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -76,6 +77,37 @@ func TestTopicsFail(t *testing.T) {
 		defer client.Close()
 		about(t, Kafka{Client: client, Creates: true}.Topics(t.Context(), []Topic{{Name: "nowhere"}}), OK, "topic nowhere", "the daemon creates it")
 	})
+}
+
+// A check that is interrupted leaves no transaction behind.
+func TestTransactionInterrupted(t *testing.T) {
+	const id = "fhir-cdc/check/transaction"
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, posTopic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	ctx, interrupt := context.WithCancel(t.Context())
+	cluster.ControlKey(int16(kmsg.DescribeTransactions), func(kmsg.Request) (kmsg.Response, error, bool) {
+		interrupt()
+		return nil, nil, false
+	})
+	Transaction{Client: []kgo.Opt{kgo.SeedBrokers(cluster.ListenAddrs()...)}, ID: id, Topic: posTopic, Timeout: 30 * time.Second}.Try(ctx)
+	if ctx.Err() == nil {
+		t.Fatal("the transaction was not looked at while it was open")
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	described, err := kadm.NewClient(client).DescribeTransactions(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state := described[id].State; state == "Ongoing" || state == "" {
+		t.Errorf("the transaction is left in state %q", state)
+	}
 }
 
 // A transaction that cannot be had is told with what to do about it.

@@ -53,11 +53,22 @@ func (t Transaction) try(ctx context.Context, client *kgo.Client) ([]Finding, er
 	// A record without a value deletes its key; aborted, it does nothing.
 	record := &kgo.Record{Topic: t.Topic, Key: []byte(t.ID)}
 	if err := client.ProduceSync(ctx, record).FirstErr(); err != nil {
-		return nil, errors.Join(err, client.AbortBufferedRecords(ctx), client.EndTransaction(ctx, kgo.TryAbort))
+		return nil, errors.Join(err, abort(ctx, client))
 	}
 	after := time.Now()
 	findings := t.clock(ctx, client, before, after)
-	return findings, client.EndTransaction(ctx, kgo.TryAbort)
+	return findings, abort(ctx, client)
+}
+
+// abortTime is how long the brokers may take to abort the transaction.
+const abortTime = 5 * time.Second
+
+// abort also ends the transaction of a check that is broken off: left open, it would hold
+// up every stream of its partition that begins, until it times out.
+func abort(ctx context.Context, client *kgo.Client) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
+	defer cancel()
+	return errors.Join(client.AbortBufferedRecords(ctx), client.EndTransaction(ctx, kgo.TryAbort))
 }
 
 // clock compares the coordinator's clock with ours; nothing else of Kafka's tells it.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -62,8 +63,10 @@ type ReplayStream struct {
 	DeadLetters int64 `json:"deadLetters"`
 	// Token is the resume token after the last change that is done with.
 	Token bson.Raw `json:"-"`
-	// Next is the same for --from-token; empty when the span is done.
+	// Next is the same for --from-token; empty when the span is done, or not begun.
 	Next string `json:"next,omitempty"`
+	// Done says that the whole span has been replayed.
+	Done bool `json:"done"`
 }
 
 // ReplayCount counts the events of one kind, resource type and topic.
@@ -103,11 +106,26 @@ func (r *OplogReplay) Run(ctx context.Context, jobs []Job) (*ReplayResult, error
 	g.SetLimit(cmp.Or(r.AtOnce, defaultAtOnce))
 	for i, job := range jobs {
 		r.result.Streams[i] = ReplayStream{Stream: job.Stream.Name, From: timeOf(job.Span.From), Until: timeOf(job.Span.UntilTime), Token: job.Span.After}
-		g.Go(func() error { return r.stream(ctx, job, &r.result.Streams[i]) })
+		g.Go(func() error {
+			done := &r.result.Streams[i]
+			err := r.stream(ctx, job, done)
+			done.close(job.Span.UntilTime, err)
+			return err
+		})
 	}
 	err := g.Wait()
 	r.result.Counts = r.tally.sorted()
 	return &r.result, err
+}
+
+// close tells whether the span is done, and from where to go on if it is not.
+func (s *ReplayStream) close(until bson.Timestamp, err error) {
+	at, ok := resumetoken.ClusterTime(s.Token)
+	// A stream that ends in an error may have come to its end all the same, and a token
+	// behind that is none to go on from.
+	if s.Done = err == nil || (ok && at.After(until)); !s.Done {
+		s.Next, _ = s.Token.Lookup("_data").StringValueOK()
+	}
 }
 
 func (r *OplogReplay) stream(ctx context.Context, job Job, done *ReplayStream) error {

@@ -26,7 +26,8 @@ type Repair struct {
 	Open func(ctx context.Context, stream string) (Publisher, error)
 	// Actor is who has it done, for the audit.
 	Actor string
-	// Published, if set, is told how many events of how many are there again.
+	// Published, if set, is told how many events of how many are there again; first of none,
+	// before anything is published.
 	Published func(events, of int64)
 
 	publishers map[string]Publisher
@@ -65,6 +66,9 @@ const idsDetail = "ids"
 func (v *verification) repair(ctx context.Context, r *Repair) error {
 	published := int64(0)
 	return inBlocks(v.compare.missing, func(missing []entry) error {
+		if r.Published != nil {
+			r.Published(published, v.compare.missing.count)
+		}
 		done := make([]bool, len(missing))
 		for i, s := range v.Streams {
 			if !s.Asked {

@@ -66,8 +66,8 @@ first, so go on after an interruption without it.`,
 		output: addOutputFlag(cmd),
 	}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.kinds, "kinds", nil, "only these `KINDS`: change, export, accessed_everything")
-	flags.StringSliceVar(&f.resources, "resources", nil, "only change and export events of these resource `TYPES`, enabled or not")
+	addListFlag(flags, &f.kinds, "kinds", "only these `KINDS`: change, export, accessed_everything")
+	addListFlag(flags, &f.resources, "resources", "only change and export events of these resource `TYPES`, enabled or not")
 	flags.StringVar(&f.from, "from", fromCollections, "`SOURCE`: collections or history")
 	flags.StringVar(&f.prefix, "topic-prefix", "", "publish to topics that begin with `PREFIX`")
 	flags.Var(&wholeFlag{&f.maxRate}, "max-rate", "most events a second; 0: as fast as it goes")
@@ -167,7 +167,7 @@ func interruptedBackfill(ctx context.Context, err error, result *replay.Backfill
 	if f.restart {
 		same += " without --restart"
 	}
-	return fmt.Errorf("%w\n%s events are published; %s goes on there", err, terminal.Count(result.Events), same)
+	return fmt.Errorf("%w\n%s events are published; %s goes on there", &midwayError{err}, terminal.Count(result.Events), same)
 }
 
 func printBackfill(s *terminal.Screen, result *replay.BackfillResult) error {

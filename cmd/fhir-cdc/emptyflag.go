@@ -24,7 +24,8 @@ func refuseEmpty(cmd *cobra.Command) (err error) {
 		case !slices.ContainsFunc(values, func(value string) bool { return !empty(value) }):
 			err = &usageError{fmt.Sprintf("--%s is given but empty (a variable that is not set?): give it a value or leave it out", f.Name)}
 		case slices.ContainsFunc(values, empty):
-			err = &usageError{fmt.Sprintf("--%s %s: one of the values is empty (a variable that is not set?)", f.Name, strings.Join(values, ","))}
+			// Which ones the others are is not said: one of --set may be a secret.
+			err = &usageError{fmt.Sprintf("--%s: one of the values is empty (a variable that is not set?)", f.Name)}
 		}
 	})
 	return err

@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
@@ -41,6 +43,32 @@ func TestTimeFlag(t *testing.T) {
 		}
 		if !strings.Contains(got, want) {
 			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}
+
+// Lists come with commas or, out of other commands, one a line.
+func TestListFlag(t *testing.T) {
+	for text, want := range map[string][]string{
+		"a":             {"a"},
+		"a,b":           {"a", "b"},
+		"a\nb\nc\n":     {"a", "b", "c"},
+		"a\r\nb\r\n":    {"a", "b"},
+		" a , b\n c":    {"a", "b", "c"},
+		"a,":            {"a", ""},
+		"a\n\nb":        {"a", "", "b"},
+		"":              {""},
+		`{"a", "b"}`:    {`{"a"`, `"b"}`},
+		"con-1,\ncon-2": {"con-1", "", "con-2"},
+	} {
+		var got []string
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		addListFlag(flags, &got, "ids", "")
+		if err := flags.Parse([]string{"--ids", "first", "--ids", text}); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+		if diff := cmp.Diff(append([]string{"first"}, want...), got); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", text, diff)
 		}
 	}
 }

@@ -62,6 +62,19 @@ func interruptedEarly(ctx context.Context, err error, left string) error {
 	return fmt.Errorf("%w; %s", errInterrupted, left)
 }
 
+// midwayError is the failure of a command that may have published before it. It does not
+// unwrap to what has failed: whatever that is, the exit code must not be the one that says
+// that nothing has been published.
+type midwayError struct{ err error }
+
+// Error returns the message of the failure.
+func (e *midwayError) Error() string { return e.err.Error() }
+
+// Is tells of an interruption, which has no other exit code.
+func (e *midwayError) Is(target error) bool {
+	return target == errInterrupted && errors.Is(e.err, target)
+}
+
 // stream finds a stream by its name.
 func (o *operation) stream(name string) (plannedStream, error) {
 	var names []string

@@ -11,7 +11,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
-// aheadPatience is how far a token may be ahead of the newest operation that is known:
+// aheadPatience is how far a position may be ahead of the newest operation that is known:
 // a quiet cluster's members and routers tell each other of the time every ten seconds.
 const aheadPatience = 12 * time.Second
 
@@ -32,7 +32,7 @@ func notAhead(ctx context.Context, w *watcher.Watcher, position bson.Timestamp) 
 		case !position.After(now):
 			return nil
 		case ahead > aheadPatience, time.Now().After(until):
-			return &usageError{fmt.Sprintf("the token's time, %s, lies ahead of the cluster, whose newest operation is of %s: what changes until then would never be published",
+			return &usageError{fmt.Sprintf("%s lies ahead of the cluster, whose newest operation is of %s: what changes until then would never be published",
 				terminal.Time(timeOf(position)), terminal.Time(timeOf(now)))}
 		}
 		if err := rest(ctx, aheadPause); err != nil {

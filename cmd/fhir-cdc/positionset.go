@@ -69,26 +69,6 @@ cannot be taken from a process; stop it.`,
 	return cmd
 }
 
-// positionTarget is where a stream is to go on; one of the four is set.
-type positionTarget struct {
-	time        *pastTime
-	clusterTime *clusterTimeFlag
-	token       *resumeToken
-	now         bool
-}
-
-func (t positionTarget) String() string {
-	switch {
-	case t.now:
-		return "now"
-	case t.token.raw != nil:
-		return "token"
-	case !t.clusterTime.at.IsZero():
-		return t.clusterTime.String()
-	}
-	return t.time.String()
-}
-
 // positionSet is the result of fhir-cdc position set.
 type positionSet struct {
 	Stream string `json:"stream"`
@@ -183,21 +163,14 @@ func (o *operation) positionAt(ctx context.Context, p plannedStream, to position
 	if err != nil {
 		return resumetoken.Position{}, err
 	}
-	token := to.token.raw
-	if token != nil {
-		if err := notAhead(ctx, w, to.token.at); err != nil {
+	token, clusterTime := to.token.raw, to.at()
+	if !clusterTime.IsZero() {
+		if err := notAhead(ctx, w, clusterTime); err != nil {
 			return resumetoken.Position{}, err
 		}
-	} else {
-		var from watcher.From
-		switch {
-		case to.now:
-		case !to.clusterTime.at.IsZero():
-			from.ClusterTime = to.clusterTime.at
-		default:
-			from.ClusterTime = at(to.time.Time)
-		}
-		if token, err = w.Begin(ctx, from); err != nil {
+	}
+	if token == nil {
+		if token, err = w.Begin(ctx, watcher.From{ClusterTime: clusterTime}); err != nil {
 			return resumetoken.Position{}, err
 		}
 	}
@@ -218,8 +191,8 @@ func (o *operation) positionAt(ctx context.Context, p plannedStream, to position
 			return resumetoken.Position{}, err
 		}
 	}
-	clusterTime, ok := resumetoken.ClusterTime(token)
-	if !ok {
+	var ok bool
+	if clusterTime, ok = resumetoken.ClusterTime(token); !ok {
 		return resumetoken.Position{}, errors.New("the form of the server's resume token is not known, so its time cannot be read")
 	}
 	return resumetoken.Position{Stream: p.name, Token: token, ClusterTime: clusterTime, Fingerprint: w.Fingerprint()}, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +19,7 @@ type replayFlags struct {
 	span                  *spanFlags
 	stream, prefix        string
 	kinds, resources, ids []string
-	sameTopics, dryRun    bool
+	dryRun                bool
 	output                *outputForm
 }
 
@@ -41,7 +42,7 @@ What has been written since shows: a request id that came too late for the live
 event is there now, and persons are looked up as they are now. What the oplog no
 longer holds is for fhir-cdc backfill.
 
-Ctrl-C ends after the transaction under way and says where to go on.`,
+Ctrl-C breaks off the transaction under way and says where to go on.`,
 		Example: `  # What would be published of the last two hours?
   fhir-cdc replay --from-time 2h --dry-run
 
@@ -60,12 +61,12 @@ Ctrl-C ends after the transaction under way and says where to go on.`,
 	f := &replayFlags{span: addSpanFlags(cmd), output: addOutputFlag(cmd)}
 	flags := cmd.Flags()
 	flags.StringVar(&f.stream, "stream", "", "only this `STREAM`")
-	flags.StringSliceVar(&f.kinds, "kinds", nil, "only these `KINDS`: change, export, accessed_everything")
-	flags.StringSliceVar(&f.resources, "resources", nil, "only change and export events of these resource `TYPES`")
-	flags.StringSliceVar(&f.ids, "ids", nil, "only the events of these `IDS`: events' ids, or keys (of change events: the resources' ids)")
+	addListFlag(flags, &f.kinds, "kinds", "only these `KINDS`: change, export, accessed_everything")
+	addListFlag(flags, &f.resources, "resources", "only change and export events of these resource `TYPES`")
+	addListFlag(flags, &f.ids, "ids", "only the events of these `IDS`: events' ids, or keys (of change events: the resources' ids)")
 	flags.StringVar(&f.prefix, "topic-prefix", "", "publish to topics that begin with `PREFIX`")
-	flags.BoolVar(&f.sameTopics, "same-topics", false, "publish to the live topics")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "publish nothing; count, and name the first ten events")
+	flags.Bool("same-topics", false, "publish to the live topics")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "publish nothing; count, and name the first ten events of each stream")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := f.span.check(cmd); err != nil {
 			return err
@@ -181,13 +182,20 @@ func interrupted(ctx context.Context, err error, result *replay.ReplayResult, f 
 	if ctx.Err() != nil {
 		err = errInterrupted
 	}
-	for i := range result.Streams {
-		s := &result.Streams[i]
-		s.Next, _ = s.Token.Lookup("_data").StringValueOK()
-		if s.Next == "" || f.dryRun {
+	if f.dryRun {
+		return err
+	}
+	err = &midwayError{err}
+	for _, s := range result.Streams {
+		from := "--from-token " + s.Next
+		switch {
+		case s.Done:
+			err = fmt.Errorf("%w\nstream %s: %d events were published; it is done", err, s.Stream, s.Events)
 			continue
+		case s.Next == "":
+			from = "--from-time " + s.From.Format(time.RFC3339)
 		}
-		err = fmt.Errorf("%w\nstream %s: %d events were published; go on with --stream %s --from-token %s", err, s.Stream, s.Events, s.Stream, s.Next)
+		err = fmt.Errorf("%w\nstream %s: %d events were published; go on with --stream %s %s%s", err, s.Stream, s.Events, s.Stream, from, f.span.end())
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -43,10 +44,11 @@ func (f *spanFlags) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// given counts the flags that were set.
+// given counts the flags that were set; one that is set to false is not.
 func given(cmd *cobra.Command, names ...string) (n int) {
 	for _, name := range names {
-		if cmd.Flags().Changed(name) {
+		f := cmd.Flags().Lookup(name)
+		if f.Changed && (f.Value.Type() != "bool" || f.Value.String() == "true") {
 			n++
 		}
 	}
@@ -80,6 +82,17 @@ func (f *spanFlags) jobs(streams []replay.Stream, now []bson.Timestamp) ([]repla
 		jobs = append(jobs, replay.Job{Stream: s, Span: span})
 	}
 	return jobs, nil
+}
+
+// end is how the end was given, for a command line that goes on to the same.
+func (f *spanFlags) end() string {
+	switch {
+	case f.toToken.raw != nil:
+		return " --to-token " + f.toToken.text
+	case !f.toTime.IsZero():
+		return " --to-time " + f.toTime.Format(time.RFC3339)
+	}
+	return ""
 }
 
 // resumeToken is a flag's value: a resume token as MongoDB, /status and the position

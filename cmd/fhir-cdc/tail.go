@@ -56,7 +56,7 @@ It joins no consumer group. The user needs Read on the topics.`,
 	}
 	flags := addConfigFlags(cmd, environ)
 	f := &tailFlags{output: addOutputFlag(cmd)}
-	cmd.Flags().StringSliceVar(&f.kinds, "kinds", nil, "only these `KINDS`: change, export, accessed_everything, dead_letter")
+	addListFlag(cmd.Flags(), &f.kinds, "kinds", "only these `KINDS`: change, export, accessed_everything, dead_letter")
 	cmd.Flags().StringVar(&f.prefix, "topic-prefix", "", "show the topics that begin with `PREFIX` in place of the live ones")
 	cmd.Flags().BoolVar(&f.beginning, "from-beginning", false, "begin with the oldest record")
 	f.since = addTimeFlag(cmd, "since", "begin with the records of this time")

@@ -18,7 +18,6 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/replay"
 	"github.com/fhir-cdc/fhir-cdc/terminal"
-	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
 // verifyFlags are the flags of the command verify beside those of the configuration.
@@ -80,7 +79,7 @@ bytes an event, go to temporary files that are gone in any case of an end.`,
 		output: addOutputFlag(cmd),
 	}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.kinds, "kinds", nil, "only these `KINDS`: change, export, accessed_everything")
+	addListFlag(flags, &f.kinds, "kinds", "only these `KINDS`: change, export, accessed_everything")
 	flags.StringVar(&f.stream, "stream", "", "only the events of this `STREAM`")
 	flags.StringVar(&f.prefix, "topic-prefix", "", "look at the topics that begin with `PREFIX` in place of the live ones")
 	flags.BoolVar(&f.repair, "repair", false, "publish what is missing")
@@ -93,8 +92,8 @@ bytes an event, go to temporary files that are gone in any case of an end.`,
 		switch {
 		case f.since.IsZero():
 			return &usageError{"say since when, with --since"}
-		case !f.until.IsZero() && !f.since.Before(f.until.Time):
-			return &usageError{fmt.Sprintf("--until %s is not after --since %s", terminal.Time(f.until.Time), terminal.Time(f.since.Time))}
+		case !f.until.IsZero() && f.until.Unix() <= f.since.Unix(): // the oplog's times that bound a span are whole seconds
+			return &usageError{fmt.Sprintf("--until %s is not after --since %s: there is nothing to compare", terminal.Time(f.until.Time), terminal.Time(f.since.Time))}
 		}
 		if f.repair && f.prefix != "" {
 			return &usageError{"--repair mends the live topics only: for those of --topic-prefix run fhir-cdc replay with the same prefix"}
@@ -180,9 +179,6 @@ func runVerify(ctx context.Context, cfg *config.Config, f *verifyFlags, environ 
 	}
 	result, err := followVerify(ctx, v, repair, terminal.New(stderr, environ))
 	if err != nil {
-		if lost := new(watcher.Error); errors.As(err, &lost) && lost.Class == watcher.HistoryLost {
-			return fmt.Errorf("the oplog has forgotten what was still to be read of it; run verify again: %w", lost.Err)
-		}
 		return err
 	}
 	if others != "" {

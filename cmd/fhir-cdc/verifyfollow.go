@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -83,12 +84,20 @@ func followVerify(ctx context.Context, v *replay.Verification, repair *replay.Re
 	v.Waits = func(topic string, partition int32) {
 		_ = screen.Printf("verify: a transaction is open in topic %s, partition %d; waiting for its end, for %s at most", topic, partition, v.Patience) // Progress, no result.
 	}
+	repairs := false
 	if repair != nil {
 		repair.Published = func(events, of int64) {
+			repairs = true
 			progress.Detail(fmt.Sprintf("repair: %s of %s events", terminal.Count(events), terminal.Count(of)))
 		}
 	}
 	result, err := v.Run(ctx, repair)
 	f.ended(err)
+	if lost := new(watcher.Error); errors.As(err, &lost) && lost.Class == watcher.HistoryLost {
+		err = fmt.Errorf("the oplog has forgotten what was still to be read of it; run verify again: %w", lost.Err)
+	}
+	if err != nil && repairs {
+		err = &midwayError{err}
+	}
 	return result, err
 }
