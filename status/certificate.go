@@ -11,8 +11,8 @@ import (
 )
 
 // certificate is the port's, read again when its files change, so that a renewal needs
-// no restart. While the new files do not fit (one is written after the other) the old
-// certificate serves.
+// no restart. While the new files do not fit (one is written after the other) or cannot be
+// read, the old certificate serves.
 type certificate struct {
 	certFile, keyFile string
 	log               *zap.Logger
@@ -20,6 +20,8 @@ type certificate struct {
 	mu     sync.Mutex
 	loaded *tls.Certificate
 	seen   [2]version
+	// failed is why the files could not be used when they were read last, "" if they could.
+	failed string
 }
 
 // version tells one state of a file from the next.
@@ -46,23 +48,24 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := [2]version{versionOf(c.certFile), versionOf(c.keyFile)}
-	if c.loaded != nil && now == c.seen {
+	// What mends a failure, such as a right to read the key, need not show in time or size.
+	if c.loaded != nil && now == c.seen && c.failed == "" {
 		return c.loaded, nil
 	}
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	switch {
 	case err == nil && c.loaded != nil:
-		c.log.Info("the status port has a new certificate")
+		c.log.Info("the status port has read its certificate anew")
 	case err != nil && c.loaded == nil:
 		return nil, fmt.Errorf("http.tls: read certificate and key: %w", err)
 	case err != nil:
-		if now != c.seen {
+		if err.Error() != c.failed {
 			c.log.Warn("the status port keeps its old certificate: the new one cannot be used", zap.Error(err))
 		}
-		c.seen = now
+		c.seen, c.failed = now, err.Error()
 		return c.loaded, nil
 	}
-	c.loaded, c.seen = &pair, now
+	c.loaded, c.seen, c.failed = &pair, now, ""
 	return c.loaded, nil
 }
 

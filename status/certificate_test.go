@@ -1,6 +1,7 @@
 package status
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // issue writes a certificate and key of a serial number over the two files.
@@ -48,6 +50,71 @@ func issue(t *testing.T, certFile, keyFile string, serial int64) {
 		if err := os.Chtimes(path, time.Time{}, time.Now().Add(time.Duration(serial)*time.Second)); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// What made the files useless may pass without another time or size of theirs, as a right to
+// read them does: they are tried again. Each reason is said once.
+func TestCertificateIsTriedAgain(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	issue(t, certFile, keyFile, 1)
+	core, logs := observer.New(zap.WarnLevel)
+	c, err := newCertificate(certFile, keyFile, zap.New(core))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial := func() int64 {
+		t.Helper()
+		pair, err := c.get(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pair.Leaf.SerialNumber.Int64()
+	}
+	issue(t, certFile, keyFile, 2)
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unchanged, err := os.Stat(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text []byte) {
+		t.Helper()
+		if err := os.WriteFile(keyFile, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(keyFile, time.Time{}, unchanged.ModTime()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(bytes.Repeat([]byte("x"), len(key)))
+	for range 3 {
+		if got := serial(); got != 1 {
+			t.Errorf("serial %d with a key that is none", got)
+		}
+	}
+	if n := logs.Len(); n != 1 {
+		t.Errorf("one reason is said %d times", n)
+	}
+	write(bytes.Repeat([]byte("\n"), len(key)))
+	if err := os.Rename(certFile, certFile+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if got := serial(); got != 1 || logs.Len() != 2 {
+		t.Errorf("serial %d, %d warnings of two reasons", got, logs.Len())
+	}
+	if err := os.Rename(certFile+".away", certFile); err != nil {
+		t.Fatal(err)
+	}
+	if got := serial(); got != 1 {
+		t.Errorf("serial %d with a key that is none", got)
+	}
+	write(key) // From here on neither time nor size is another one.
+	if got := serial(); got != 2 {
+		t.Errorf("serial %d after the key can be used", got)
 	}
 }
 

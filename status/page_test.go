@@ -15,7 +15,7 @@ func TestPage(t *testing.T) {
 		t.Fatalf("code %d", code)
 	}
 	for _, m := range regexp.MustCompile(`(?:src|href)="([^"#]+)"`).FindAllStringSubmatch(index, -1) {
-		if code, _ := get(t, h, "/"+m[1]); code != http.StatusOK && m[1] != "startupz" && m[1] != "readyz" {
+		if code, _ := get(t, h, "/"+m[1]); code != http.StatusOK && m[1] != "readyz" {
 			t.Errorf("%s: code %d", m[1], code)
 		}
 	}

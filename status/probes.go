@@ -54,7 +54,7 @@ func (s *Server) live() (string, bool) {
 func (s *Server) ready() (string, bool) {
 	views := s.views()
 	if len(views) == 0 {
-		return starting, false
+		return s.starting(), false
 	}
 	var running int
 	var beginning, paused []string
@@ -123,12 +123,21 @@ func (s *Server) refused() string {
 	return s.opts.Refused()
 }
 
+// started is never red: what stands in the way of a start ends the process or, like brokers
+// that are out of reach, is waited for, and a restart would only begin the wait anew.
 func (s *Server) started() (string, bool) {
 	if len(s.views()) == 0 {
-		return starting, false
+		return s.starting(), true
 	}
 	return "ok", true
 }
 
 // starting is said while there are no streams yet.
-const starting = "starting: topics are being checked"
+func (s *Server) starting() string {
+	if s.opts.Waits != nil {
+		if why := s.opts.Waits(); why != "" {
+			return "starting: waits for Kafka: " + why
+		}
+	}
+	return "starting: topics are being checked"
+}

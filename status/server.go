@@ -29,6 +29,9 @@ type Options struct {
 	Acquire time.Duration
 	// CertFile and KeyFile make the port speak TLS; both or none.
 	CertFile, KeyFile string
+	// Waits is why the start has to wait for Kafka, "" if it does not; nil where it never
+	// does.
+	Waits func() string
 	// Refused is why other replicas do not share the streams with this process, "" if
 	// they do; nil where there are none.
 	Refused func() string

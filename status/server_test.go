@@ -110,7 +110,7 @@ func TestProbes(t *testing.T) {
 		"not before its position":         {[]daemon.Progress{first}, "/readyz", 503, "stream main is being acquired: no position of it is known yet"},
 		"not before a position is stored": {[]daemon.Progress{unplaced}, "/readyz", 503, "stream main has not begun: no process has stored a position of it yet"},
 		"nothing is known yet":            {nil, "/readyz", 503, "starting: topics are being checked"},
-		"starting":                        {nil, "/startupz", 503, "starting: topics are being checked"},
+		"starting, too":                   {nil, "/startupz", 200, "starting: topics are being checked"},
 		"started":                         {[]daemon.Progress{unplaced}, "/startupz", 200, "ok"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -118,6 +118,23 @@ func TestProbes(t *testing.T) {
 				t.Errorf("%d %q, want %d %q", code, text, c.code, c.text)
 			}
 		})
+	}
+}
+
+// A start that waits for Kafka says so to all who ask, and is no reason for a restart.
+func TestStartThatWaits(t *testing.T) {
+	s := New(Options{Waits: func() string { return "connection refused" }}, views(), NewRegistry(), zap.NewNop()).Handler()
+	const want = "starting: waits for Kafka: connection refused"
+	for path, wantCode := range map[string]int{"/startupz": http.StatusOK, "/readyz": http.StatusServiceUnavailable} {
+		if code, text := get(t, s, path); code != wantCode || text != want {
+			t.Errorf("%s: %d %q, want %d %q", path, code, text, wantCode, want)
+		}
+	}
+	if code, text := get(t, s, "/livez"); code != http.StatusOK {
+		t.Errorf("/livez: %d %q", code, text)
+	}
+	if _, text := get(t, s, "/status"); !strings.Contains(text, `"readyz":"`+want+`"`) {
+		t.Errorf("/status: %s", text)
 	}
 }
 

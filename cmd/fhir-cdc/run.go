@@ -37,8 +37,8 @@ Every stream goes on where its stored position says. Without one it begins at
   # With a file, and one key changed
   fhir-cdc run --config config.yaml --set kafka.compression=zstd
 
-  # To see events without Kafka
-  MONGO_URL='mongodb://localhost:27017/?replicaSet=rs0' MONGO_DB_NAME=fhir ENABLE_EVENTS_KAFKA=1 \
+  # To see events without Kafka, of one member, whatever its replica set calls it
+  MONGO_URL='mongodb://localhost:27017/?directConnection=true' MONGO_DB_NAME=fhir ENABLE_EVENTS_KAFKA=1 \
     fhir-cdc run --sink stdout --log-format console`,
 		Args: cobra.NoArgs,
 	}
@@ -110,7 +110,7 @@ func runStreams(ctx context.Context, cfg *config.Config, shown *board, measure t
 		return err
 	}
 	sink.metrics, sink.tracer = measure.metrics, measure.tracer
-	if err := sink.prepare(ctx); err != nil {
+	if err := sink.prepare(ctx, shown.waitsFor); err != nil {
 		if ctx.Err() != nil {
 			return nil // Told to stop while the brokers were out of reach.
 		}

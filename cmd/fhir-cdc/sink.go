@@ -149,8 +149,9 @@ func (s *sink) store(stream string) (resumetoken.Keeper, error) {
 }
 
 // prepare checks the topics before anything is read, and creates them where the
-// configuration says so. Brokers that are out of reach are waited for.
-func (s *sink) prepare(ctx context.Context) error {
+// configuration says so. Brokers that are out of reach are waited for, and waits is told
+// why.
+func (s *sink) prepare(ctx context.Context, waits func(error)) error {
 	if s.cfg.Sink == config.SinkStdout {
 		return nil
 	}
@@ -179,6 +180,7 @@ func (s *sink) prepare(ctx context.Context) error {
 		if ctx.Err() != nil || errors.As(err, new(*publisher.ConfigurationError)) {
 			return err
 		}
+		waits(err)
 		s.log.Warn("Kafka cannot be used yet, trying again", zap.Duration("pause", backoff), zap.Error(err))
 		if err := rest(ctx, backoff); err != nil {
 			return err

@@ -29,15 +29,34 @@ type board struct {
 	member  *replicas.Member
 	// audit is nil until the brokers are known to be there, and where there are none.
 	audit *publisher.Audit
+	// waits is why the topics cannot be checked yet, nil if nothing is wrong.
+	waits error
 }
 
 func (b *board) show(streams []*daemon.Stream, facts streamFacts) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.streams, b.facts = make([]status.Stream, len(streams)), facts
+	b.streams, b.facts, b.waits = make([]status.Stream, len(streams)), facts, nil
 	for i, s := range streams {
 		b.streams[i] = s
 	}
+}
+
+// waitsFor tells the board why the topics cannot be checked yet.
+func (b *board) waitsFor(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.waits = err
+}
+
+// startWaits is what waitsFor told since the last show.
+func (b *board) startWaits() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.waits == nil {
+		return ""
+	}
+	return b.waits.Error()
 }
 
 // audited tells the board where controls are put on record.
@@ -137,7 +156,7 @@ func serveStatus(ctx context.Context, cfg *config.Config, b *board, l *logging, 
 		Address: cfg.HTTP.Address, Version: versionInfo().Version, Name: cfg.Name, Instance: shownInstance(cfg),
 		Stuck: stuck(cfg), Acquire: cfg.Kafka.TransactionTimeout + acquireMargin,
 		CertFile: cfg.HTTP.TLS.CertFile, KeyFile: cfg.HTTP.TLS.KeyFile,
-		Controls: controls(cfg, b, l), Refused: b.refused,
+		Controls: controls(cfg, b, l), Refused: b.refused, Waits: b.startWaits,
 	}, sampler.Views, registry, log)
 	listener, err := server.Listen(ctx)
 	if err != nil {

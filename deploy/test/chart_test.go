@@ -101,6 +101,8 @@ func TestRefusedValues(t *testing.T) {
 		"a digest that is none":         {`image: {digest: latest}`, "does not match pattern"},
 		"a file instead of its content": {`secret: {name: s, variables: {MONGO_URL_FILE: k}}`, "MONGO_URL_FILE"},
 		"variables without their name":  {`secret: {variables: {MONGO_URL: k}}`, "needs secret.name"},
+		"a start proven twice":          {`probes: {startup: {successThreshold: 2}}`, "must be 1"},
+		"a life proven twice":           {`probes: {liveness: {successThreshold: 2}}`, "must be 1"},
 		"two configurations":            {"config: {name: x}\nexistingConfigMap: {name: c}", "exclude each other"},
 	} {
 		t.Run(name, func(t *testing.T) {

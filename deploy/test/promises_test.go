@@ -113,6 +113,38 @@ func TestShutdownIsShorterThanTheGracePeriod(t *testing.T) {
 	}
 }
 
+// Replicas that keep off each other's nodes strictly may have no node to spare: an update goes
+// on there only if an old pod makes room for the new one.
+func TestUpdatesGoOn(t *testing.T) {
+	for name, list := range rendered(t) {
+		deployment := one[*apps.Deployment](t, list)
+		surge, unavailable := 1, 0
+		if a := deployment.Spec.Template.Spec.Affinity; a != nil && a.PodAntiAffinity != nil && len(a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0 {
+			surge, unavailable = 0, 1
+		}
+		if u := deployment.Spec.Strategy.RollingUpdate; u.MaxSurge.IntValue() != surge || u.MaxUnavailable.IntValue() != unavailable {
+			t.Errorf("%s: maxSurge %s, maxUnavailable %s, want %d and %d", name, u.MaxSurge, u.MaxUnavailable, surge, unavailable)
+		}
+	}
+}
+
+// Numbers reach the daemon with all their digits, however large.
+func TestLargeNumbers(t *testing.T) {
+	container := one[*apps.Deployment](t, rendered(t)["everything"]).Spec.Template.Spec.Containers[0]
+	for name, want := range map[string]string{"FHIR_CDC_BATCH_MAX_BYTES": "16777216", "FHIR_CDC_TOPICS_CREATE": "true"} {
+		if got := variable(container, name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	files, err := render("fhir-cdc", map[string]any{"config": map[string]any{"batch": map[string]any{"max_bytes": 16777216.0}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := manifest(files); !strings.Contains(text, "max_bytes: 16777216\n") {
+		t.Errorf("the configuration has the number in another form:\n%s", text)
+	}
+}
+
 // variable returns the value of a container's variable, the last that counts.
 func variable(c core.Container, name string) (value string) {
 	for _, v := range c.Env {

@@ -199,6 +199,7 @@ function show(status) {
   set($("sum-dead"), number(dead), dead ? "bad" : "");
 
   $("empty").hidden = streams.length > 0;
+  if (!streams.length) set($("empty"), `No streams yet: ${status.readyz.replace("starting: ", "")}.`);
   for (const s of streams) {
     if (!cards.has(s.stream)) cards.set(s.stream, makeCard(s.stream));
     fillCard(cards.get(s.stream), { ...s, now: status.time }, now);

@@ -162,6 +162,49 @@ func TestReadmeTestCommandIsCIs(t *testing.T) {
 	}
 }
 
+// CONTRIBUTING.md names all that the workflows run.
+func TestContributorsKnowWhatCIRuns(t *testing.T) {
+	for _, name := range []string{"ci", "release"} {
+		workflow, err := os.ReadFile(filepath.Join(root, ".github/workflows", name+".yml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps := regexp.MustCompile(`(?m)^ *- run: (.+)$`).FindAllStringSubmatch(string(workflow), -1)
+		if len(steps) < 2 {
+			t.Errorf("only %d steps found in %s.yml", len(steps), name)
+		}
+		for _, step := range steps {
+			if !strings.Contains(pages(t)["CONTRIBUTING.md"], "`"+step[1]+"`") {
+				t.Errorf("CONTRIBUTING.md does not say that %s.yml runs %s", name, step[1])
+			}
+		}
+	}
+}
+
+// What the pages and the help tell to try on this machine's MongoDB works with compose's too,
+// whose member has a name that this machine does not know: it is asked directly.
+func TestExamplesReachComposesMongoDB(t *testing.T) {
+	all := pages(t)
+	for _, name := range []string{"cmd/fhir-cdc/root.go", "cmd/fhir-cdc/run.go"} {
+		text, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[name] = string(text)
+	}
+	found := 0
+	for name, text := range all {
+		for _, uri := range regexp.MustCompile(`mongodb://localhost[^\s'"`+"`"+`]*`).FindAllString(text, -1) {
+			if found++; !strings.Contains(uri, "directConnection=true") {
+				t.Errorf("%s has %s, which looks for the set's members by their own names", name, uri)
+			}
+		}
+	}
+	if found < 3 {
+		t.Errorf("only %d examples found", found)
+	}
+}
+
 // The log's keys are those of docs/http.md, none missing there and none too many.
 func TestLogKeys(t *testing.T) {
 	_, section, _ := strings.Cut(pages(t)["docs/http.md"], "\n## Logs\n")

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"encoding/json"
 	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -127,18 +128,21 @@ func (i *installation) onMongoDB(uri string) *installation {
 	return i
 }
 
-// What is out of reach is waited for: the daemon says so, and stops when told to.
+// What is out of reach is waited for: the daemon says so, on its port too, where nothing asks
+// for a restart, and stops when told to.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
 		at   func(i *installation, address string)
 		log  []string
+		// startup is what /startupz says meanwhile.
+		startup string
 	}{
 		{"MongoDB", func(i *installation, address string) {
 			i.onMongoDB("mongodb://root:a-secret@" + address + "/?replicaSet=rs0&serverSelectionTimeoutMS=500")
-		}, []string{"MongoDB cannot be used yet, trying again"}},
-		{"Kafka", func(i *installation, address string) { i.with("KAFKA_URLS", address) }, []string{"Kafka cannot be used yet, trying again"}},
+		}, []string{"MongoDB cannot be used yet, trying again"}, "ok"},
+		{"Kafka", func(i *installation, address string) { i.with("KAFKA_URLS", address) }, []string{"Kafka cannot be used yet, trying again"}, "starting: waits for Kafka: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			i := install(t, fhirserver.Options{})
@@ -147,6 +151,16 @@ func TestUnreachable(t *testing.T) {
 			d := harness.Start(t, harness.Options{Env: i.env})
 			for _, text := range append(test.log, address) {
 				i.check(d.WaitForLog(i.ctx, text))
+			}
+			r := i.withStatus(d, "waits")
+			if code, text := i.get(r, "startupz"); code != http.StatusOK || !strings.HasPrefix(text, test.startup) {
+				t.Errorf("/startupz: %d %q, want 200 %q", code, text, test.startup)
+			}
+			if code, text := i.get(r, "livez"); code != http.StatusOK {
+				t.Errorf("/livez: %d %q", code, text)
+			}
+			if code, text := i.get(r, "readyz"); code != http.StatusServiceUnavailable {
+				t.Errorf("/readyz: %d %q", code, text)
 			}
 			i.stop(d)
 			if strings.Contains(d.Logs(), "a-secret") {
