@@ -167,6 +167,9 @@ func (s *Stream) Run(ctx context.Context) error {
 			}
 			return nil
 		}
+		if errors.Is(err, errToPause) {
+			continue
+		}
 		s.progress.interrupted(err)
 		if !s.repairs(err) && final(err) {
 			s.progress.state(Stopped)
