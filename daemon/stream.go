@@ -87,7 +87,8 @@ type Options struct {
 	// Patience is how long MongoDB may take to answer before the stream tells that it
 	// waits for it.
 	Patience Patience
-	// DrainTimeout bounds the time from the end of ctx to the end of Run.
+	// DrainTimeout is how long after the end of ctx what was read is still published. A commit
+	// that has begun by then ends in its own time: its outcome would not be known otherwise.
 	DrainTimeout time.Duration
 	// Tracer gets a trace of each batch; nil for none.
 	Tracer trace.Tracer
