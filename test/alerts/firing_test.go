@@ -32,6 +32,7 @@ const well = `load 1m
   fhir_cdc_fenced_total{` + of + `} 1x60
   fhir_cdc_replica_refused{namespace="fhir",job="fhir-cdc",instance="b"} 0x60
   fhir_cdc_group_away_seconds{namespace="fhir",job="fhir-cdc",instance="b"} 0x60
+  fhir_cdc_group_out_seconds{namespace="fhir",job="fhir-cdc",instance="b"} 0x60
   fhir_cdc_commit_seconds_bucket{` + of + `,le="0.1"} 0+100x60
   fhir_cdc_commit_seconds_bucket{` + of + `,le="+Inf"} 0+100x60
   fhir_cdc_end_to_end_seconds_bucket{` + of + `,le="1"} 0+100x60
@@ -48,6 +49,7 @@ var ill = map[string]string{
 		"\n  fhir_cdc_stream_state{" + of + `,state="waiting"} 1x60` + "\n",
 	"FhirCdcStopped":     "load 1m\n  fhir_cdc_stream_state{" + of + `,state="stopped"} 1x60` + "\n",
 	"FhirCdcKafkaAway":   "load 1m\n  fhir_cdc_commit_pending_seconds{" + of + "} 0+60x60\n",
+	"FhirCdcOutOfGroup":  "load 1m\n  " + `fhir_cdc_group_out_seconds{namespace="fhir",job="fhir-cdc",instance="b"} 0+60x60` + "\n",
 	"FhirCdcMongoDBAway": "load 1m\n  fhir_cdc_read_pending_seconds{" + of + "} 0+60x60\n",
 	"FhirCdcRepairing":   "load 1m\n  fhir_cdc_stream_state{" + of + `,state="repairing"} 1x60` + "\n",
 	"FhirCdcPaused":      "load 1m\n  fhir_cdc_stream_state{" + of + `,state="paused"} 1x60` + "\n",
