@@ -100,7 +100,7 @@ func specs() []spec {
 		section("facts", "Look-ups for what a change does not say itself."),
 		text("facts.request_id", "Whether to look up the request id in the history."),
 		duration("facts.wait", 0, longWait, "Longest time after a change to wait for its history; a backlog does not wait."),
-		number("facts.person_cache", "persons", 0, 10_000_000, "Most persons to remember."),
+		number("facts.person_cache", "persons", 0, 10_000_000, "Most persons to remember; a stream that does not read the changes of Persons itself remembers none."),
 		duration("facts.accessed_everything_window", 0, 24*time.Hour, "How far before its position a stream reads again at the start which $everything requests had their event; 0s: not at all."),
 		number("facts.seen_requests", "requests", 1, 100_000_000, "Most $everything requests to remember."),
 

@@ -18,7 +18,9 @@ type RequestIDs interface {
 	Find(ctx context.Context, versions []lookup.Version) ([]string, error)
 }
 
-// Persons finds what an AccessedEverything event says of a client person.
+// Persons finds what an AccessedEverything event says of a client person. It may remember
+// answers for as long as the stream tells it of every change of a Person: Forget is called
+// when the stream begins, and Changed or Forget for each change that it reads.
 type Persons interface {
 	Find(ctx context.Context, clientPersonIDs []string) (map[string]lookup.Person, error)
 	Changed(personUUID, personID string, linkTargets []string)
@@ -36,6 +38,14 @@ type fact struct {
 	mapper.Facts
 	// repeated says that the change tells of a request that has had its event.
 	repeated bool
+}
+
+// anew forgets what was looked up before: while another process had the stream, or a
+// repair went past changes, nobody told of the persons that changed.
+func (f Facts) anew() {
+	if f.Persons != nil {
+		f.Persons.Forget()
+	}
 }
 
 type batchFacts struct{ facts []fact }

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/fhir-cdc/fhir-cdc/lookup"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
@@ -58,4 +61,75 @@ func TestARequestHasOneEventThroughRestarts(t *testing.T) {
 			t.Errorf("events %v, want one for request c and one for d: a had its event before the start", got)
 		}
 	})
+}
+
+// people are persons with one master, whose answers are remembered until they are
+// forgotten.
+type people struct {
+	nobody
+
+	master string
+	known  map[string]lookup.Person
+}
+
+func (p *people) Find(_ context.Context, ids []string) (map[string]lookup.Person, error) {
+	if p.known == nil {
+		p.known = map[string]lookup.Person{}
+	}
+	for _, id := range ids {
+		if _, ok := p.known[id]; !ok {
+			p.known[id] = lookup.Person{BwellPersonID: p.master}
+		}
+	}
+	return p.known, nil
+}
+
+func (p *people) Forget() { p.known = nil }
+
+// What was known of persons before another process had the stream, or before a repair went
+// past their changes, is not used any more.
+func TestPersonsAreLookedUpAnewAfterChangesThatOthersRead(t *testing.T) {
+	for name, jump := range map[string]func(s *Stream, k *kept){
+		"another process had the stream": func(_ *Stream, k *kept) { k.position.Token = token(20) },
+		"a repair went past them": func(s *Stream, k *kept) {
+			k.position.Repair = &resumetoken.Repair{}
+			s.opts.Repairer = jumping{resumetoken.Position{Stream: "main", Token: token(20), Fingerprint: "f"}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := &kept{position: resumetoken.Position{Stream: "main", Token: token(1), Fingerprint: "f"}}
+				persons := &people{master: "first"}
+				source := &script{fingerprint: "f", chunks: []watcher.Chunk{chunk(accessLog(t, 10, "a"), accessLog(t, 11, "b"))}}
+				s := stream(source, nil, k, func(_ *Options, f *Facts) { f.Persons = persons })
+				if err := play(t, s, time.Minute); err != nil {
+					t.Fatal(err)
+				}
+				persons.master = "second" // by a change that this process does not read
+				jump(s, k)
+				source.chunks = []watcher.Chunk{chunk(accessLog(t, 30, "c"))}
+				if err := play(t, s, time.Minute); err != nil {
+					t.Fatal(err)
+				}
+				var masters []string
+				for _, b := range k.batches {
+					for _, e := range b.Events {
+						_, rest, _ := strings.Cut(string(e.Value), `"bwellFhirPersonId":"`)
+						master, _, _ := strings.Cut(rest, `"`)
+						masters = append(masters, master)
+					}
+				}
+				if want := []string{"first", "first", "second"}; !slices.Equal(masters, want) {
+					t.Errorf("events of %v, want %v", masters, want)
+				}
+			})
+		})
+	}
+}
+
+// jumping is a repair that ends at a position.
+type jumping struct{ to resumetoken.Position }
+
+func (j jumping) Repair(ctx context.Context, p Publisher, _ resumetoken.Position, _ func(RepairProgress)) (resumetoken.Position, error) {
+	return j.to, p.Commit(ctx, &publisher.Batch{Position: j.to})
 }

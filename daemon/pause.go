@@ -85,6 +85,7 @@ func (w *wish) untilPause(ctx context.Context) (context.Context, context.CancelF
 
 // live carries changes, but for the times that the stream is paused.
 func (s *Stream) live(ctx context.Context, p *witness, position resumetoken.Position) error {
+	s.facts.anew()
 	var seen *lookup.Seen
 	for {
 		var err error

@@ -14,7 +14,6 @@ import (
 
 	"github.com/fhir-cdc/fhir-cdc/config"
 	"github.com/fhir-cdc/fhir-cdc/daemon"
-	"github.com/fhir-cdc/fhir-cdc/lookup"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/replicas"
@@ -97,7 +96,7 @@ func run(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) erro
 // runStreams runs the streams with clients of their own until ctx ends or an error
 // ends one of them.
 func runStreams(ctx context.Context, cfg *config.Config, shown *board, measure telemetry, stdout io.Writer, log *zap.Logger) (err error) {
-	shown.show(nil, daemon.Facts{})
+	shown.show(nil, streamFacts{})
 	clients := newClusters(cfg.Name)
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), disconnectTimeout)
@@ -120,7 +119,7 @@ func runStreams(ctx context.Context, cfg *config.Config, shown *board, measure t
 	if cfg.Sink == config.SinkKafka {
 		shown.audited(publisher.NewAudit(sink.kafka, cfg.Topics.Audit))
 	}
-	facts, err := newFacts(cfg, clients)
+	facts, err := newStreamFacts(cfg, clients)
 	if err != nil {
 		return err
 	}
@@ -252,28 +251,6 @@ func stopping(cfg *config.Config) map[mapper.Kind]bool {
 		mapper.KindExport:             cfg.Events.Export.OnFailure == config.Stop,
 		mapper.KindAccessedEverything: cfg.Events.AccessedEverything.OnFailure == config.Stop,
 	}
-}
-
-// newFacts makes the look-ups that the enabled kinds need.
-func newFacts(cfg *config.Config, clients *clusters) (daemon.Facts, error) {
-	var facts daemon.Facts
-	if cfg.Facts.RequestID && cfg.Events.Change.Enabled {
-		history := cfg.MongoDB.HistoryCluster()
-		client, err := clients.client(history.URI)
-		if err != nil {
-			return facts, err
-		}
-		facts.RequestIDs = lookup.NewRequestIDs(client.Database(history.Database), lookup.RequestIDOptions{Wait: cfg.Facts.Wait})
-	}
-	if cfg.Events.AccessedEverything.Enabled {
-		main := cfg.MongoDB.Main()
-		client, err := clients.client(main.URI)
-		if err != nil {
-			return facts, err
-		}
-		facts.Persons = lookup.NewPersons(client.Database(main.Database), lookup.PersonOptions{CacheSize: cfg.Facts.PersonCache})
-	}
-	return facts, nil
 }
 
 // instance names this process for people who look at positions and claims.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/fhir-cdc/fhir-cdc/config"
 	"github.com/fhir-cdc/fhir-cdc/daemon"
-	"github.com/fhir-cdc/fhir-cdc/lookup"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/replicas"
 	"github.com/fhir-cdc/fhir-cdc/status"
@@ -25,7 +24,7 @@ const acquireMargin = 30 * time.Second
 type board struct {
 	mu      sync.Mutex
 	streams []status.Stream
-	facts   daemon.Facts
+	facts   streamFacts
 	owners  func(context.Context) (map[string]string, error)
 	member  *replicas.Member
 	// audit is nil until the brokers are known to be there, and where there are none.
@@ -34,7 +33,7 @@ type board struct {
 	waits error
 }
 
-func (b *board) show(streams []*daemon.Stream, facts daemon.Facts) {
+func (b *board) show(streams []*daemon.Stream, facts streamFacts) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.streams, b.facts, b.waits = make([]status.Stream, len(streams)), facts, nil
@@ -123,12 +122,10 @@ func (b *board) lookups() []status.Lookup {
 	facts := b.facts
 	b.mu.Unlock()
 	var all []status.Lookup
-	if r, ok := facts.RequestIDs.(interface{ Stats() lookup.RequestIDStats }); ok {
-		s := r.Stats()
+	if s, ok := facts.requestStats(); ok {
 		all = append(all, status.Lookup{Fact: "request_id", Asked: uint64(s.Found + s.Missing), Missed: uint64(s.Missing)})
 	}
-	if p, ok := facts.Persons.(interface{ Stats() lookup.PersonStats }); ok {
-		s := p.Stats()
+	if s, ok := facts.personStats(); ok {
 		asked := uint64(s.Cached + s.Fetched)
 		all = append(all,
 			status.Lookup{Fact: "bwell_person", Asked: asked, Missed: uint64(s.NoBwellPerson)},

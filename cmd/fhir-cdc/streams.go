@@ -16,7 +16,7 @@ import (
 )
 
 // newStreams makes the streams of a plan.
-func newStreams(cfg *config.Config, plan []plannedStream, clients *clusters, s *sink, facts daemon.Facts, log *zap.Logger) ([]*daemon.Stream, error) {
+func newStreams(cfg *config.Config, plan []plannedStream, clients *clusters, s *sink, facts streamFacts, log *zap.Logger) ([]*daemon.Stream, error) {
 	var streams []*daemon.Stream
 	for _, p := range plan {
 		client, err := clients.client(p.place.URI)
@@ -38,10 +38,10 @@ func newStreams(cfg *config.Config, plan []plannedStream, clients *clusters, s *
 			return nil, err
 		}
 		options.Tracer, options.MaxEventBytes = s.tracer, s.maxEventBytes
-		if options.Repairer, err = newRepairer(cfg, p, client, m, clients, s, facts, log); err != nil {
+		if options.Repairer, err = newRepairer(cfg, p, client, m, clients, s, facts.unremembered(), log); err != nil {
 			return nil, err
 		}
-		stream = daemon.NewStream(options, source, history, m, facts, s.publisher(p.name), log)
+		stream = daemon.NewStream(options, source, history, m, facts.of(p), s.publisher(p.name), log)
 		streams = append(streams, stream)
 	}
 	return streams, nil
