@@ -21,6 +21,9 @@ type Trouble struct {
 	// Advice is what an operator should do about an answer of the group; empty if it has
 	// given none, so that it is to be seen whether Kafka is up.
 	Advice string
+	// Refuses says that the group has answered and keeps this process out. An answer that
+	// only puts off, as while the coordinator moves to another broker, is none.
+	Refuses bool
 	// Lost says that this process carried streams and has lost them with the group: until
 	// it has joined again, nobody may be carrying them.
 	Lost bool
@@ -139,17 +142,22 @@ func (c *contact) joined() {
 	c.err, c.lost = nil, false
 }
 
+func refuses(err error) bool {
+	var answer *kerr.Error
+	return errors.As(err, &answer) && !answer.Retriable
+}
+
 func (c *contact) trouble() Trouble {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.err != nil:
 		_, advice := c.explain(c.err)
-		return Trouble{c.since, c.err, advice, c.lost}
+		return Trouble{c.since, c.err, advice, refuses(c.err), c.lost}
 	case c.lost:
-		return Trouble{c.since, errSilent, "", true}
+		return Trouble{Since: c.since, Err: errSilent, Lost: true}
 	case time.Since(c.heard) > c.overdue:
-		return Trouble{c.heard, errSilent, "", false}
+		return Trouble{Since: c.heard, Err: errSilent}
 	}
 	return Trouble{}
 }

@@ -76,18 +76,23 @@ func TestContactExplains(t *testing.T) {
 	core, logged := observer.New(zapcore.InfoLevel)
 	contact := newContact("fhir-cdc", "pod-1", time.Second, zap.New(core))
 	for _, c := range []struct {
-		err    error
-		advice string
+		err     error
+		refuses bool
+		advice  string
 	}{
-		{errors.New("no broker answers"), ""},
-		{kerr.FencedInstanceID, `another process has the instance "pod-1". Give each process its own FHIR_CDC_INSTANCE`},
-		{kerr.GroupAuthorizationFailed, "Read on the consumer group fhir-cdc"},
-		{kerr.UnknownMemberID, "joins the group of replicas again by itself"},
+		{errors.New("no broker answers"), false, ""},
+		{kerr.FencedInstanceID, true, `another process has the instance "pod-1". Give each process its own FHIR_CDC_INSTANCE`},
+		{kerr.GroupAuthorizationFailed, true, "Read on the consumer group fhir-cdc"},
+		{kerr.UnknownMemberID, true, "joins the group of replicas again by itself"},
+		{kerr.CoordinatorNotAvailable, false, "see the brokers' log"},
 	} {
 		contact.failed(c.err)
 		contact.failed(c.err)
 		if got := contact.trouble().Advice; !strings.Contains(got, c.advice) || (c.advice == "") != (got == "") {
 			t.Errorf("%v: advice %q, want %q", c.err, got, c.advice)
+		}
+		if got := contact.trouble().Refuses; got != c.refuses {
+			t.Errorf("%v: refuses %v", c.err, got)
 		}
 	}
 	if n := logged.Len(); n != 4 {

@@ -38,7 +38,8 @@ func definitions() []definition {
 	return []definition{
 		{"build_info", gauge, []string{"version", "goversion"}, "1, with the program's version and Go's."},
 		{"replica_refused", gauge, nil, "1 while replicas with another configuration share the streams, so that this process cannot take over; else 0. It is 1 for a while in each rolling update that changes the streams or the events."},
-		{"group_away_seconds", gauge, nil, "Time since the coordinator of the group of replicas last answered, while an answer is overdue or the group is not joined: Kafka is away, or out of reach from here. 0 while this process is in the group, and with replicas: none."},
+		{"group_away_seconds", gauge, nil, "Time since the coordinator of the group of replicas last answered, while an answer is overdue or the group cannot be joined for want of one: Kafka is away, or out of reach from here. 0 while this process is in the group, and with replicas: none."},
+		{"group_out_seconds", gauge, nil, "Time since this process was last in the group of replicas, while the coordinator answers and keeps it out: another process has its instance (FENCED_INSTANCE_ID), or the user lacks Read on the group (GROUP_AUTHORIZATION_FAILED). Else 0."},
 		stream("stream_state", gauge, "1 for the state that the stream is in at this process, 0 for the others.", "state"),
 		stream("events_total", counter, "Events committed by this process. The action is what happened to the document: create, update or delete.", "kind", "action"),
 		stream("dead_letters_total", counter, "Events that could not be produced and were recorded in the dead-letter topic.", "kind"),

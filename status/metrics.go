@@ -67,13 +67,18 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	c.gauge("replica_refused", refused)
 	now := m.now()
-	away := 0.0
+	away, out := 0.0, 0.0
 	if m.counts.Unjoined != nil {
-		if u := m.counts.Unjoined(); u.Why != nil {
+		switch u := m.counts.Unjoined(); {
+		case u.Why == nil:
+		case u.Refuses:
+			out = max(0, now.Sub(u.Since).Seconds())
+		default:
 			away = max(0, now.Sub(u.Since).Seconds())
 		}
 	}
 	c.gauge("group_away_seconds", away)
+	c.gauge("group_out_seconds", out)
 	for _, v := range m.views() {
 		c.stream(v, now)
 	}

@@ -24,6 +24,13 @@ func from(d time.Duration, why error, lost bool) func() Unjoined {
 	return func() Unjoined { return Unjoined{Since: time.Now().Add(-d), Why: why, Lost: lost} }
 }
 
+// keptOut is what the group's own answer makes of a process.
+func keptOut() Unjoined {
+	u := from(time.Minute, errors.New("FENCED_INSTANCE_ID"), true)()
+	u.Refuses, u.Advice = true, "Act: Kafka is up, give each process its own instance."
+	return u
+}
+
 // A process that has lost the group of replicas is not ready, and says what is wrong
 // with the stream rather than that somebody else carries it. One that has lost streams
 // is no stand-by from the first moment.
@@ -39,6 +46,7 @@ func TestUnjoined(t *testing.T) {
 		"out for a moment":                       {daemon.StandingBy, from(time.Second, away, false), true, daemon.StandingBy},
 		"out for a long time":                    {daemon.StandingBy, from(time.Minute, away, false), false, daemon.Waiting},
 		"out for a moment, with streams lost":    {daemon.StandingBy, from(time.Second, away, true), false, daemon.Waiting},
+		"kept out by the group":                  {daemon.StandingBy, keptOut, false, daemon.Waiting},
 		"running, and nothing heard of":          {daemon.Running, from(time.Minute, away, false), false, daemon.Running},
 		"running, and an answer is overdue":      {daemon.Running, from(time.Second, away, false), true, daemon.Running},
 		"being acquired, and nothing heard of":   {daemon.Acquiring, from(time.Minute, away, false), false, daemon.Acquiring},
@@ -64,7 +72,9 @@ func TestUnjoined(t *testing.T) {
 				t.Errorf("/status: %s", status)
 			}
 			_, metrics := get(t, s, "/metrics")
-			if strings.Contains(metrics, "\nfhir_cdc_group_away_seconds 0\n") != (c.unjoined().Why == nil) ||
+			u := c.unjoined()
+			if strings.Contains(metrics, "\nfhir_cdc_group_away_seconds 0\n") != (u.Why == nil || u.Refuses) ||
+				strings.Contains(metrics, "\nfhir_cdc_group_out_seconds 0\n") != !u.Refuses ||
 				!strings.Contains(metrics, `fhir_cdc_stream_state{state="`+string(c.shown)+`",stream="main"} 1`) {
 				t.Errorf("/metrics: %s", metrics)
 			}

@@ -33,6 +33,8 @@ type Unjoined struct {
 	Why error
 	// Advice is what to do about it; empty if Why tells no more than that Kafka is away.
 	Advice string
+	// Refuses says that the group answers and keeps this process out.
+	Refuses bool
 	// Lost says that streams that this process carried are lost with the group.
 	Lost bool
 }

@@ -95,7 +95,7 @@ func (b *board) refused() string {
 func (b *board) unjoined() status.Unjoined {
 	if m := b.membership(); m != nil {
 		t := m.Trouble()
-		return status.Unjoined{Since: t.Since, Why: t.Err, Advice: t.Advice, Lost: t.Lost}
+		return status.Unjoined{Since: t.Since, Why: t.Err, Advice: t.Advice, Refuses: t.Refuses, Lost: t.Lost}
 	}
 	return status.Unjoined{}
 }

@@ -20,7 +20,8 @@ const well = `load 1m
   fhir_cdc_stream_state{namespace="fhir",job="fhir-cdc",instance="b",stream="main",state="running"} 0x60
   fhir_cdc_stream_state{namespace="fhir",job="fhir-cdc",instance="b",stream="main",state="standing_by"} 1x60
   fhir_cdc_stream_state{` + of + `,state="paused"} 0x60
-  fhir_cdc_stream_state{` + of + `,state="stopped"} 0x60
+  process_start_time_seconds{namespace="fhir",job="fhir-cdc",instance="a"} 5x60
+  process_start_time_seconds{namespace="fhir",job="fhir-cdc",instance="b"} 7x25 1500x35
   fhir_cdc_lag_seconds{` + of + `} 1x60
   fhir_cdc_commit_pending_seconds{` + of + `} 0x60
   fhir_cdc_read_pending_seconds{` + of + `} 0x60
@@ -32,6 +33,7 @@ const well = `load 1m
   fhir_cdc_fenced_total{` + of + `} 1x60
   fhir_cdc_replica_refused{namespace="fhir",job="fhir-cdc",instance="b"} 0x60
   fhir_cdc_group_away_seconds{namespace="fhir",job="fhir-cdc",instance="b"} 0x60
+  fhir_cdc_group_out_seconds{namespace="fhir",job="fhir-cdc",instance="b"} 0x60
   fhir_cdc_commit_seconds_bucket{` + of + `,le="0.1"} 0+100x60
   fhir_cdc_commit_seconds_bucket{` + of + `,le="+Inf"} 0+100x60
   fhir_cdc_end_to_end_seconds_bucket{` + of + `,le="1"} 0+100x60
@@ -46,8 +48,9 @@ var ill = map[string]string{
 	"FhirCdcDown": "load 1m\n  up 0x60\n",
 	"FhirCdcNotRunning": "load 1m\n  fhir_cdc_stream_state{" + of + `,state="running"} 0x60` +
 		"\n  fhir_cdc_stream_state{" + of + `,state="waiting"} 1x60` + "\n",
-	"FhirCdcStopped":     "load 1m\n  fhir_cdc_stream_state{" + of + `,state="stopped"} 1x60` + "\n",
+	"FhirCdcRestarts":    "load 1m\n" + lives("a", 15),
 	"FhirCdcKafkaAway":   "load 1m\n  fhir_cdc_commit_pending_seconds{" + of + "} 0+60x60\n",
+	"FhirCdcOutOfGroup":  "load 1m\n  " + `fhir_cdc_group_out_seconds{namespace="fhir",job="fhir-cdc",instance="b"} 0+60x60` + "\n",
 	"FhirCdcMongoDBAway": "load 1m\n  fhir_cdc_read_pending_seconds{" + of + "} 0+60x60\n",
 	"FhirCdcRepairing":   "load 1m\n  fhir_cdc_stream_state{" + of + `,state="repairing"} 1x60` + "\n",
 	"FhirCdcPaused":      "load 1m\n  fhir_cdc_stream_state{" + of + `,state="paused"} 1x60` + "\n",
@@ -71,6 +74,19 @@ var ill = map[string]string{
 	"FhirCdcCursorsOpen": "load 1m\n  fhir_cdc_open_cursors{" + of + "} 3x60\n",
 }
 
+// lives are an hour of a process that ends within a minute of its start each time, in pauses
+// of minutes between: what is scraped of it is a sample each, and that it is gone.
+func lives(instance string, n int) string {
+	labels := fmt.Sprintf(`{namespace="fhir",job="fhir-cdc",instance=%q}`, instance)
+	began, there := "", ""
+	for life := range n {
+		pause := fmt.Sprintf(" stale _x%d", 60/n-2)
+		began += fmt.Sprintf(" %d%s", life*3600/n, pause)
+		there += " 1" + pause
+	}
+	return "  process_start_time_seconds" + labels + began + "\n  fhir_cdc_build_info" + labels + there + "\n"
+}
+
 // Every alert fires in the installation that it is about, and none in one that is well.
 func TestAlertsFire(t *testing.T) {
 	seen := 0
@@ -86,6 +102,9 @@ func TestAlertsFire(t *testing.T) {
 			seen++
 			if fires := evaluate(t, series, r.Expr); fires != 1 {
 				t.Errorf("it fires %d times, want once", fires)
+			}
+			if wait := time.Duration(r.For); !holds(t, series, r.Expr, wait) {
+				t.Errorf("it does not hold for %v, as it has to", wait)
 			}
 		})
 	}
@@ -105,6 +124,37 @@ func TestKafkaAwayFiresWithoutTheGroup(t *testing.T) {
 			`  fhir_cdc_group_away_seconds{namespace="fhir",job="fhir-cdc",instance="a"} 0+60x60` + "\n"
 		if fires := evaluate(t, series, r.Expr); fires != 1 {
 			t.Errorf("it fires %d times, want once", fires)
+		}
+	}
+}
+
+// Processes that all wait for Kafka at their start have no streams to tell of.
+func TestNotRunningFiresBeforeThereAreStreams(t *testing.T) {
+	for _, r := range rules(t) {
+		if r.Alert != "FhirCdcNotRunning" {
+			continue
+		}
+		series := "load 1m\n  " + `fhir_cdc_build_info{namespace="fhir",job="fhir-cdc",instance="a"} 1x60` + "\n"
+		if fires := evaluate(t, series, r.Expr); fires != 1 {
+			t.Errorf("it fires %d times, want once", fires)
+		}
+	}
+}
+
+// Neither the new pods of an update nor other programs' processes are restarts.
+func TestUpdatesAreNoRestarts(t *testing.T) {
+	series := "load 1m\n"
+	for n := range 8 {
+		labels := fmt.Sprintf(`{namespace="fhir",job="fhir-cdc",instance="pod-%d"}`, n)
+		series += fmt.Sprintf("  process_start_time_seconds%s _x%d %d stale\n  fhir_cdc_build_info%s _x%d 1 stale\n", labels, 40+n, n, labels, 40+n)
+	}
+	series += `  process_start_time_seconds{namespace="fhir",job="other",instance="a"} 0+1x60` + "\n"
+	for _, r := range rules(t) {
+		if r.Alert != "FhirCdcRestarts" {
+			continue
+		}
+		if fires := evaluate(t, series, r.Expr); fires != 0 {
+			t.Errorf("it fires %d times", fires)
 		}
 	}
 }
@@ -129,4 +179,25 @@ func evaluate(t *testing.T, series, expression string) int {
 		t.Fatal(fmt.Errorf("an alert needs a vector, this is a %s", parser.DocumentedType(result.Value.Type())))
 	}
 	return len(vector)
+}
+
+// holds tells whether an expression has one result, the same at every minute, for as long
+// before the hour.
+func holds(t *testing.T, series, expression string, wait time.Duration) bool {
+	t.Helper()
+	storage := promqltest.LoadedStorage(t, series)
+	defer storage.Close()
+	engine := promqltest.NewTestEngine(t, false, 0, promqltest.DefaultMaxSamplesPerQuery)
+	end := time.Unix(0, 0).Add(time.Hour)
+	query, err := engine.NewRangeQuery(t.Context(), storage, nil, expression, end.Add(-wait), end, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer query.Close()
+	result := query.Exec(t.Context())
+	matrix, err := result.Matrix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(matrix) == 1 && len(matrix[0].Floats) == int(wait/time.Minute)+1
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // sample is a line of /metrics: name, labels, value.
-var sample = regexp.MustCompile(`(?m)^(fhir_cdc_\w+)(?:\{(.*)\})? (\S+)$`)
+var sample = regexp.MustCompile(`(?m)^(fhir_cdc_\w+|process_start_time_seconds)(?:\{(.*)\})? (\S+)$`)
 
 // healthy is what two real replicas said (test/e2e, TestMetrics, records it), for an hour:
 // gauges stay as they are, counters grow to what they were.

@@ -53,7 +53,7 @@ func documented(t *testing.T) map[string]metric {
 	}
 	all := map[string]metric{
 		// Of client libraries; the page names their families.
-		"process_resident_memory_bytes": {}, "process_cpu_seconds_total": {}, "go_memstats_heap_inuse_bytes": {},
+		"process_resident_memory_bytes": {}, "process_start_time_seconds": {}, "process_cpu_seconds_total": {}, "go_memstats_heap_inuse_bytes": {},
 	}
 	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\|(?: ([a-z]+) \\| (.*?) \\|)?").FindAllStringSubmatch(string(text), -1) {
 		m := metric{histogram: row[2] == "histogram" || strings.HasSuffix(row[1], "_seconds") && row[2] == ""}
