@@ -241,7 +241,7 @@ func streamOptions(cfg *config.Config, name string) (daemon.Options, error) {
 		MaxRecords: cfg.Batch.MaxRecords, MaxBytes: cfg.Batch.MaxBytes,
 		Stop:         stopping(cfg),
 		IdleInterval: cfg.Checkpoint.IdleInterval, SaveInterval: save,
-		SeenWindow:   cfg.Facts.AccessedEverythingWindow, SeenRequests: cfg.Facts.SeenRequests,
+		SeenWindow: cfg.Facts.AccessedEverythingWindow, SeenRequests: cfg.Facts.SeenRequests,
 		Patience:     daemon.Patience{Read: cfg.MongoDB.MaxAwait, Facts: cfg.Facts.Wait},
 		DrainTimeout: cfg.ShutdownTimeout,
 		MinBackoff:   cfg.Retry.MinBackoff, MaxBackoff: cfg.Retry.MaxBackoff,
