@@ -96,9 +96,12 @@ func Join(opts Options, handler Handler, log *zap.Logger) (*Member, error) {
 	}
 	// The group is joined for its assignments; the records are read elsewhere.
 	client.PauseFetchTopics(opts.Topic)
-	m.client = client
 	return m, nil
 }
+
+// OnNewClient implements kgo.HookNewClient: the group is joined, and may refuse, before
+// NewClient returns.
+func (m *Member) OnNewClient(client *kgo.Client) { m.client = client }
 
 func (m *Member) callback(what string, handle func([]int32)) func(context.Context, *kgo.Client, map[string][]int32) {
 	return func(_ context.Context, _ *kgo.Client, assignment map[string][]int32) {
