@@ -36,7 +36,7 @@ func definitions() []definition {
 		return definition{name, kind, append([]string{"stream"}, labels...), help}
 	}
 	return []definition{
-		{"build_info", gauge, []string{"version", "goversion"}, "1, with the program's version and Go's."},
+		{"build_info", gauge, []string{"name", "version", "goversion"}, "1, with the installation's name (the key name), the program's version and Go's."},
 		{"replica_refused", gauge, nil, "1 while replicas with another configuration share the streams, so that this process cannot take over; else 0. It is 1 for a while in each rolling update that changes the streams or the events."},
 		{"group_away_seconds", gauge, nil, "Time since the coordinator of the group of replicas last answered, while an answer is overdue or the group cannot be joined for want of one: Kafka is away, or out of reach from here. 0 while this process is in the group, and with replicas: none."},
 		{"group_out_seconds", gauge, nil, "Time since this process was last in the group of replicas, while the coordinator answers and keeps it out: another process has its instance (FENCED_INSTANCE_ID), or the user lacks Read on the group (GROUP_AUTHORIZATION_FAILED). Else 0."},

@@ -58,6 +58,18 @@ const docsHead = `# Metrics
 
 [deploy/alerts/fhir-cdc.yaml](../deploy/alerts/fhir-cdc.yaml) has alert rules,
 [deploy/dashboards/fhir-cdc.json](../deploy/dashboards/fhir-cdc.json) a Grafana dashboard.
+
+## Several installations
+The rules keep installations apart by the labels ` + "`namespace` and `job`" + ` of the scrape, so give each a
+` + "`job`" + ` of its own. One rule cannot: FhirCdcDown fires when no fhir-cdc is scraped at all, since nothing
+tells which there ought to be. With more than one, have it once for each:
+
+` + "```yaml" + `
+- alert: FhirCdcDown
+  expr: absent(fhir_cdc_build_info{name="fhir-cdc-archive"})   # the installation's key name
+` + "```" + `
+
+The Helm chart does so: the rules of a release look at its own namespace and job.
 `
 
 const docsKafka = `

@@ -34,6 +34,7 @@ type Counts struct {
 // counts once for each batch. Every series exists from the start: an alert on a rate
 // works for the first event too.
 type Metrics struct {
+	name    string
 	version string
 	views   func() []View
 	counts  Counts
@@ -41,9 +42,9 @@ type Metrics struct {
 	descs   map[string]*prometheus.Desc
 }
 
-// NewMetrics returns the collector of fhir_cdc_*.
-func NewMetrics(version string, views func() []View, counts Counts) *Metrics {
-	m := &Metrics{version: version, views: views, counts: counts, now: time.Now, descs: map[string]*prometheus.Desc{}}
+// NewMetrics returns the collector of fhir_cdc_* of the installation of a name.
+func NewMetrics(name, version string, views func() []View, counts Counts) *Metrics {
+	m := &Metrics{name: name, version: version, views: views, counts: counts, now: time.Now, descs: map[string]*prometheus.Desc{}}
 	for _, d := range definitions() {
 		m.descs[d.name] = d.desc()
 	}
@@ -60,7 +61,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	c := collection{m.descs, ch}
-	c.gauge("build_info", 1, m.version, runtime.Version())
+	c.gauge("build_info", 1, m.name, m.version, runtime.Version())
 	refused := 0.0
 	if m.counts.Refused != nil && m.counts.Refused() != "" {
 		refused = 1

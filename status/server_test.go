@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -240,7 +241,7 @@ func TestStatusOfAnOutage(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	standby := View{Progress: daemon.Progress{Stream: "other", State: daemon.StandingBy, ClusterTime: bson.Timestamp{T: 7}}}
-	m := NewMetrics("v1", func() []View { return []View{carrying(), standby} }, Counts{
+	m := NewMetrics("events", "v1", func() []View { return []View{carrying(), standby} }, Counts{
 		Lookups: func() []Lookup { return []Lookup{{Fact: "request_id", Asked: 5, Missed: 2}} },
 		Logged:  func() map[string]uint64 { return map[string]uint64{"error": 4} },
 	})
@@ -273,6 +274,11 @@ fhir_cdc_reopenings_total{cause="election",stream="main"} 1
 fhir_cdc_reopenings_total{cause="network",stream="main"} 0
 `
 	if err := testutil.CollectAndCompare(m, strings.NewReader(want), "fhir_cdc_commit_seconds", "fhir_cdc_events_total", "fhir_cdc_lookups_missed_total", "fhir_cdc_reopenings_total"); err != nil {
+		t.Error(err)
+	}
+	want = "# HELP fhir_cdc_build_info 1, with the installation's name (the key name), the program's version and Go's.\n" +
+		"# TYPE fhir_cdc_build_info gauge\nfhir_cdc_build_info{goversion=\"" + runtime.Version() + "\",name=\"events\",version=\"v1\"} 1\n"
+	if err := testutil.CollectAndCompare(m, strings.NewReader(want), "fhir_cdc_build_info"); err != nil {
 		t.Error(err)
 	}
 	// What is of now is shown of the carried stream alone.

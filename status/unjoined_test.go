@@ -61,7 +61,7 @@ func TestUnjoined(t *testing.T) {
 			sampler := NewSampler(streams, owners, c.unjoined, "self", zap.NewNop())
 			sampler.ask(t.Context())
 			registry := NewRegistry()
-			registry.MustRegister(NewMetrics("", sampler.Views, Counts{Unjoined: c.unjoined}))
+			registry.MustRegister(NewMetrics("", "", sampler.Views, Counts{Unjoined: c.unjoined}))
 			s := New(Options{Controls: Controls{Token: func() string { return "token" }}}, sampler.Views, registry, zap.NewNop()).Handler()
 			code, text := get(t, s, "/readyz")
 			if ready := code == http.StatusOK; ready != c.ready {

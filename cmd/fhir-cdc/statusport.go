@@ -151,7 +151,7 @@ func serveStatus(ctx context.Context, cfg *config.Config, b *board, l *logging, 
 		return func() {}, nil
 	}
 	sampler := status.NewSampler(b.all, b.ownersOf, b.unjoined, shownInstance(cfg), log)
-	registry.MustRegister(status.NewMetrics(versionInfo().Version, sampler.Views, status.Counts{Lookups: b.lookups, Logged: l.counts, Refused: b.refused, Unjoined: b.unjoined}))
+	registry.MustRegister(status.NewMetrics(cfg.Name, versionInfo().Version, sampler.Views, status.Counts{Lookups: b.lookups, Logged: l.counts, Refused: b.refused, Unjoined: b.unjoined}))
 	server := status.New(status.Options{
 		Address: cfg.HTTP.Address, Version: versionInfo().Version, Name: cfg.Name, Instance: shownInstance(cfg),
 		Stuck: stuck(cfg), Acquire: cfg.Kafka.TransactionTimeout + acquireMargin,

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
@@ -58,9 +60,53 @@ func TestAlertRules(t *testing.T) {
 	}
 }
 
+// The rules of a release look at its own series alone, so that a second one neither hides that
+// it is down nor fires for it. But for that they are those of deploy/alerts.
+func TestAlertRulesAreOfOneRelease(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "alerts", "fhir-cdc.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file monitoring.PrometheusRuleSpec
+	if err := yaml.UnmarshalStrict(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	metric := regexp.MustCompile(`fhir_cdc_[a-z_]+|process_start_time_seconds`)
+	for name, c := range map[string]struct{ values, want string }{
+		"alone":               {`{prometheusRule: {enabled: true}}`, `namespace="fhir"`},
+		"with ServiceMonitor": {`{prometheusRule: {enabled: true}, serviceMonitor: {enabled: true}}`, `job="events-fhir-cdc",namespace="fhir"`},
+		"labels of one's own": {`{prometheusRule: {enabled: true, matchLabels: {cluster: a, job: 'x"y'}}}`, `cluster="a",job="x\"y"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			values := map[string]any{}
+			if err := yaml.Unmarshal([]byte(c.values), &values); err != nil {
+				t.Fatal(err)
+			}
+			rules := prometheusRuleOf(t, "events", values).Spec.Groups[0].Rules
+			if len(rules) != len(file.Groups[0].Rules) {
+				t.Fatalf("%d rules", len(rules))
+			}
+			for i, r := range rules {
+				got, want := r.Expr.String(), file.Groups[0].Rules[i].Expr.String()
+				if n := strings.Count(got, "{"+c.want); n != len(metric.FindAllString(want, -1)) {
+					t.Errorf("%s: %d series are the release's: %s", r.Alert, n, got)
+				}
+				if bare := strings.NewReplacer("{"+c.want+"}", "", "{"+c.want+",", "{").Replace(got); bare != want {
+					t.Errorf("%s: %s is not %s for one release", r.Alert, got, want)
+				}
+			}
+		})
+	}
+}
+
 func prometheusRule(t *testing.T, values map[string]any) *monitoring.PrometheusRule {
 	t.Helper()
-	files, err := render("fhir-cdc", map[string]any{"prometheusRule": values})
+	return prometheusRuleOf(t, "fhir-cdc", map[string]any{"prometheusRule": values})
+}
+
+func prometheusRuleOf(t *testing.T, release string, values map[string]any) *monitoring.PrometheusRule {
+	t.Helper()
+	files, err := render(release, values)
 	if err != nil {
 		t.Fatal(err)
 	}
