@@ -164,7 +164,7 @@ func (s *Stream) Run(ctx context.Context) error {
 				return fmt.Errorf("stream %s: stopped before everything read was published; it will be read again: %w", s.opts.Name, err)
 			}
 			if err != nil && !errors.Is(err, context.Canceled) {
-				s.log.Warn("the stream stopped with an error", zap.Error(err))
+				s.log.Warn("stopped before everything read was published; it will be read again", zap.Error(err))
 			}
 			return nil
 		}
