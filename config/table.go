@@ -20,7 +20,7 @@ func specs() []spec {
 		oneOf("delivery", "What is promised for each event; exactly_once holds for read_committed consumers.", ExactlyOnce, AtLeastOnce),
 		oneOf("sink", "Where events go; stdout prints them as JSON lines and needs no Kafka.", SinkKafka, SinkStdout),
 		checked("start", checkStart, "Where to begin if no position is stored: now, oldest, or a time such as 2026-11-23T10:00:00Z."),
-		duration("shutdown_timeout", time.Second, longWait, "Longest time for committing what is in flight when the daemon is told to stop."),
+		duration("shutdown_timeout", time.Second, longWait, "Longest time for committing what is in flight when the daemon is told to stop; a commit that is under way then may take kafka.transaction_timeout. Let 15s more than the longer of the two pass before the process is killed."),
 		oneOf("replicas", "How several processes share the streams: kafka is a consumer group, in which others stand by; auto is kafka where positions are in Kafka, else none.", ReplicasAuto, ReplicasNone, ReplicasKafka),
 		checked("instance", checkInstance, "Name of this process among the replicas, different for each; empty: the pod's or host's name."),
 		duration("session_timeout", 6*time.Second, 5*time.Minute, "Time after which a replica that died loses its streams to another."),

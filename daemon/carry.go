@@ -140,25 +140,48 @@ func after(changes []bson.Raw, token bson.Raw) []bson.Raw {
 }
 
 // commitAll commits batches in order. Positions of idle time are stored now and
-// then only, and the last one at the end.
+// then only, and the last one at the end; that of the last batch before idle time
+// SaveInterval after it, where it is not stored with the batch.
 func (s *Stream) commitAll(ctx context.Context, p Publisher, batches <-chan *publisher.Batch) error {
 	stored := time.Now()
 	var pending *publisher.Batch
-	for b := range batches {
-		if len(b.Events) == 0 && len(b.Failures) == 0 && time.Since(stored) < s.opts.IdleInterval {
-			pending = b
-			s.progress.idle(b.Position)
+	var due <-chan time.Time
+	for {
+		select {
+		case <-due:
+			due = nil
+		case b, ok := <-batches:
+			if !ok {
+				return s.commitPending(ctx, p, pending)
+			}
+			if len(b.Events) == 0 && len(b.Failures) == 0 && time.Since(stored) < s.opts.IdleInterval {
+				pending = b
+				s.progress.idle(b.Position)
+				continue
+			}
+			if err := p.Commit(ctx, b); err != nil {
+				return fmt.Errorf("%w: %w", errCommit, err)
+			}
+			stored, pending, due = time.Now(), nil, nil
+			if s.opts.SaveInterval > 0 && len(b.Events)+len(b.Failures) > 0 {
+				pending, due = &publisher.Batch{Position: b.Position}, time.After(s.opts.SaveInterval)
+			}
 			continue
 		}
-		if err := p.Commit(ctx, b); err != nil {
-			return fmt.Errorf("commit: %w", err)
+		if err := s.commitPending(ctx, p, pending); err != nil {
+			return err
 		}
 		stored, pending = time.Now(), nil
 	}
-	if pending != nil {
-		if err := p.Commit(ctx, pending); err != nil {
-			return fmt.Errorf("commit position: %w", err)
-		}
+}
+
+// commitPending stores a position that has been kept back, if there is one.
+func (s *Stream) commitPending(ctx context.Context, p Publisher, pending *publisher.Batch) error {
+	if pending == nil {
+		return nil
+	}
+	if err := p.Commit(ctx, pending); err != nil {
+		return fmt.Errorf("%w of the position: %w", errCommit, err)
 	}
 	return nil
 }

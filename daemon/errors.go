@@ -25,6 +25,14 @@ func (e *PolicyError) Unwrap() error { return &e.Failure }
 // began. The next attempt knows the new one.
 var errLimitChanged = errors.New("the limit of a topic was changed")
 
+// errCommit says that a batch was not committed, or that it is not known.
+var errCommit = errors.New("commit")
+
+// uncommitted tells whether an error has left changes that were read without their events.
+func uncommitted(err error) bool {
+	return errors.Is(err, errCommit) || errors.Is(err, errDrainTimeout)
+}
+
 // final tells whether a restart would meet the same error, so that an operator has
 // to see it.
 func final(err error) bool {

@@ -86,13 +86,10 @@ func (w *wish) untilPause(ctx context.Context) (context.Context, context.CancelF
 // live carries changes, but for the times that the stream is paused.
 func (s *Stream) live(ctx context.Context, p *witness, position resumetoken.Position) error {
 	s.facts.anew()
+	p.last = position // Without a commit the reading begins here again after a pause.
 	var seen *lookup.Seen
 	for {
-		var err error
-		if !p.last.IsZero() {
-			position = p.last
-		}
-		position, err = s.hold(ctx, p, position)
+		position, err := s.hold(ctx, p, p.last)
 		if err != nil || ctx.Err() != nil {
 			return err
 		}

@@ -53,13 +53,17 @@ func (s *Stream) repairs(err error) bool {
 }
 
 // repaired brings a position whose history is lost to one that can be read on from.
-func (s *Stream) repaired(ctx context.Context, p Publisher, position resumetoken.Position) (resumetoken.Position, error) {
+// A pause holds it up, before it begins and in the middle.
+func (s *Stream) repaired(ctx context.Context, p *witness, position resumetoken.Position) (resumetoken.Position, error) {
 	if s.opts.Repairer == nil || (!s.lost && position.Repair == nil) {
 		return position, nil
 	}
-	if position.Paused {
-		// Nothing is published now. After the pause the history is found lost again.
-		return position, nil
+	position, err := s.hold(ctx, p, position)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return position, err
 	}
 	if position.Repair == nil && s.reaches(ctx, position) {
 		// Only the token is of no use: the server refuses it, but still has the changes.
@@ -70,13 +74,22 @@ func (s *Stream) repaired(ctx context.Context, p Publisher, position resumetoken
 	}
 	s.progress.state(Repairing)
 	defer s.progress.repair(nil)
-	repaired, err := s.opts.Repairer.Repair(ctx, p, position, func(r RepairProgress) { s.progress.repair(&r) })
+	repairing, stop := s.wish.untilPause(ctx)
+	defer stop()
+	repaired, err := s.opts.Repairer.Repair(repairing, p, position, func(r RepairProgress) { s.progress.repair(&r) })
+	if err != nil && repairing.Err() != nil && ctx.Err() == nil && !final(err) {
+		return position, errToPause
+	}
 	if err != nil {
 		return position, fmt.Errorf("repair lost history: %w", err)
 	}
 	s.lost = false
 	return repaired, nil
 }
+
+// errToPause ends an attempt whose repair an operator has paused. A commit may have been under
+// way, so the next attempt finds out where the repair is, and holds there.
+var errToPause = errors.New("the repair is paused")
 
 // reaches tells whether the oplog still holds everything after a position, and the
 // position's token can be told from those of later changes.

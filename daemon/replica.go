@@ -71,10 +71,7 @@ func (r *Replica) run(ctx context.Context, s *Stream) {
 		case err == nil:
 			return
 		case !errors.Is(err, resumetoken.ErrFenced):
-			select {
-			case r.failed <- err:
-			default:
-			}
+			r.fail(s, err)
 			return
 		}
 		s.progress.state(StandingBy)
@@ -86,6 +83,20 @@ func (r *Replica) run(ctx context.Context, s *Stream) {
 			return
 		case <-timer.C:
 		}
+	}
+}
+
+// fail has Wait end with an error of a stream. What could not be committed before a stream
+// was handed over is the next owner's to read, and no reason for this process to end.
+func (r *Replica) fail(s *Stream, err error) {
+	if uncommitted(err) && r.base.Err() == nil {
+		s.log.Warn("handed over before everything read was published; the next owner reads it again", zap.Error(err))
+		return
+	}
+	select {
+	case r.failed <- err:
+	default:
+		s.log.Error("a further stream has ended with an error", zap.Error(err))
 	}
 }
 
@@ -116,7 +127,7 @@ func (r *Replica) end(partitions []int32, reason error) {
 func (r *Replica) Lost(partitions []int32) { r.end(partitions, errLost) }
 
 // Wait waits until ctx ends, or for an error that an operator must see. Then all
-// streams are ended.
+// streams are ended; one that ends with an error only then makes it Wait's.
 func (r *Replica) Wait(ctx context.Context) error {
 	var err error
 	select {
@@ -131,5 +142,11 @@ func (r *Replica) Wait(ctx context.Context) error {
 	}
 	r.mu.Unlock()
 	r.Revoked(all)
+	if err == nil {
+		select {
+		case err = <-r.failed:
+		default:
+		}
+	}
 	return err
 }

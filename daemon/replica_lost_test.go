@@ -72,3 +72,44 @@ func TestRevokedCommitsAndLostAborts(t *testing.T) {
 		})
 	}
 }
+
+// What a stream could not commit at the end of the process is the process's error; where
+// only a partition is handed over, the next owner reads it, and the process goes on.
+func TestWhatIsNotCommittedAtTheEnd(t *testing.T) {
+	for name, test := range map[string]struct {
+		// end ends the stream, and the process where it is to.
+		end  func(r *Replica, stop context.CancelFunc)
+		let  bool
+		want error
+	}{
+		"the process ends, the commit takes too long": {func(_ *Replica, stop context.CancelFunc) { stop() }, false, errDrainTimeout},
+		"the process ends, the commit fails":          {func(_ *Replica, stop context.CancelFunc) { stop() }, true, errCommit},
+		"the partition is handed over": {func(r *Replica, stop context.CancelFunc) {
+			r.Revoked([]int32{0})
+			stop()
+		}, false, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := &kept{position: resumetoken.Position{Stream: "main", Token: token(1), Fingerprint: "f"}, failures: 1}
+				s := stream(tick(t), nil, k, nil)
+				p := slow{&recorder{kept: k}, make(chan struct{}), make(chan error, 1)}
+				s.publish = func() (Publisher, error) { return p, nil }
+				ctx, stop := context.WithCancel(t.Context())
+				r := NewReplica(ctx, map[int32][]*Stream{0: {s}}, time.Minute, zap.NewNop())
+				r.Assigned([]int32{0})
+				ended := make(chan error)
+				go func() { ended <- r.Wait(ctx) }()
+				time.Sleep(1500 * time.Millisecond) //nolint:forbidigo // the bubble's clock.
+				synctest.Wait()                     // The first change is being committed.
+				if test.let {
+					time.AfterFunc(time.Second, func() { close(p.let) })
+				}
+				test.end(r, stop)
+				if err := <-ended; !errors.Is(err, test.want) {
+					t.Errorf("ended with %v, want %v", err, test.want)
+				}
+			})
+		})
+	}
+}

@@ -76,6 +76,9 @@ type Options struct {
 	MaxEventBytes func(ctx context.Context, topic string) (int, error)
 	// IdleInterval is how often an idle stream's position is stored.
 	IdleInterval time.Duration
+	// SaveInterval is how long after a batch its position is stored at the latest, where
+	// the Publisher does not store it with the batch; zero where it does.
+	SaveInterval time.Duration
 	// SeenWindow is how far before its position a stream reads again, after a
 	// start, which $everything requests had been seen. Zero switches it off.
 	SeenWindow time.Duration
@@ -84,7 +87,8 @@ type Options struct {
 	// Patience is how long MongoDB may take to answer before the stream tells that it
 	// waits for it.
 	Patience Patience
-	// DrainTimeout bounds the time from the end of ctx to the end of Run.
+	// DrainTimeout is how long after the end of ctx what was read is still published. A commit
+	// that has begun by then ends in its own time: its outcome would not be known otherwise.
 	DrainTimeout time.Duration
 	// Tracer gets a trace of each batch; nil for none.
 	Tracer trace.Tracer
@@ -144,7 +148,7 @@ func (s *Stream) Window(ctx context.Context) (watcher.Window, error) { return s.
 func (s *Stream) Broke(err error) { s.progress.broke(err) }
 
 // Run carries changes until ctx ends, then commits what it has read and returns
-// nil. It recovers from everything that a restart would mend, in the same way as a
+// nil, or an error if it could not commit that. It recovers from everything that a restart would mend, in the same way as a
 // restart: acquire, read the stored position, reopen. It returns an error that an
 // operator must see: *watcher.Error, *PolicyError, resumetoken.ErrFenced,
 // publisher's configuration faults.
@@ -155,11 +159,17 @@ func (s *Stream) Run(ctx context.Context) error {
 		s.progress.state(Acquiring)
 		committed, err := s.attempt(ctx)
 		if err == nil || (ctx.Err() != nil && !final(err)) {
+			s.progress.state(StandingBy)
+			if uncommitted(err) {
+				return fmt.Errorf("stream %s: stopped before everything read was published; it will be read again: %w", s.opts.Name, err)
+			}
 			if err != nil && !errors.Is(err, context.Canceled) {
 				s.log.Warn("stopped before everything read was published; it will be read again", zap.Error(err))
 			}
-			s.progress.state(StandingBy)
 			return nil
+		}
+		if errors.Is(err, errToPause) {
+			continue
 		}
 		s.progress.interrupted(err)
 		if !s.repairs(err) && final(err) {

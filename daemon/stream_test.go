@@ -169,3 +169,38 @@ func TestFatalErrorsEndTheStream(t *testing.T) {
 		}
 	})
 }
+
+// The position of the last batch of a burst is stored soon, not only when the stream has been
+// idle for long; where it is stored with the batch, nothing more is.
+func TestThePositionFollowsTheLastBatch(t *testing.T) {
+	for name, test := range map[string]struct {
+		interval time.Duration
+		want     int // commits within two seconds
+	}{
+		"stored with the batch": {0, 1},
+		"stored later":          {time.Second, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := &kept{position: resumetoken.Position{Stream: "main", Token: token(1), Fingerprint: "f"}}
+				source := &script{fingerprint: "f", chunks: []watcher.Chunk{chunk(consent(t, 2)), {Token: token(3)}}}
+				s := stream(source, nil, k, func(o *Options, _ *Facts) { o.SaveInterval = test.interval })
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error)
+				go func() { done <- s.Run(ctx) }()
+				time.Sleep(2 * time.Second) //nolint:forbidigo // the bubble's clock.
+				synctest.Wait()
+				if got := len(k.batches); got != test.want {
+					t.Errorf("%d commits, want %d", got, test.want)
+				}
+				cancel()
+				if err := <-done; err != nil {
+					t.Fatal(err)
+				}
+				if at, _ := resumetoken.ClusterTime(k.position.Token); at.T != 3 || len(k.ids()) != 1 {
+					t.Errorf("the position is at %d, events %v", at.T, k.ids())
+				}
+			})
+		})
+	}
+}

@@ -17,7 +17,7 @@ type witness struct {
 	tracer   trace.Tracer
 	// committed says that it was more than a position.
 	committed bool
-	// last is the position of the last commit; zero before one.
+	// last is the position of the last commit, or where the reading began.
 	last resumetoken.Position
 }
 

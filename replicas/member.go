@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
 )
 
@@ -95,9 +96,12 @@ func Join(opts Options, handler Handler, log *zap.Logger) (*Member, error) {
 	}
 	// The group is joined for its assignments; the records are read elsewhere.
 	client.PauseFetchTopics(opts.Topic)
-	m.client = client
 	return m, nil
 }
+
+// OnNewClient implements kgo.HookNewClient: the group is joined, and may refuse, before
+// NewClient returns.
+func (m *Member) OnNewClient(client *kgo.Client) { m.client = client }
 
 func (m *Member) callback(what string, handle func([]int32)) func(context.Context, *kgo.Client, map[string][]int32) {
 	return func(_ context.Context, _ *kgo.Client, assignment map[string][]int32) {
@@ -111,8 +115,9 @@ func (m *Member) callback(what string, handle func([]int32)) func(context.Contex
 }
 
 // Leave leaves the group, so that other replicas take over at once rather than
-// after the session timeout. A static member has to be signed off by name: closing
-// its client keeps its place, which is right for a crash and wrong for a stop.
+// after the session timeout. A static member has to be signed off: closing its client
+// keeps its place, which is right for a crash and wrong for a stop. It is signed off by
+// name and member id: another process may have the name by now, and keeps its place.
 func (m *Member) Leave(ctx context.Context) error {
 	if m.opts.Instance == "" {
 		defer m.client.Close()
@@ -124,17 +129,40 @@ func (m *Member) Leave(ctx context.Context) error {
 	// Closed first: a member whose heartbeat or joining is under way would come back
 	// under the name that is signed off, and keep its place until the session ends.
 	m.client.Close()
+	id, _ := m.client.GroupMetadata() // which a closed client still knows
+	if id == "" {
+		return nil // It has never been a member.
+	}
 	client, err := kgo.NewClient(m.opts.Client...)
 	if err != nil {
 		return fmt.Errorf("leave group %s: %w", m.opts.Group, err)
 	}
 	defer client.Close()
-	left, err := kadm.NewClient(client).LeaveGroup(ctx, kadm.LeaveGroup(m.opts.Group).InstanceIDs(m.opts.Instance).Reason("fhir-cdc stops"))
-	if err == nil {
-		err = left.Error()
-	}
-	if err != nil && !errors.Is(err, kerr.UnknownMemberID) {
+	if err := signOff(ctx, client, m.opts.Group, m.opts.Instance, id); err != nil {
 		return fmt.Errorf("leave group %s: %w", m.opts.Group, err)
+	}
+	return nil
+}
+
+// signOff takes a static member out of its group. One that the group does not know any
+// more, or whose name another process has, is none.
+func signOff(ctx context.Context, client *kgo.Client, group, instance, id string) error {
+	member := kmsg.NewLeaveGroupRequestMember()
+	member.MemberID, member.InstanceID, member.Reason = id, kmsg.StringPtr(instance), kmsg.StringPtr("fhir-cdc stops")
+	request := kmsg.NewPtrLeaveGroupRequest()
+	request.Group, request.Members = group, []kmsg.LeaveGroupRequestMember{member}
+	answer, err := request.RequestWith(ctx, client)
+	if err != nil {
+		return fmt.Errorf("sign off: %w", err)
+	}
+	errs := []error{kerr.ErrorForCode(answer.ErrorCode)}
+	for _, m := range answer.Members {
+		errs = append(errs, kerr.ErrorForCode(m.ErrorCode))
+	}
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, kerr.UnknownMemberID) && !errors.Is(err, kerr.FencedInstanceID) {
+			return fmt.Errorf("sign off: %w", err)
+		}
 	}
 	return nil
 }

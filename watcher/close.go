@@ -8,6 +8,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.uber.org/zap"
 )
 
 const (
@@ -64,19 +65,30 @@ func (w *Watcher) doubt(s *mongo.Session) {
 }
 
 // sweep has the server end what is left in the doubtful sessions: cursors, and commands
-// that are about to open one. A client may always do so with its own sessions. After an
-// error they are still in doubt.
+// that are about to open one. A client may always do so with its own sessions, but not
+// every server has the command (Atlas's free and flexible tiers have not): one that has
+// refused would refuse again, and no stream waits for that. After any other error the
+// sessions are still in doubt.
 func (w *Watcher) sweep(ctx context.Context) error {
 	if len(w.doubtful) == 0 {
 		return nil
 	}
 	err := w.client.Database("admin").RunCommand(ctx, bson.D{{Key: "killSessions", Value: w.doubtful}}).Err()
+	if answered(err) {
+		if !w.refused {
+			w.log.Warn(cursorLeft+"; the server refuses killSessions", zap.String("stream", w.opts.Name), zap.Error(err))
+		}
+		w.refused, w.doubtful = true, nil
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("close what is left of change stream %s: %w", w.opts.Name, err)
 	}
 	w.doubtful = nil
 	return nil
 }
+
+const cursorLeft = "a cursor may be left on the server, which closes it after ten minutes"
 
 // sweepOnce sweeps when nothing is opened any more.
 func (w *Watcher) sweepOnce(ctx context.Context) error {

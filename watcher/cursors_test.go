@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
@@ -62,6 +65,31 @@ func testCursorsAreClosed(t *testing.T, d *deployment) {
 			}
 			noMoreCursors(t, d, before)
 		})
+	}
+}
+
+// testKillSessionsRefused breaks a stream again and again where the server answers to
+// killSessions as Atlas's free and flexible tiers do: the stream goes on, and says once what
+// may be left.
+func testKillSessionsRefused(t *testing.T, d *deployment) {
+	c := d.database(t, "fhir").Collection("Consent_4_0_0")
+	core, logged := observer.New(zapcore.WarnLevel)
+	w, err := watcher.New(d.client, d.options(allOf(c.Database(), c.Name()), func(o *watcher.Options) { o.MaxBackoff = o.MinBackoff }), zap.New(core))
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := begin(t, w)
+	const breaks = 3
+	opened := d.opened.Load()
+	d.fail(t, "killSessions", 1000, bson.E{Key: "errorCode", Value: 8000})
+	d.failAt(t, "failGetMoreAfterCursorCheckout", breaks, bson.E{Key: "errorCode", Value: 8})
+	insert(t, c, numbered(0, 10)...)
+	inOrder(t, read(t, w, from, 10))
+	if again := d.opened.Load() - opened - 1; again != breaks {
+		t.Errorf("opened again %d times, want %d", again, breaks)
+	}
+	if told := logged.FilterMessageSnippet("a cursor may be left on the server"); told.Len() != 1 {
+		t.Errorf("told %d times that a cursor may be left: %v", told.Len(), told.All())
 	}
 }
 

@@ -43,6 +43,7 @@ func TestOnMongoDB(t *testing.T) {
 		{"errors that stop", testFatalErrors},
 		{"errors to go on after", testErrorsToGoOnAfter},
 		{"cursors do not pile up", testCursorsAreClosed},
+		{"a server without killSessions", testKillSessionsRefused},
 		{"slices", testSlices},
 		{"slices where the server cannot hash", testSlicesUnsupported},
 		{"scan", testScan},
@@ -108,6 +109,14 @@ func (d *deployment) database(t *testing.T, name string) *mongo.Database {
 
 func (d *deployment) watcher(t *testing.T, spec watcher.Spec, configure ...func(*watcher.Options)) *watcher.Watcher {
 	t.Helper()
+	w, err := watcher.New(d.client, d.options(spec, configure...), zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (d *deployment) options(spec watcher.Spec, configure ...func(*watcher.Options)) watcher.Options {
 	o := watcher.Options{
 		Name: d.name, Spec: spec, BatchSize: 1000, MaxAwait: 500 * time.Millisecond,
 		Limits:     watcher.Limits{Records: 1000, Bytes: 8 << 20},
@@ -116,11 +125,7 @@ func (d *deployment) watcher(t *testing.T, spec watcher.Spec, configure ...func(
 	for _, c := range configure {
 		c(&o)
 	}
-	w, err := watcher.New(d.client, o, zap.NewNop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w
+	return o
 }
 
 // allOf watches every operation on collections of a database.
@@ -261,13 +266,17 @@ func (d *deployment) failGetMore(t *testing.T, times int, data ...bson.E) {
 // fail makes the server answer the next commands of a name with an error.
 func (d *deployment) fail(t *testing.T, command string, times int, data ...bson.E) {
 	t.Helper()
+	d.failAt(t, "failCommand", times, append(bson.D{{Key: "failCommands", Value: bson.A{command}}}, data...)...)
+}
+
+// failAt makes one of the server's failpoints fail for this test's commands.
+func (d *deployment) failAt(t *testing.T, failpoint string, times int, data ...bson.E) {
+	t.Helper()
 	set := func(mode any) error {
 		return d.client.Database("admin").RunCommand(context.Background(), bson.D{
-			{Key: "configureFailPoint", Value: "failCommand"},
+			{Key: "configureFailPoint", Value: failpoint},
 			{Key: "mode", Value: mode},
-			{Key: "data", Value: append(bson.D{
-				{Key: "failCommands", Value: bson.A{command}}, {Key: "appName", Value: d.name},
-			}, data...)},
+			{Key: "data", Value: append(bson.D{{Key: "appName", Value: d.name}}, data...)},
 		}).Err()
 	}
 	if err := set(bson.D{{Key: "times", Value: times}}); err != nil {

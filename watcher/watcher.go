@@ -45,6 +45,8 @@ type Watcher struct {
 	cursors     atomic.Int64
 	// doubtful are the ids of sessions in which a cursor may be left on the server.
 	doubtful []bson.Raw
+	// refused says that the server would not end them, which is told once.
+	refused bool
 	// begun says that the stream has been open.
 	begun atomic.Bool
 	// openCursor is open, except in tests that script a stream.
@@ -157,7 +159,7 @@ func (w *Watcher) drain(ctx context.Context, c cursor, emit func(context.Context
 func (w *Watcher) retry(ctx context.Context, attempt func() (advanced bool, err error)) error {
 	defer func() {
 		if left := w.sweepOnce(ctx); left != nil {
-			w.log.Warn("a cursor may be left on the server, which closes it after ten minutes", zap.String("stream", w.opts.Name), zap.Error(left))
+			w.log.Warn(cursorLeft, zap.String("stream", w.opts.Name), zap.Error(left))
 		}
 	}()
 	backoff := w.opts.MinBackoff

@@ -231,13 +231,17 @@ func streamOptions(cfg *config.Config, name string) (daemon.Options, error) {
 	if err != nil {
 		return daemon.Options{}, fmt.Errorf("start: %w", err)
 	}
+	var save time.Duration
+	if cfg.Delivery == config.AtLeastOnce {
+		save = cfg.Checkpoint.Interval
+	}
 	return daemon.Options{
 		Name:       name,
 		Start:      daemon.Start{Oldest: cfg.Start == config.StartOldest, At: at},
 		MaxRecords: cfg.Batch.MaxRecords, MaxBytes: cfg.Batch.MaxBytes,
 		Stop:         stopping(cfg),
-		IdleInterval: cfg.Checkpoint.IdleInterval,
-		SeenWindow:   cfg.Facts.AccessedEverythingWindow, SeenRequests: cfg.Facts.SeenRequests,
+		IdleInterval: cfg.Checkpoint.IdleInterval, SaveInterval: save,
+		SeenWindow: cfg.Facts.AccessedEverythingWindow, SeenRequests: cfg.Facts.SeenRequests,
 		Patience:     daemon.Patience{Read: cfg.MongoDB.MaxAwait, Facts: cfg.Facts.Wait},
 		DrainTimeout: cfg.ShutdownTimeout,
 		MinBackoff:   cfg.Retry.MinBackoff, MaxBackoff: cfg.Retry.MaxBackoff,

@@ -99,16 +99,17 @@ func TestPods(t *testing.T) {
 	}
 }
 
-// A pod that is killed before shutdown_timeout has passed leaves a batch open.
+// A pod that is killed before its last commit has ended leaves a transaction open.
 func TestShutdownIsShorterThanTheGracePeriod(t *testing.T) {
+	const transaction, leaving = 30 * time.Second, 15 * time.Second // kafka.transaction_timeout, and what comes after it
 	for name, list := range rendered(t) {
 		pod := one[*apps.Deployment](t, list).Spec.Template.Spec
 		shutdown, err := time.ParseDuration(variable(pod.Containers[0], "FHIR_CDC_SHUTDOWN_TIMEOUT"))
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if grace := time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second; grace <= shutdown {
-			t.Errorf("%s: terminationGracePeriodSeconds is %v, shutdown_timeout %v", name, grace, shutdown)
+		if grace := time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second; grace < max(shutdown, transaction)+leaving {
+			t.Errorf("%s: terminationGracePeriodSeconds is %v, shutdown_timeout %v, kafka.transaction_timeout %v", name, grace, shutdown, transaction)
 		}
 	}
 }

@@ -161,8 +161,29 @@ func TestTwins(t *testing.T) {
 	if n := strings.Count(first.Logs(), "FENCED_INSTANCE_ID"); n != 1 {
 		t.Errorf("the log of the first says %d times that another has its instance, want once", n)
 	}
+	admin := harness.Admin(t, brokers)
+	member := func() string {
+		described, err := admin.DescribeGroups(ctx, i.site.Name)
+		if err != nil || len(described[i.site.Name].Members) != 1 {
+			t.Fatalf("the group cannot be described, or has not one member: %v, %+v", err, described[i.site.Name].Members)
+		}
+		return described[i.site.Name].Members[0].MemberID
+	}
+	before := member()
+	lives := strings.Count(second.Logs(), harness.LogResumes)
 	if code, err := first.Stop(ctx); err != nil || (code != 0 && code != exitFenced) {
 		t.Errorf("the first has ended with code %d (%v), want 0 or %d", code, err, exitFenced)
+	}
+	// Twice as long as the second could go on without noticing that it is no member.
+	if err := pass(ctx, 2*sessionTimeout); err != nil {
+		t.Fatal(err)
+	}
+	p.caughtUp(ctx)
+	if after := member(); after != before {
+		t.Errorf("the group had the member %s before the first was stopped, and has %s", before, after)
+	}
+	if strings.Contains(second.Logs(), "streams lost") || strings.Count(second.Logs(), harness.LogResumes) != lives {
+		t.Errorf("the stop of the first has interrupted the second:\n%s", second.Logs())
 	}
 	p.finish(ctx)
 }
