@@ -145,6 +145,11 @@ func TestTwins(t *testing.T) {
 			t.Fatalf("the first does not say that the other has its instance: %v\n%s", err, first.Logs())
 		}
 	}
+	// Kafka is well, and no metric says otherwise.
+	if _, text, err := probe(ctx, first, "/metrics"); err != nil ||
+		!strings.Contains(text, "\nfhir_cdc_group_away_seconds 0\n") || strings.Contains(text, "\nfhir_cdc_group_out_seconds 0\n") {
+		t.Errorf("/metrics of the first (%v): %s", err, text)
+	}
 	for range scaled(3, soakFactor) {
 		if err := pass(ctx, sessionTimeout/2); err != nil {
 			t.Fatal(err)
