@@ -89,7 +89,7 @@ func (r *Replica) run(ctx context.Context, s *Stream) {
 // fail has Wait end with an error of a stream. What could not be committed before a stream
 // was handed over is the next owner's to read, and no reason for this process to end.
 func (r *Replica) fail(s *Stream, err error) {
-	if uncommitted(err) && r.base.Err() == nil {
+	if !final(err) && r.base.Err() == nil {
 		s.log.Warn("handed over before everything read was published; the next owner reads it again", zap.Error(err))
 		return
 	}

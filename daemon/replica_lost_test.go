@@ -113,3 +113,26 @@ func TestWhatIsNotCommittedAtTheEnd(t *testing.T) {
 		})
 	}
 }
+
+// refusing is a publisher whose commit an operator has to see to.
+type refusing struct{ *recorder }
+
+func (refusing) Commit(context.Context, *publisher.Batch) error {
+	return &publisher.ConfigurationError{Err: errors.New("the topic takes less")}
+}
+
+// An error of a commit that an operator must see ends the process.
+func TestACommitThatIsRefusedEndsTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &kept{position: resumetoken.Position{Stream: "main", Token: token(1), Fingerprint: "f"}}
+		s := stream(tick(t), nil, k, nil)
+		s.publish = func() (Publisher, error) { return refusing{&recorder{kept: k}}, nil }
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		r := NewReplica(ctx, map[int32][]*Stream{0: {s}}, time.Minute, zap.NewNop())
+		r.Assigned([]int32{0})
+		if err := r.Wait(ctx); !errors.As(err, new(*publisher.ConfigurationError)) || ctx.Err() != nil {
+			t.Errorf("ended with %v (%v)", err, ctx.Err())
+		}
+	})
+}
