@@ -15,6 +15,9 @@ const (
 	// createTimeout bounds how long a new topic may take to be known.
 	createTimeout = 30 * time.Second
 	createPoll    = 100 * time.Millisecond
+	// registerTimeout is how long brokers that have just been started may take to count for
+	// a replication factor.
+	registerTimeout = 5 * time.Second
 )
 
 // topicSettings are those of a topic that is made here.
@@ -67,6 +70,7 @@ func (c *topicCheck) missingError(missing []string) error {
 
 func (c *topicCheck) create(ctx context.Context, missing []string) error {
 	var faults []error
+	patience := time.Now().Add(registerTimeout)
 	for _, topic := range missing {
 		s := c.settings(topic)
 		configs := make(map[string]*string, len(s.configs))
@@ -74,6 +78,9 @@ func (c *topicCheck) create(ctx context.Context, missing []string) error {
 			configs[config.name] = &config.value
 		}
 		made, err := c.admin.CreateTopic(ctx, int32(s.partitions), int16(c.req.ReplicationFactor), configs, topic)
+		for errors.Is(err, kerr.InvalidReplicationFactor) && time.Now().Before(patience) && pause(ctx) {
+			made, err = c.admin.CreateTopic(ctx, int32(s.partitions), int16(c.req.ReplicationFactor), configs, topic)
+		}
 		switch {
 		case err == nil:
 			c.report.Created = append(c.report.Created, topic)
@@ -102,12 +109,20 @@ func (c *topicCheck) awaitTopics(ctx context.Context, topics []string) error {
 		if err == nil && len(missing) == 0 {
 			return nil
 		}
-		timer := time.NewTimer(createPoll)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause(ctx) {
 			return fmt.Errorf("wait for new topics %s: %w", strings.Join(topics, ", "), ctx.Err())
 		}
+	}
+}
+
+// pause waits between two questions; false if ctx has ended.
+func pause(ctx context.Context) bool {
+	timer := time.NewTimer(createPoll)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }

@@ -3,6 +3,7 @@ package publisher
 import (
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -144,6 +145,24 @@ func TestCheckTopicsWithoutPermissions(t *testing.T) {
 			t.Errorf("CheckTopics: %v", err)
 		}
 	})
+}
+
+// Brokers that have just started do not count for a replication factor yet; a factor that
+// there will never be brokers for is told.
+func TestCheckTopicsWaitsForBrokers(t *testing.T) {
+	for name, test := range map[string]struct {
+		refusals int
+		want     error
+	}{"register": {3, nil}, "are too few": {-1, kerr.InvalidReplicationFactor}} {
+		t.Run(name, func(t *testing.T) {
+			cluster, opts := emptyKafka(t)
+			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Topic: eventTopic, Err: kerr.InvalidReplicationFactor, Count: test.refusals})
+			report, err := CheckTopics(t.Context(), opts, Requirements{Events: []string{eventTopic}, Create: true, Partitions: 1, ReplicationFactor: 1})
+			if !errors.Is(err, test.want) || (err == nil && !slices.Equal(report.Created, []string{eventTopic})) {
+				t.Errorf("CheckTopics: %+v, %v; want %v", report, err, test.want)
+			}
+		})
+	}
 }
 
 func TestCheckTopicsOutOfReach(t *testing.T) {
