@@ -72,6 +72,9 @@ type BackfillResult struct {
 	Counts []ReplayCount `json:"counts"`
 	// First are the first events, up to the number that was asked for.
 	First []EventName `json:"first"`
+	// Attempted says that this run has begun to publish: after an error, too, something may
+	// be there.
+	Attempted bool `json:"-"`
 }
 
 // backfillAttempts is how often in a row a backfill goes on after an error without
@@ -257,6 +260,7 @@ func (a *backfilling) commit(ctx context.Context, out *mapper.Output) error {
 		}
 		position := resumetoken.Position{Stream: a.Stream, Token: token}
 		batch := &publisher.Batch{Events: out.Events, Failures: out.Failures, Position: position}
+		a.result.Attempted = a.result.Attempted || len(out.Events)+len(out.Failures) > 0
 		if err := a.publisher.Commit(context.WithoutCancel(ctx), batch); err != nil {
 			return fmt.Errorf("commit: %w", err)
 		}

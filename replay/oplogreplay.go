@@ -49,6 +49,8 @@ type ReplayResult struct {
 	Counts []ReplayCount `json:"counts"`
 	// First are the first events of each stream, up to the number that was asked for.
 	First []EventName `json:"first"`
+	// Attempted says that publishing was begun: after an error, too, something may be there.
+	Attempted bool `json:"-"`
 }
 
 // ReplayStream is what was read of one stream.
@@ -128,6 +130,12 @@ func (s *ReplayStream) close(until bson.Timestamp, err error) {
 	}
 }
 
+func (r *OplogReplay) attempts() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.result.Attempted = true
+}
+
 func (r *OplogReplay) stream(ctx context.Context, job Job, done *ReplayStream) error {
 	var p Publisher
 	if r.Open != nil {
@@ -142,6 +150,7 @@ func (r *OplogReplay) stream(ctx context.Context, job Job, done *ReplayStream) e
 		part.Events = slices.DeleteFunc(part.Events, func(e mapper.Event) bool { return !r.Filter.Chooses(&e) })
 		part.Failures = slices.DeleteFunc(part.Failures, func(f mapper.Failure) bool { return !r.Filter.ChoosesFailure(&f) })
 		if p != nil && len(part.Events)+len(part.Failures) > 0 {
+			r.attempts()
 			if err := p.Publish(ctx, &publisher.Batch{Events: part.Events, Failures: part.Failures}); err != nil {
 				return err
 			}

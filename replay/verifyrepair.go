@@ -27,7 +27,7 @@ type Repair struct {
 	// Actor is who has it done, for the audit.
 	Actor string
 	// Published, if set, is told how many events of how many are there again; first of none,
-	// before anything is published.
+	// right before any is published.
 	Published func(events, of int64)
 
 	publishers map[string]Publisher
@@ -66,9 +66,6 @@ const idsDetail = "ids"
 func (v *verification) repair(ctx context.Context, r *Repair) error {
 	published := int64(0)
 	return inBlocks(v.compare.missing, func(missing []entry) error {
-		if r.Published != nil {
-			r.Published(published, v.compare.missing.count)
-		}
 		done := make([]bool, len(missing))
 		for i, s := range v.Streams {
 			if !s.Asked {
@@ -90,6 +87,9 @@ func (v *verification) repairStream(ctx context.Context, r *Repair, stream int, 
 			record, err := v.record(r, s.Name, batch)
 			if err != nil {
 				return err
+			}
+			if *published == 0 && r.Published != nil {
+				r.Published(0, v.compare.missing.count)
 			}
 			if err := r.publishers[s.Name].Publish(ctx, &publisher.Batch{Events: batch}, record); err != nil {
 				return overtaken(s.Name, *published, err)

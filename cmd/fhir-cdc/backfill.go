@@ -167,7 +167,10 @@ func interruptedBackfill(ctx context.Context, err error, result *replay.Backfill
 	if f.restart {
 		same += " without --restart"
 	}
-	return fmt.Errorf("%w\n%s events are published; %s goes on there", &midwayError{err}, terminal.Count(result.Events), same)
+	if result.Attempted {
+		err = &midwayError{err}
+	}
+	return fmt.Errorf("%w\n%s events are published; %s goes on there", err, terminal.Count(result.Events), same)
 }
 
 func printBackfill(s *terminal.Screen, result *replay.BackfillResult) error {

@@ -14,12 +14,12 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
-// A replay that ends early says of every stream how to go on, to the same end, and never
-// ends with the exit code that says that nothing was published.
+// A replay that ends early says of every stream how to go on, to the same end, and once it
+// has begun to publish never ends with the exit code that says that nothing was published.
 func TestReplayInterrupted(t *testing.T) {
 	f := &replayFlags{span: &spanFlags{fromTime: &pastTime{}, toTime: &pastTime{Time: time.Unix(1795531500, 0).UTC()}, fromToken: &resumeToken{}, toToken: &resumeToken{}}}
 	from := time.Unix(1795531400, 0).UTC()
-	result := &replay.ReplayResult{Streams: []replay.ReplayStream{
+	result := &replay.ReplayResult{Attempted: true, Streams: []replay.ReplayStream{
 		{Stream: "done", From: from, Events: 7, Done: true},
 		{Stream: "midway", From: from, Events: 3, Next: "82AB"},
 		{Stream: "not-begun", From: from},
@@ -45,21 +45,27 @@ stream not-begun: 0 events were published; go on with --stream not-begun --from-
 	if text := err.Error(); exitCodeOf(err) != exitFailure || !strings.HasPrefix(text, "interrupted\nstream done") || strings.Contains(text, "nothing was published") {
 		t.Errorf("after Ctrl-C: %q, exit code %d", text, exitCodeOf(err))
 	}
+	result.Attempted = false
+	if err := interrupted(t.Context(), refused, result, f); exitCodeOf(err) != exitUsage {
+		t.Errorf("before anything was published: exit code %d", exitCodeOf(err))
+	}
 	f.dryRun = true
 	if err := interrupted(t.Context(), refused, result, f); exitCodeOf(err) != exitUsage || strings.Contains(err.Error(), "go on with") {
 		t.Errorf("a dry run: %q, exit code %d", err, exitCodeOf(err))
 	}
 }
 
-// A backfill that ends early does not end with that code either, but where it has not begun.
+// Nor does a backfill.
 func TestBackfillInterrupted(t *testing.T) {
 	refused := &publisher.ConfigurationError{Err: errors.New("TOPIC_AUTHORIZATION_FAILED")}
-	err := interruptedBackfill(t.Context(), refused, &replay.BackfillResult{Began: time.Unix(1795531400, 0), Events: 5}, &backfillFlags{})
+	err := interruptedBackfill(t.Context(), refused, &replay.BackfillResult{Began: time.Unix(1795531400, 0), Events: 5, Attempted: true}, &backfillFlags{})
 	if text := err.Error(); exitCodeOf(err) != exitFailure || !strings.Contains(text, "5 events are published; the same command goes on there") {
 		t.Errorf("%q, exit code %d", text, exitCodeOf(err))
 	}
-	if err := interruptedBackfill(t.Context(), refused, &replay.BackfillResult{}, &backfillFlags{}); exitCodeOf(err) != exitUsage {
-		t.Errorf("before it has begun: exit code %d", exitCodeOf(err))
+	for _, nothing := range []replay.BackfillResult{{}, {Began: time.Unix(1795531400, 0), Events: 5}} { // by an earlier run
+		if err := interruptedBackfill(t.Context(), refused, &nothing, &backfillFlags{}); exitCodeOf(err) != exitUsage {
+			t.Errorf("before it has published anything: exit code %d", exitCodeOf(err))
+		}
 	}
 }
 

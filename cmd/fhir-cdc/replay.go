@@ -185,7 +185,9 @@ func interrupted(ctx context.Context, err error, result *replay.ReplayResult, f 
 	if f.dryRun {
 		return err
 	}
-	err = &midwayError{err}
+	if result.Attempted {
+		err = &midwayError{err}
+	}
 	for _, s := range result.Streams {
 		from := "--from-token " + s.Next
 		switch {
