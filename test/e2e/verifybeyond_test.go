@@ -67,11 +67,11 @@ func TestVerifyBeforeTheOplog(t *testing.T) {
 	d := i.start()
 	reader := i.reader()
 	ids := i.everyKind(50)
+	i.until(reader, ids...)
 	// A server that dies before it writes history: the first version is lost.
 	forgetful := fhirserver.New(client, fhirserver.Options{Databases: i.site.Databases, HistoryDelay: fhirserver.NoHistory})
 	first, err := forgetful.CreateConsent(i.ctx, "overwritten")
 	i.check(err)
-	i.until(reader, ids...)
 	second, err := forgetful.ReplaceConsent(i.ctx, first)
 	i.check(err)
 	// Of five jobs the first two statuses, each with an event of both kinds.
