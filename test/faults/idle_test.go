@@ -3,6 +3,7 @@ package faults_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -130,11 +131,17 @@ func (q *quietOne) restart(ctx context.Context, kill bool, prefix string) {
 	q.startReady(ctx)
 }
 
+// codeCappedPositionLost answers a question for the oldest entry while that is being deleted.
+const codeCappedPositionLost = 136
+
 // oldestOf is the time of the oldest entry of the oplog.
 func oldestOf(ctx context.Context, t *testing.T, client *mongo.Client) bson.Timestamp {
 	t.Helper()
 	oldest := options.FindOne().SetSort(bson.D{{Key: "$natural", Value: 1}}).SetProjection(bson.D{{Key: "ts", Value: 1}})
 	raw, err := client.Database("local").Collection("oplog.rs").FindOne(ctx, bson.D{}, oldest).Raw()
+	for lost := mongo.ServerError(nil); errors.As(err, &lost) && lost.HasErrorCode(codeCappedPositionLost); {
+		raw, err = client.Database("local").Collection("oplog.rs").FindOne(ctx, bson.D{}, oldest).Raw()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
