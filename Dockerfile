@@ -6,11 +6,11 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=container
-# /data becomes the folder for positions in a file (checkpoint.store: file).
+# /data becomes the folder for positions in a file (checkpoint.store: file), /scratch/tmp /tmp.
 # grpcnotrace: what sends traces brings gRPC along, and that a page that nothing serves, whose
 # templates would keep the linker from leaving 6 MB of unused code out.
 RUN CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags "-s -w -X main.version=${VERSION}" -o /fhir-cdc ./cmd/fhir-cdc \
- && mkdir -p /data
+ && mkdir -p /data /scratch/tmp && chmod 1777 /scratch/tmp
 
 FROM scratch
 ARG VERSION=container
@@ -25,6 +25,8 @@ LABEL org.opencontainers.image.title="fhir-cdc" \
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /fhir-cdc /fhir-cdc
 COPY --from=build --chown=65532:65532 /data /var/lib/fhir-cdc
+# /tmp, for the intermediate results of verify; with --read-only give it a tmpfs.
+COPY --from=build /scratch /
 USER 65532:65532
 WORKDIR /var/lib/fhir-cdc
 EXPOSE 8080

@@ -8,6 +8,8 @@ SHELL := /bin/bash
 
 GO ?= go
 CACHE := $(or $(FHIR_CDC_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fhir-cdc)
+# A Go that `make setup` installed; programs that call go find it too.
+export PATH := $(CACHE)/go/bin:$(PATH)
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 # The linter's version is pinned: a newer one finds other things.
@@ -24,6 +26,8 @@ IMAGE := fhir-cdc/fhir-cdc
 IMAGE_ARCHS ?= amd64 arm64
 GOVULNCHECK_VERSION := v1.9.0
 GOVULNCHECK := $(CACHE)/bin/govulncheck-$(GOVULNCHECK_VERSION)
+DEADCODE_VERSION := v0.52.0
+DEADCODE := $(CACHE)/bin/deadcode-$(DEADCODE_VERSION)
 
 # What `go test` runs; e.g. make test PKG=./mapper/... ARGS='-run Export -v'
 PKG ?= ./...
@@ -36,9 +40,10 @@ NESTED = $(shell git ls-files '*/go.mod' | xargs -rn1 dirname)
 ifndef SEED
 SEED := $(shell date +%s)
 endif
-# One package at a time: most start servers of their own, and tests that wait for
-# each other's servers on two cores prove nothing.
-PACKAGES_AT_ONCE ?= 1
+# Tests wait most of their time, for elections, time limits and servers that start; the
+# table in CONTRIBUTING.md says which. So more run at once than there are processors.
+PACKAGES_AT_ONCE ?= 2
+TESTS_AT_ONCE ?= 6
 FUZZ_TIME ?= 60s
 SOAK_TIME ?= 1h
 
@@ -46,33 +51,58 @@ SOAK_TIME ?= 1h
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# What the machine is set up for: demo or test.
+FOR ?= demo
+.PHONY: setup
+setup: ## Install what this machine lacks for make demo (FOR=test: for make test), or say how
+	@test/setup/setup.sh install $(FOR)
+
+# The one set of flags, so that no dependency is compiled twice. The tag is explained in the
+# Dockerfile.
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -tags grpcnotrace -ldflags '-s -w -X main.version=$(VERSION)'
+
 .PHONY: demo
 demo: ## Show a short FHIR history become Kafka records (DEMO_EXIT=1: end by itself)
-	@$(GO) run ./test/demo
+	@# At a terminal it is a job of its own: Ctrl-C is then for the demo, which ends with 0, and
+	@# not for make, which would end by the signal.
+	@if [ -t 2 ]; then set -m; test/demo/demo.sh $(BUILD) || exit; else exec test/demo/demo.sh $(BUILD); fi
 
 .PHONY: build
 build: ## Build bin/fhir-cdc
-	@# The tag is explained in the Dockerfile.
-	CGO_ENABLED=0 $(GO) build -trimpath -tags grpcnotrace -ldflags '-s -w -X main.version=$(VERSION)' -o bin/fhir-cdc ./cmd/fhir-cdc
+	$(BUILD) -o bin/fhir-cdc ./cmd/fhir-cdc
 
 .PHONY: test
-test: ## Run all tests, with the race detector, against real servers (ARGS=-short: the quick ones)
+test: ## Run all tests, with the race detector, against real servers (ARGS=-short: those that need none)
+ifneq ($(filter -short,$(ARGS)),)
+	@# For each change: no server, no race detector, as many packages at once as there are processors.
+	@status=0; $(GO) test $(ARGS) $(PKG) || status=1; \
+	if [ '$(PKG)' = ./... ]; then for dir in $(NESTED); do (cd $$dir && $(GO) test $(ARGS) ./...) || status=1; done; fi; \
+	exit $$status
+else
+	@test/setup/setup.sh check test
 	@echo "seed $(SEED) (repeat with: make test SEED=$(SEED))"
-	@# The race detector slows the fault tests' own bookkeeping down, which would be what
-	@# they measure; the daemon that they run is built without it anyway. Most of their
-	@# time they wait, so more of them run at once than there are processors. Nor can it
-	@# be there where memory is measured.
+	@# The fault tests run beside all others, without the race detector: it slows their own
+	@# bookkeeping down, which would be what they measure, and the daemon that they run is
+	@# built without it anyway. Nor can it be there where memory is measured. The alerts of
+	@# test/alerts are in stretched time, so they come last and alone.
 	@export FHIR_CDC_TEST_SEED=$(SEED); packages=$$($(GO) list $(PKG)); status=0; \
-	raced=$$(grep -v '/test/faults$$' <<<"$$packages" || true); plain=$$(grep '/test/faults$$' <<<"$$packages" || true); \
-	if [ -n "$$raced" ]; then $(GO) test -race -p $(PACKAGES_AT_ONCE) -timeout 20m $(ARGS) $$raced || status=1; fi; \
-	if [ -n "$$plain" ]; then $(GO) test -parallel 6 -timeout 20m $(ARGS) $$plain || status=1; fi; \
-	if grep -q '/replay$$' <<<"$$packages"; then $(GO) test -run Memory $(ARGS) ./replay || status=1; fi; \
+	matching() { grep "$$@" <<<"$$packages" || true; }; \
+	plain() { [ $$# -eq 0 ] || $(GO) test -parallel $(TESTS_AT_ONCE) -timeout 30m $(ARGS) "$$@"; }; \
+	raced() { [ $$# -eq 0 ] || $(GO) test -race -p $(PACKAGES_AT_ONCE) -parallel $(TESTS_AT_ONCE) -timeout 30m $(ARGS) "$$@"; }; \
+	measured() { [ $$# -eq 0 ] || $(GO) test -run Memory $(ARGS) "$$@"; }; \
+	plain $$(matching '/test/faults$$') & \
+	raced $$(matching -v '/test/faults$$') || status=1; \
+	wait $$! || status=1; \
+	measured $$(matching -E '/(verify|repair)$$') || status=1; \
 	if [ '$(PKG)' = ./... ]; then for dir in $(NESTED); do (cd $$dir && $(GO) test -timeout 20m $(ARGS) ./...) || status=1; done; fi; \
 	exit $$status
+endif
 
 .PHONY: lint
-lint: $(LINT) ## Check format, code rules and go.mod
+lint: $(LINT) $(DEADCODE) ## Check format, code rules, go.mod, and that the program calls all of its code
 	@for dir in . $(NESTED); do (set -x; cd $$dir; $(LINT) run; $(GO) mod tidy -diff); done
+	@dead=$$($(DEADCODE) -tags faultpoints ./cmd/fhir-cdc); [ -z "$$dead" ] || { echo "$$dead"; exit 1; }
+	@git ls-files '*.go' | xargs wc -l | awk '$$1 > 500 && $$2 != "total" {print "warning: " $$2 " has " $$1 " lines: is it one subject?"}'
 
 .PHONY: fmt
 fmt: $(LINT) ## Format the code as lint wants it
@@ -91,9 +121,9 @@ fuzz: ## Run every fuzz test for FUZZ_TIME each (60s)
 	done
 
 .PHONY: docs
-docs: ## Write the pages that are made from the code: configuration.md, metrics.md
-	$(GO) test -count=1 -run TestConfigurationIsDocumented ./config -args -update
-	$(GO) test -count=1 -run TestMetricsAreDocumented ./cmd/fhir-cdc -args -update
+docs: ## Write the pages that are made from the code: config.yaml, configuration.md, metrics.md, keys in the chart's schema
+	$(GO) test -count=1 -run 'TestConfigYAML$$|TestConfigurationIsDocumented|TestChartKnowsEveryKey' ./config -args -update
+	$(GO) test -count=1 -run TestMetricsAreDocumented ./installation -args -update
 
 .PHONY: kubernetes
 kubernetes: ## Render deploy/kubernetes.yaml from the Helm chart
@@ -126,7 +156,7 @@ release-snapshot: $(GORELEASER) $(CYCLONEDX) ## Build a release's archives into 
 .PHONY: release-images
 release-images: ## Build the images around the binaries in dist/ (PUSH=1: publish them; needs a docker login)
 	@version=$$(sed -E 's/.*"version":"([^"]+)".*/\1/' dist/metadata.json); \
-	mkdir -p dist/image/data; docker run --rm golang:1.26 cat /etc/ssl/certs/ca-certificates.crt >dist/image/ca-certificates.crt; \
+	mkdir -p dist/image/data dist/image/scratch/tmp; chmod 1777 dist/image/scratch/tmp; docker run --rm golang:1.26 cat /etc/ssl/certs/ca-certificates.crt >dist/image/ca-certificates.crt; \
 	for arch in $(IMAGE_ARCHS); do \
 	  mkdir -p dist/image/linux/$$arch; cp dist/fhir-cdc_linux_$${arch}_*/fhir-cdc dist/image/linux/$$arch/; \
 	  (set -x; BUILDX_NO_DEFAULT_ATTESTATIONS=1 docker build -q -f deploy/release.Dockerfile --platform linux/$$arch -t $(IMAGE):$$version-$$arch \
@@ -165,6 +195,9 @@ $(CYCLONEDX):
 	$(call install,$@,github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_VERSION))
 $(GOVULNCHECK):
 	$(call install,$@,golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION))
+
+$(DEADCODE):
+	$(call install,$@,golang.org/x/tools/cmd/deadcode@$(DEADCODE_VERSION))
 
 .PHONY: clean
 clean: ## Delete what was built here (not the cache)

@@ -40,11 +40,14 @@ func checkName(name string) string {
 	return ""
 }
 
-func checkInstance(name string) string {
-	if name == "" {
-		return ""
+// optional is a check that lets "" pass.
+func optional(check func(string) string) func(string) string {
+	return func(value string) string {
+		if value == "" {
+			return ""
+		}
+		return check(value)
 	}
-	return checkName(name)
 }
 
 // plainName tells whether s is not empty and all letters, digits, '.', '_' and '-'.
@@ -63,10 +66,26 @@ func letter(r rune) bool { return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' }
 func digit(r rune) bool { return '0' <= r && r <= '9' }
 
 func checkStart(start string) string {
-	if _, _, err := Start(start).Time(); err != nil {
+	at, named, err := Start(start).Time()
+	if err == nil && named {
+		err = CheckClusterTime(at, time.Now())
+	}
+	if err != nil {
 		return err.Error()
 	}
 	return ""
+}
+
+// CheckClusterTime returns an error for a time that no change can have: MongoDB counts
+// seconds from 1970 in 32 bits, and a time outside of them would be taken for another.
+func CheckClusterTime(at, now time.Time) error {
+	switch {
+	case at.After(now):
+		return fmt.Errorf("%s is in the future", at.UTC().Format(time.RFC3339))
+	case at.Unix() <= 0:
+		return fmt.Errorf("%s is before all data", at.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // checkTopic holds Kafka's rule for topic names.
@@ -103,33 +122,20 @@ func checkBroker(address string) string {
 	host, port, err := net.SplitHostPort(address)
 	n, portErr := strconv.Atoi(port)
 	if err != nil || portErr != nil || host == "" || n < 1 || n > 65535 || strings.ContainsAny(host, "/@ ") {
-		return shown(address) + " is not host:port"
+		return fmt.Sprintf("%q is not host:port", redactAddress(address))
 	}
 	return ""
 }
 
-// checkTokenEndpoint never shows the address: it could hold a secret.
-func checkTokenEndpoint(address string) string {
-	if address == "" {
+// plainURL is a check for URLs without a login. It never shows the URL, which could hold a secret.
+func plainURL(wrong string) func(string) string {
+	return func(address string) string {
+		u, err := url.Parse(address)
+		if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil {
+			return wrong
+		}
 		return ""
 	}
-	u, err := url.Parse(address)
-	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil {
-		return "is not an address such as https://login.example.com/oauth2/token (the client id and secret have keys of their own)"
-	}
-	return ""
-}
-
-// checkTracing never shows the address: it could hold a secret.
-func checkTracing(address string) string {
-	if address == "" {
-		return ""
-	}
-	u, err := url.Parse(address)
-	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil {
-		return "is not the URL of a collector, such as http://localhost:4318 (credentials go into OTEL_EXPORTER_OTLP_HEADERS)"
-	}
-	return ""
 }
 
 func checkExtension(extension string) string {

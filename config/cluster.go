@@ -61,10 +61,10 @@ func (m MongoDB) AccessLogsCluster() Cluster {
 	return m.AuditEventsCluster().overriddenBy(a.URI, a.Username, a.Password, a.Database, a.Collection)
 }
 
-// CheckpointCluster is where checkpoint.store: mongodb keeps positions.
-func (c *Config) CheckpointCluster() Cluster {
+// PositionsInMongoDB is the collection that keeps positions; false if none does.
+func (c *Config) PositionsInMongoDB() (Cluster, bool) {
 	p := c.Checkpoint.MongoDB
-	return c.MongoDB.Main().overriddenBy(p.URI, "", "", p.Database, p.Collection)
+	return c.MongoDB.Main().overriddenBy(p.URI, "", "", p.Database, p.Collection), c.Checkpoint.Store == StoreMongoDB
 }
 
 // overriddenBy replaces what is set; credentials go with their own URI only.

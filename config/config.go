@@ -1,6 +1,11 @@
 package config
 
-import "time"
+import (
+	"slices"
+	"time"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+)
 
 // Config is the whole configuration. Every field is a key of config.yaml; what
 // it means, its unit and its limits are in Keys, which is also where config.yaml
@@ -34,7 +39,7 @@ type Config struct {
 
 	// sources says where each key's value comes from (nothing for a default).
 	sources map[string]source
-	// warnings are what is not wrong and probably not meant.
+	// warnings are settings that are allowed and probably not meant.
 	warnings []Fault
 }
 
@@ -118,19 +123,19 @@ type OAuth struct {
 }
 
 // Events holds one section for each event kind; the section names are the kinds'.
+// What holds for any kind goes by Of.
 type Events struct {
 	Change             ChangeEvents `mapstructure:"change"`
 	Export             KindEvents   `mapstructure:"export"`
 	AccessedEverything KindEvents   `mapstructure:"accessed_everything"`
+	ResourceChange     ChangeEvents `mapstructure:"resource_change"`
 }
 
-// ChangeEvents are the change events (a FHIR AuditEvent each).
+// ChangeEvents are the settings of a kind whose resource types can be chosen.
 type ChangeEvents struct {
-	Enabled   bool      `mapstructure:"enabled"`
-	Topic     string    `mapstructure:"topic"`
-	Resources []string  `mapstructure:"resources"`
-	Deletes   bool      `mapstructure:"deletes"`
-	OnFailure OnFailure `mapstructure:"on_failure"`
+	KindEvents `mapstructure:",squash"`
+	Resources  []string `mapstructure:"resources"`
+	Deletes    bool     `mapstructure:"deletes"`
 }
 
 // KindEvents are the settings that every event kind has.
@@ -138,6 +143,81 @@ type KindEvents struct {
 	Enabled   bool      `mapstructure:"enabled"`
 	Topic     string    `mapstructure:"topic"`
 	OnFailure OnFailure `mapstructure:"on_failure"`
+}
+
+// Of is the section of a kind.
+func (e *Events) Of(kind mapper.Kind) *KindEvents {
+	section := map[mapper.Kind]*KindEvents{
+		mapper.KindChange:             &e.Change.KindEvents,
+		mapper.KindExport:             &e.Export,
+		mapper.KindAccessedEverything: &e.AccessedEverything,
+		mapper.KindResourceChange:     &e.ResourceChange.KindEvents,
+	}[kind]
+	if section == nil {
+		panic("config: Events has no section for the kind " + string(kind)) // every test would meet it
+	}
+	return section
+}
+
+// chosen is the section of a kind whose resource types can be chosen.
+func (e *Events) chosen(kind mapper.Kind) *ChangeEvents {
+	if kind == mapper.KindResourceChange {
+		return &e.ResourceChange
+	}
+	return &e.Change
+}
+
+// Enabled are the kinds that are on.
+func (e *Events) Enabled() []mapper.Definition {
+	return slices.DeleteFunc(mapper.Kinds(), func(kind mapper.Definition) bool { return !e.Of(kind.Name).Enabled })
+}
+
+// ResourcesOf are the resource types that make events of a kind, if it is on.
+func (e *Events) ResourcesOf(kind mapper.Definition) []string {
+	if kind.ResourcesVariable == "" {
+		return kind.Resources
+	}
+	return e.chosen(kind.Name).Resources
+}
+
+// WithDeletes are the kinds that are on and have events of deletes.
+func (e *Events) WithDeletes() []mapper.Definition {
+	return slices.DeleteFunc(e.Enabled(), func(kind mapper.Definition) bool {
+		return kind.ResourcesVariable == "" || !e.chosen(kind.Name).Deletes
+	})
+}
+
+// Resources are the resource types that make events of any kind that is on, each once.
+func (e *Events) Resources() []string {
+	var all []string
+	for _, kind := range e.Enabled() {
+		for _, resource := range e.ResourcesOf(kind) {
+			if !slices.Contains(all, resource) {
+				all = append(all, resource)
+			}
+		}
+	}
+	return all
+}
+
+// MapperConfig is the configuration of a mapper of all that the installation watches.
+func (c *Config) MapperConfig() mapper.Config {
+	access, audit := c.MongoDB.AccessLogsCluster(), c.MongoDB.AuditEventsCluster()
+	m := mapper.Config{
+		Topics:      map[mapper.Kind]string{},
+		Database:    c.MongoDB.Main().Database,
+		Resources:   c.Events.Change.Resources,
+		Deletes:     c.Events.Change.Deletes,
+		AccessLogs:  mapper.Namespace{Database: access.Database, Collection: access.Collection},
+		AuditEvents: mapper.Namespace{Database: audit.Database, Collection: audit.Collection},
+	}
+	if compact := c.Events.ResourceChange; compact.Enabled {
+		m.ResourceChange = mapper.Choice{Resources: compact.Resources, Deletes: compact.Deletes}
+	}
+	for _, kind := range c.Events.Enabled() {
+		m.Topics[kind.Name] = c.Events.Of(kind.Name).Topic
+	}
+	return m
 }
 
 // Facts are the look-ups for what a change itself does not say.
@@ -172,7 +252,7 @@ type Checkpoint struct {
 }
 
 // CheckpointMongoDB is the collection of checkpoint.store: mongodb. Use
-// Config.CheckpointCluster for connecting.
+// Config.PositionsInMongoDB for connecting.
 type CheckpointMongoDB struct {
 	URI        Secret `mapstructure:"uri"`
 	Database   string `mapstructure:"database"`
@@ -186,8 +266,9 @@ type CheckpointFile struct {
 
 // Batch bounds a batch, the unit of publishing.
 type Batch struct {
-	MaxRecords int `mapstructure:"max_records"`
-	MaxBytes   int `mapstructure:"max_bytes"`
+	MaxRecords int           `mapstructure:"max_records"`
+	MaxBytes   int           `mapstructure:"max_bytes"`
+	MaxDelay   time.Duration `mapstructure:"max_delay"`
 }
 
 // Retry bounds the pause before a failed stream is tried again.
@@ -207,6 +288,8 @@ type Repair struct {
 type HTTP struct {
 	// Address is host:port, or HTTPOff.
 	Address string `mapstructure:"address"`
+	// AllowedHosts are further names that requests may ask for.
+	AllowedHosts []string `mapstructure:"allowed_hosts"`
 	// Token is what requests that control the daemon must bear.
 	Token Secret  `mapstructure:"token"`
 	TLS   HTTPTLS `mapstructure:"tls"`
@@ -243,9 +326,17 @@ func (c *Config) ClientID() string {
 
 // ReplicasByKafka tells whether replicas share the streams through a consumer group.
 func (c *Config) ReplicasByKafka() bool {
-	return c.Replicas == ReplicasKafka || (c.Replicas == ReplicasAuto && c.positionsInKafka())
+	return c.Replicas == ReplicasKafka || (c.Replicas == ReplicasAuto && c.PositionsInKafka())
 }
 
-func (c *Config) positionsInKafka() bool {
-	return c.Sink == SinkKafka && c.Checkpoint.Store == StoreKafka
-}
+// HasTopics tells whether events go to topics, which can be read back, and acts on record.
+func (c *Config) HasTopics() bool { return c.Sink == SinkKafka }
+
+// PublishesOnce tells whether events and position are one transaction.
+func (c *Config) PublishesOnce() bool { return c.HasTopics() && c.Delivery == ExactlyOnce }
+
+// KeepsPositions tells whether positions outlive the process.
+func (c *Config) KeepsPositions() bool { return c.HasTopics() || c.Checkpoint.Store != StoreKafka }
+
+// PositionsInKafka tells whether positions are kept in a topic.
+func (c *Config) PositionsInKafka() bool { return c.HasTopics() && c.Checkpoint.Store == StoreKafka }

@@ -1,12 +1,16 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+)
 
 // Default returns the configuration that config.yaml spells out. All event kinds
-// are on. It lacks what has no sensible default, the MongoDB URI and the brokers,
+// are on but those that are to be asked for. It lacks what has no sensible default, the MongoDB URI and the brokers,
 // so it does not validate.
 func Default() *Config {
-	return &Config{
+	c := &Config{
 		Name:            "fhir-cdc",
 		Delivery:        ExactlyOnce,
 		Sink:            SinkKafka,
@@ -39,20 +43,8 @@ func Default() *Config {
 			MaxRecordBytes: 1000012,
 			SASL:           SASL{Mechanism: SASLAWS, OAuth: OAuth{Scopes: []string{}, Extensions: []string{}}},
 		},
-		Events: Events{
-			Change: ChangeEvents{
-				Enabled:   true,
-				Topic:     "business.events",
-				Resources: []string{"Consent", "ExportStatus"},
-				OnFailure: DeadLetter,
-			},
-			Export: KindEvents{
-				Enabled: true, Topic: "fhir.bulk_export.events", OnFailure: DeadLetter,
-			},
-			AccessedEverything: KindEvents{
-				Enabled: true, Topic: "fhir.operation.usage.events", OnFailure: DeadLetter,
-			},
-		},
+		// The proposal of compact events has deletes.
+		Events: Events{ResourceChange: ChangeEvents{Deletes: true}},
 		Facts: Facts{
 			RequestID:                true,
 			Wait:                     time.Second,
@@ -75,10 +67,17 @@ func Default() *Config {
 			MongoDB:      CheckpointMongoDB{Database: "fhir-cdc", Collection: "positions"},
 			File:         CheckpointFile{Path: "./fhir-cdc.positions.json"},
 		},
-		Batch:  Batch{MaxRecords: 10_000, MaxBytes: 8 << 20},
+		Batch:  Batch{MaxRecords: 10_000, MaxBytes: 8 << 20, MaxDelay: 50 * time.Millisecond},
 		Retry:  Retry{MinBackoff: 100 * time.Millisecond, MaxBackoff: 30 * time.Second},
 		Repair: Repair{OnHistoryLost: RepairHistory, ClockTolerance: 5 * time.Minute},
-		HTTP:   HTTP{Address: "127.0.0.1:8080"},
-		Log:    Log{Level: LogInfo, Format: LogJSON},
+		HTTP:   HTTP{Address: "127.0.0.1:8080", AllowedHosts: []string{}},
+		Log:    Log{Level: LogInfo, Format: LogAuto},
 	}
+	for _, kind := range mapper.Kinds() {
+		*c.Events.Of(kind.Name) = KindEvents{Enabled: !kind.OptIn, Topic: kind.Topic, OnFailure: DeadLetter}
+		if kind.ResourcesVariable != "" {
+			c.Events.chosen(kind.Name).Resources = kind.Resources
+		}
+	}
+	return c
 }

@@ -9,7 +9,6 @@
 //
 // Secrets have a type of their own that never prints; see Secret.
 //
-// Imports: viper and yaml for reading, the MongoDB driver's connection string
-// parser for checking, resourcetype for warnings. Only cmd imports config; every other package takes what
-// it needs through its own constructor.
+// daemon and the packages below it do not import config: they take their settings through
+// their own constructors.
 package config

@@ -16,7 +16,7 @@ const (
 )
 
 // environ is the environment without empty variables: compose files and charts
-// write VARIABLE="" for what is not set, and the FHIR server takes it so too.
+// write VARIABLE="" for a variable without a value, and the FHIR server reads it so too.
 type environ map[string]string
 
 func newEnviron(list []string) environ {
@@ -32,19 +32,16 @@ func newEnviron(list []string) environ {
 
 // readServer reads the FHIR server's own variables. What the server takes for off and
 // its author hardly meant so is doubtful.
-func readServer(env environ) (settings []setting, faults, doubtful []Fault) {
+func (all *settings) readServer(env environ) (doubtful []Fault) {
 	for _, s := range specs() {
 		t := typeOf(s)
 		for _, name := range s.server {
-			value, from, fault := env.lookup(s, name, rankServer)
-			if fault != nil {
-				faults = append(faults, *fault)
-			}
-			if value == "" || fault != nil {
+			value, from := all.lookup(env, s, name, rankServer)
+			if value == "" {
 				continue
 			}
 			if t.Kind() == reflect.Bool {
-				settings = append(settings, setting{s.key, serverBool(value), from})
+				all.list = append(all.list, setting{s.key, serverBool(value), from})
 				if !serverBool(value) && !plainlyOff(value) {
 					doubtful = append(doubtful, Fault{s.key, from.text, shown(value) + " counts as off, as the FHIR server reads it; write 1 or true for on, 0 or false for off"})
 				}
@@ -53,21 +50,14 @@ func readServer(env environ) (settings []setting, faults, doubtful []Fault) {
 			if isURI(s) {
 				value = escapeURI(value)
 			}
-			parsed, wrong := parse(t, value)
-			if wrong != "" {
-				faults = append(faults, Fault{s.key, from.text, wrong})
-				continue
-			}
-			settings = append(settings, setting{s.key, parsed, from})
+			all.set(s.key, t, value, from)
 		}
 	}
-	return settings, faults, doubtful
+	return doubtful
 }
 
 // readOwn reads the FHIR_CDC_ variables.
-func readOwn(env environ) ([]setting, []Fault) {
-	var settings []setting
-	var faults []Fault
+func (all *settings) readOwn(env environ) {
 	known := []string{configVariable}
 	for _, s := range specs() {
 		if s.section() {
@@ -77,58 +67,47 @@ func readOwn(env environ) ([]setting, []Fault) {
 		if s.fromFile {
 			known = append(known, s.env()+fileSuffix)
 		}
-		value, from, fault := env.lookup(s, s.env(), rankOwn)
-		if fault != nil {
-			faults = append(faults, *fault)
+		if value, from := all.lookup(env, s, s.env(), rankOwn); value != "" {
+			all.set(s.key, typeOf(s), value, from)
 		}
-		if value == "" || fault != nil {
-			continue
-		}
-		parsed, wrong := parse(typeOf(s), value)
-		if wrong != "" {
-			faults = append(faults, Fault{s.key, from.text, wrong})
-			continue
-		}
-		settings = append(settings, setting{s.key, parsed, from})
 	}
-	return settings, append(faults, unknownVariables(env, known)...)
+	all.unknownVariables(env, known)
 }
 
 // lookup returns the value of a variable, or of the file that its _FILE sibling
-// names; "" if neither is set.
-func (env environ) lookup(s spec, name string, r rank) (string, source, *Fault) {
+// names; "" if neither is set, or after a fault.
+func (all *settings) lookup(env environ, s spec, name string, r rank) (string, source) {
 	value, path := env[name], ""
 	if s.fromFile {
 		path = env[name+fileSuffix]
 	}
 	if value != "" && path != "" {
-		return "", source{}, &Fault{s.key, name + " and " + name + fileSuffix, "are both set; unset one of them"}
+		all.fault(s.key, name+" and "+name+fileSuffix, "are both set; unset one of them")
+		return "", source{}
 	}
 	if path == "" {
 		if isServiceLink(name, value) {
-			return "", source{}, nil
+			return "", source{}
 		}
-		return value, source{rank: r, text: name}, nil
+		return value, source{rank: r, text: name}
 	}
 	from := source{rank: r, text: name + fileSuffix, path: path}
 	value, wrong := secretIn(path)
 	if wrong != "" {
-		return "", source{}, &Fault{s.key, from.text, wrong}
+		all.fault(s.key, from.text, wrong)
 	}
-	return value, from, nil
+	return value, from
 }
 
 // unknownVariables reports FHIR_CDC_ variables that set nothing: a misspelt one
 // would otherwise be ignored in silence.
-func unknownVariables(env environ, known []string) []Fault {
-	var faults []Fault
+func (all *settings) unknownVariables(env environ, known []string) {
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		if !strings.HasPrefix(name, envPrefix) || slices.Contains(known, name) || foreign(name, env[name]) {
 			continue
 		}
-		faults = append(faults, Fault{Source: name, Message: unknownVariable(name, known)})
+		all.fault("", name, unknownVariable(name, known))
 	}
-	return faults
 }
 
 // unknownVariable says which variable was probably meant. One of the FHIR server's names

@@ -67,6 +67,7 @@ func TestFaults(t *testing.T) {
 		{name: "URI option", set: []string{"mongodb.uri=mongodb://a/?maxPoolSize=x"}, want: []string{"invalid value for the option maxPoolSize"}},
 		{name: "AuditEvent", set: []string{"events.change.resources=Consent,AuditEvent"}, want: []string{"AuditEvent never makes change events"}},
 		{name: "resource type", set: []string{"events.change.resources=consent"}, want: []string{"is not a FHIR resource type"}},
+		{name: "no resource type of another kind", set: []string{"events.resource_change.enabled=true", "events.resource_change.resources="}, want: []string{"or set events.resource_change.enabled: false"}},
 		{name: "no resource type", set: []string{"events.change.resources="}, want: []string{"names no resource type"}},
 		{name: "no kind", environ: []string{"ENABLE_EVENTS_KAFKA=0"}, want: []string{"ENABLE_EVENTS_KAFKA", "ENABLE_BULK_EXPORT_KAFKA_EVENTS", "ENABLE_FHIR_OPERATION_USAGE_KAFKA_EVENTS", "FHIR_CDC_EVENTS_CHANGE_ENABLED"}},
 		{name: "no MongoDB", environ: []string{"MONGO_URL="}, want: []string{"mongodb.uri: is not set", "MONGO_URL"}},
@@ -75,6 +76,7 @@ func TestFaults(t *testing.T) {
 		{name: "password without user", set: []string{"mongodb.password=x"}, want: []string{"mongodb.password (--set): is set, but mongodb.username is not"}},
 		{name: "user without URI", set: []string{"mongodb.history.username=x"}, want: []string{"mongodb.history.uri is not"}},
 		{name: "half a certificate of the port", set: []string{"http.tls.key_file=x"}, want: []string{"http.tls.cert_file: goes together"}},
+		{name: "a host that is a URL", set: []string{"http.allowed_hosts=cdc.test,https://cdc.test"}, want: []string{`http.allowed_hosts (--set): "https://cdc.test" is more than a name`}},
 		{name: "a token that can be guessed", set: []string{"http.token=letmein"}, want: []string{"http.token (--set): has 7 characters"}},
 		{name: "half a certificate", set: []string{"kafka.tls.enabled=true", "kafka.tls.cert_file=x"}, want: []string{"set both or none"}},
 		{name: "TLS files without TLS", set: []string{"kafka.tls.ca_file=x"}, want: []string{"would not be encrypted"}},
@@ -184,33 +186,11 @@ func TestNearest(t *testing.T) {
 		"FHIR_CDC_CONFIG_FILE":    "did you mean FHIR_CDC_CONFIG?",
 		"FHIR_CDC_MONGODB_URI_FI": "did you mean FHIR_CDC_MONGODB_URI",
 	} {
-		_, faults := readOwn(environ{unknown: "x"})
+		var all settings
+		all.readOwn(environ{unknown: "x"})
+		faults := all.faults
 		if len(faults) != 1 || !strings.Contains(faults[0].Message, want) {
 			t.Errorf("%s: %v, want %q", unknown, faults, want)
-		}
-	}
-}
-
-func TestDistance(t *testing.T) {
-	tests := []struct {
-		a, b string
-		want int
-	}{
-		{"", "", 0},
-		{"", "abc", 3},
-		{"abc", "abc", 0},
-		{"abc", "abd", 1},
-		{"abc", "acb", 1},
-		{"brokers", "borkers", 1},
-		{"kitten", "sitting", 3},
-		{"é", "e", 1},
-	}
-	for _, test := range tests {
-		if got := distance(test.a, test.b); got != test.want {
-			t.Errorf("distance(%q, %q) = %d, want %d", test.a, test.b, got, test.want)
-		}
-		if got := distance(test.b, test.a); got != test.want {
-			t.Errorf("distance(%q, %q) = %d, want %d", test.b, test.a, got, test.want)
 		}
 	}
 }
@@ -236,7 +216,16 @@ func TestStart(t *testing.T) {
 		{StartNow, time.Time{}, false, false},
 		{StartOldest, time.Time{}, false, false},
 		{"2026-11-23T10:00:00+01:00", time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC), true, false},
+		{"2026-11-23", time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC), true, false},
 		{"tomorrow", time.Time{}, false, true},
+		{"-2h", time.Time{}, false, true},
+	}
+	for start, ago := range map[Start]time.Duration{"2h": 2 * time.Hour, "3d": 72 * time.Hour} {
+		before := time.Now()
+		at, named, err := start.Time()
+		if err != nil || !named || at.Before(before.Add(-ago)) || at.After(time.Now().Add(-ago)) {
+			t.Errorf("%s is %v, %v, %v", start, at, named, err)
+		}
 	}
 	for _, test := range tests {
 		got, named, err := test.start.Time()

@@ -16,25 +16,27 @@ import (
 // readYAML reads a configuration file. ok is false if it is not YAML at all. The
 // nodes are read rather than decoded, because they know their lines and keep
 // numbers and words as they are written.
-func readYAML(name string, data []byte) (settings []setting, faults []Fault, ok bool) {
+func (all *settings) readYAML(name string, data []byte) (ok bool) {
 	name = filepath.Clean(name)
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document yaml.Node
 	err := decoder.Decode(&document)
 	if errors.Is(err, io.EOF) {
-		return nil, nil, true
+		return true
 	}
 	if err != nil {
-		return nil, []Fault{{Source: name, Message: "is not valid YAML: " + yamlReason(err)}}, false
+		all.fault("", name, "is not valid YAML: "+yamlReason(err))
+		return false
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return nil, []Fault{{Source: name, Message: "holds more than one YAML document"}}, false
+		all.fault("", name, "holds more than one YAML document")
+		return false
 	}
-	r := fileReader{name: name, defaults: Default(), lines: make(map[string]int)}
+	r := fileReader{settings: all, name: name, defaults: Default(), lines: make(map[string]int)}
 	for _, n := range document.Content {
 		r.section("", n)
 	}
-	return r.settings, r.faults, true
+	return true
 }
 
 // yamlReason is the parser's message without pieces of the file: a password that
@@ -49,18 +51,19 @@ func yamlReason(err error) string {
 }
 
 type fileReader struct {
+	*settings
 	name     string
 	defaults *Config
 	// lines are the lines where keys and sections were first set.
-	lines    map[string]int
-	settings []setting
-	faults   []Fault
+	lines map[string]int
 }
+
+func (r *fileReader) from(n *yaml.Node) source { return source{rank: rankFile, text: r.at(n)} }
 
 func (r *fileReader) at(n *yaml.Node) string { return fmt.Sprintf("%s:%d", r.name, n.Line) }
 
 func (r *fileReader) fault(key string, n *yaml.Node, message string) {
-	r.faults = append(r.faults, Fault{Key: key, Source: r.at(n), Message: message})
+	r.settings.fault(key, r.at(n), message)
 }
 
 // section reads the keys of a section; key is "" for the file itself. Recursion
@@ -119,12 +122,7 @@ func (r *fileReader) value(path string, t reflect.Type, n *yaml.Node) {
 		r.fault(path, n, "takes a single value")
 		return
 	}
-	parsed, wrong := parse(t, n.Value)
-	if wrong != "" {
-		r.fault(path, n, wrong)
-		return
-	}
-	r.add(path, n, parsed)
+	r.set(path, t, n.Value, r.from(n))
 }
 
 func (r *fileReader) list(path string, n *yaml.Node) {
@@ -165,7 +163,7 @@ func (r *fileReader) streams(path string, n *yaml.Node) {
 }
 
 func (r *fileReader) add(path string, n *yaml.Node, value any) {
-	r.settings = append(r.settings, setting{path, value, source{rank: rankFile, text: r.at(n)}})
+	r.settings.list = append(r.settings.list, setting{path, value, r.from(n)})
 }
 
 // misread finds values that YAML took for its own notation. They are mostly

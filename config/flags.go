@@ -14,27 +14,19 @@ type Flag struct {
 }
 
 // readFlags reads key=value assignments and named flags.
-func readFlags(opts LoadOptions) ([]setting, []Fault) {
-	var settings []setting
-	var faults []Fault
+func (all *settings) readFlags(opts LoadOptions) {
 	assign := func(flag, key, value string) {
-		from := source{rank: rankFlag, text: flag}
 		field := fieldOf(Default(), key)
 		if !field.IsValid() || field.Kind() == reflect.Struct {
-			faults = append(faults, Fault{Key: key, Source: flag, Message: unknownKey(key)})
+			all.fault(key, flag, unknownKey(key))
 			return
 		}
-		parsed, wrong := parse(field.Type(), value)
-		if wrong != "" {
-			faults = append(faults, Fault{Key: key, Source: flag, Message: wrong})
-			return
-		}
-		settings = append(settings, setting{key: key, value: parsed, from: from})
+		all.set(key, field.Type(), value, source{rank: rankFlag, text: flag})
 	}
-	for _, s := range opts.Set {
-		key, value, found := strings.Cut(s, "=")
+	for _, argument := range opts.Set {
+		key, value, found := strings.Cut(argument, "=")
 		if !found {
-			faults = append(faults, Fault{Source: "--set", Message: "an argument is not key=value"})
+			all.fault("", "--set", "an argument is not key=value")
 			continue
 		}
 		assign("--set", strings.TrimSpace(key), value)
@@ -42,7 +34,6 @@ func readFlags(opts LoadOptions) ([]setting, []Fault) {
 	for _, f := range opts.Flags {
 		assign(f.Name, f.Key, f.Value)
 	}
-	return settings, faults
 }
 
 // unknownKey says what is wrong with a key that does not exist, or that holds others.

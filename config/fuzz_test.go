@@ -31,7 +31,7 @@ func FuzzLoad(f *testing.F) {
 			}
 			return
 		}
-		if err := cfg.Validate(); err != nil {
+		if err := asError(cfg.faults()); err != nil {
 			t.Fatalf("loaded but not valid: %v", err)
 		}
 		if _, err := cfg.RedactedYAML(); err != nil {

@@ -9,61 +9,24 @@ import (
 // envPrefix begins the environment variables that belong to the daemon.
 const envPrefix = "FHIR_CDC_"
 
-// KeyInfo describes one configuration key, for help texts and documentation.
-type KeyInfo struct {
-	// Key is the dotted key, as in config.yaml and --set.
-	Key string
-	// Env is the environment variable that sets it.
-	Env string
-	// FileEnv is the environment variable that names a file with the value; ""
-	// if there is none. Secrets and user names have one.
-	FileEnv string
-	// ServerEnv are the FHIR server's own variables that set it.
-	ServerEnv []string
-	// Default is the default as text; "" also where there is none.
-	Default string
-	// Unit is the unit: duration, bytes, records and so on; "" for plain text.
-	Unit string
-	// Values are the allowed values, if they are a fixed set.
-	Values []string
-	// Type says in words what a value may be, limits included: text, secret, true or
-	// false, whole number, duration, list.
-	Type string
-	// Example is a value that works.
-	Example string
-	// Comment says in one line what the key is for.
-	Comment string
-	// Secret tells whether the value is never printed.
-	Secret bool
+// Values are the values that a key may have, if they are a fixed set.
+func Values(key string) []string {
+	for _, s := range specs() {
+		if s.key == key {
+			return s.values
+		}
+	}
+	return nil
 }
 
-// Keys describes all keys, in the order of config.yaml.
-func Keys() []KeyInfo {
-	defaults := Default()
-	var infos []KeyInfo
+// Keys are all keys, in the order of the table.
+func Keys() (keys []string) {
 	for _, s := range specs() {
-		if s.section() {
-			continue
+		if s.kind != kindSection {
+			keys = append(keys, s.key)
 		}
-		value := fieldOf(defaults, s.key)
-		info := KeyInfo{
-			Key:       s.key,
-			Env:       s.env(),
-			ServerEnv: s.server,
-			Default:   plain(value),
-			Unit:      s.unit,
-			Values:    s.values,
-			Type:      typeText(s, value.Type()),
-			Example:   examples()[s.key],
-			Comment:   s.comment,
-			Secret:    isSecret(value.Type()),
-		}
-		if s.fromFile {
-			info.FileEnv = s.env() + fileSuffix
-		}
-		infos = append(infos, info)
 	}
-	return infos
+	return keys
 }
 
 // spec is a row of the table of keys. A row without a check, unit or value set is
@@ -77,7 +40,9 @@ type spec struct {
 	fromFile bool
 	// check returns what is wrong with a text, or "".
 	check func(string) string
-	kind  specKind
+	// address says that the value is a server's: a login may stand in it by mistake.
+	address bool
+	kind    specKind
 }
 
 type specKind int
@@ -136,6 +101,13 @@ func (s spec) from(variables ...string) spec {
 	return s
 }
 
+// ofServer marks the address of a server: a login that stands in it by mistake is not
+// printed.
+func (s spec) ofServer() spec {
+	s.address = true
+	return s
+}
+
 // file lets the value come from a file, as orchestrators mount secrets.
 func (s spec) file() spec {
 	s.fromFile = true
@@ -150,22 +122,26 @@ func fieldOf(c *Config, key string) reflect.Value {
 		if v.Kind() != reflect.Struct {
 			return reflect.Value{}
 		}
-		i := fieldIndex(v.Type(), part)
-		if i < 0 {
-			return reflect.Value{}
+		if v = tagged(v, part); !v.IsValid() {
+			return v
 		}
-		v = v.Field(i)
 	}
 	return v
 }
 
-func fieldIndex(t reflect.Type, tag string) int {
-	for i := range t.NumField() {
-		if name := t.Field(i).Tag.Get("mapstructure"); name != "" && name == tag {
-			return i
+// tagged is the field of a struct that has a tag, or of a struct embedded in it.
+func tagged(v reflect.Value, tag string) reflect.Value {
+	for i := range v.NumField() {
+		switch v.Type().Field(i).Tag.Get("mapstructure") {
+		case tag:
+			return v.Field(i)
+		case ",squash":
+			if inner := tagged(v.Field(i), tag); inner.IsValid() {
+				return inner
+			}
 		}
 	}
-	return -1
+	return reflect.Value{}
 }
 
 func isSecret(t reflect.Type) bool { return t == reflect.TypeFor[Secret]() }

@@ -23,6 +23,10 @@ func TestTableMatchesStruct(t *testing.T) {
 			if !f.IsExported() {
 				continue
 			}
+			if f.Tag.Get("mapstructure") == ",squash" {
+				walk(prefix, f.Type)
+				continue
+			}
 			key := strings.TrimPrefix(prefix+"."+f.Tag.Get("mapstructure"), ".")
 			row, ok := rows[key]
 			if !ok {
@@ -53,7 +57,7 @@ func TestKeys(t *testing.T) {
 		}
 		owner[variable] = key
 	}
-	for _, k := range Keys() {
+	for _, k := range allKeys() {
 		claim(k.Env, k.Key)
 		if k.FileEnv != "" {
 			claim(k.FileEnv, k.Key)
@@ -80,7 +84,7 @@ func TestKeys(t *testing.T) {
 func TestDefaultsAreValid(t *testing.T) {
 	cfg := Default()
 	cfg.MongoDB.URI, cfg.Kafka.Brokers = "mongodb://db:27017", []string{"k:9092"}
-	if err := cfg.Validate(); err != nil {
+	if err := asError(cfg.faults()); err != nil {
 		t.Error(err)
 	}
 }

@@ -6,8 +6,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"reflect"
+	"strings"
 
 	"github.com/spf13/viper"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
 
 // LoadOptions says where a configuration is read from.
@@ -51,6 +55,26 @@ type setting struct {
 	from  source
 }
 
+// settings are the settings of a source, with its faults.
+type settings struct {
+	list   []setting
+	faults []Fault
+}
+
+// set adds the value that a text has for a key of a type, or the fault of the text.
+func (all *settings) set(key string, t reflect.Type, text string, from source) {
+	value, wrong := parse(t, text)
+	if wrong != "" {
+		all.fault(key, from.text, wrong)
+		return
+	}
+	all.list = append(all.list, setting{key, value, from})
+}
+
+func (all *settings) fault(key, source, message string) {
+	all.faults = append(all.faults, Fault{key, source, message})
+}
+
 // maxFile bounds what is read from a configuration or secret file.
 const maxFile = 1 << 20
 
@@ -85,47 +109,58 @@ func Draft(opts LoadOptions) (*Config, error) {
 	return load(opts, &name, data)
 }
 
+// StatusPort reads the part of the configuration that tells where the status port is:
+// http, without its token. It is for commands that ask a running daemon. The daemon may have
+// got its other settings from flags that such a command does not have, so an *Error holds only
+// the faults of http and of the command's own flags.
+func StatusPort(opts LoadOptions) (HTTP, error) {
+	cfg, err := Draft(opts)
+	var all *Error
+	if cfg == nil || err != nil && !errors.As(err, &all) {
+		return HTTP{}, err
+	}
+	if all == nil {
+		return cfg.HTTP, nil
+	}
+	var faults []Fault
+	for _, f := range all.Faults {
+		if (f.Key == "http" || strings.HasPrefix(f.Key, "http.")) && f.Key != "http.token" || f.Source == "--set" {
+			faults = append(faults, f)
+		}
+	}
+	return cfg.HTTP, asError(faults)
+}
+
 // load is Load with the file read; file is nil if there is none.
 func load(opts LoadOptions, file *string, data []byte) (*Config, error) {
 	env := newEnviron(opts.Environ)
-	var settings []setting
-	var faults []Fault
-	take := func(s []setting, f []Fault) {
-		settings = append(settings, s...)
-		faults = append(faults, f...)
-	}
+	var all settings
 	// From weak to strong.
-	if file != nil {
-		s, f, ok := readYAML(*file, data)
-		take(s, f)
-		if !ok {
-			// Not even YAML: what it meant to set is unknown, so nothing else
-			// can be judged.
-			return nil, asError(faults)
-		}
-	} else {
-		take(kindsOff(), nil)
+	if file == nil {
+		all.kindsOff()
+	} else if !all.readYAML(*file, data) {
+		// Not even YAML: the settings in it are unknown, so nothing else
+		// can be judged.
+		return nil, asError(all.faults)
 	}
-	server, wrong, doubtful := readServer(env)
-	take(server, wrong)
-	take(readOwn(env))
-	take(readFlags(opts))
+	doubtful := all.readServer(env)
+	all.readOwn(env)
+	all.readFlags(opts)
 
-	cfg, err := merge(settings)
+	cfg, err := merge(all.list)
 	if err != nil {
 		return nil, err
 	}
 	cfg.settle()
 	cfg.warnings = cfg.doubts(doubtful)
-	faults = append(faults, withoutFollowUps(cfg.faults(), faults)...)
-	return cfg, asError(faults)
+	return cfg, asError(append(all.faults, withoutFollowUps(cfg.faults(), all.faults)...))
 }
 
 // merge puts the settings over the defaults, later ones over earlier ones. viper
 // keeps the layers and fills the struct; it does not read the environment itself,
 // because it would drop the name of the source, take any text as false and miss
 // unknown variables.
-func merge(settings []setting) (*Config, error) {
+func merge(all []setting) (*Config, error) {
 	v := viper.NewWithOptions(viper.KeyDelimiter("."))
 	defaults := Default()
 	for _, s := range specs() {
@@ -133,8 +168,8 @@ func merge(settings []setting) (*Config, error) {
 			v.SetDefault(s.key, fieldOf(defaults, s.key).Interface())
 		}
 	}
-	cfg := &Config{sources: make(map[string]source, len(settings))}
-	for _, s := range settings {
+	cfg := &Config{sources: make(map[string]source, len(all))}
+	for _, s := range all {
 		v.Set(s.key, s.value)
 		cfg.sources[s.key] = s.from
 	}
@@ -146,17 +181,19 @@ func merge(settings []setting) (*Config, error) {
 
 // kindsOff is what holds without a file: the FHIR server's own variables decide,
 // and there a kind that is not named is off.
-func kindsOff() []setting {
-	var settings []setting
+func (all *settings) kindsOff() {
 	for _, key := range kindKeys() {
-		settings = append(settings, setting{key: key, value: false, from: source{rank: rankDefault, text: "no file"}})
+		all.list = append(all.list, setting{key: key, value: false, from: source{rank: rankDefault, text: "no file"}})
 	}
-	return settings
 }
 
 // kindKeys are the keys that switch the event kinds on.
 func kindKeys() []string {
-	return []string{"events.change.enabled", "events.export.enabled", "events.accessed_everything.enabled"}
+	var keys []string
+	for _, kind := range mapper.Kinds() {
+		keys = append(keys, "events."+string(kind.Name)+".enabled")
+	}
+	return keys
 }
 
 // withoutFollowUps leaves out faults of keys that could not be read in the first

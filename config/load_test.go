@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
 
 // server is a minimal environment of the FHIR server.
@@ -91,7 +93,7 @@ func TestEveryKeyByOwnVariable(t *testing.T) {
 		"http.address": "127.0.0.1:1",
 		"http.token":   "0123456789abcdef", "tracing.endpoint": "http://collector.test:4318",
 		"start": "oldest", "mongodb.uri": "mongodb://own:1", "kafka.brokers": "own:1,own:2",
-		"events.change.resources": "Patient,Person", "delivery": "at_least_once", "sink": "stdout",
+		"events.change.resources": "Patient,Person", "events.resource_change.resources": "Patient,Person", "delivery": "at_least_once", "sink": "stdout",
 		"kafka.compression": "zstd", "kafka.sasl.mechanism": "plain", "checkpoint.store": "file",
 		"streams":                         `[{name: exports, resources: [ExportStatus]}]`,
 		"kafka.sasl.oauth.token_endpoint": "https://login.test/token",
@@ -105,7 +107,7 @@ func TestEveryKeyByOwnVariable(t *testing.T) {
 		"mongodb.audit_events.uri=mongodb://h", "kafka.tls.enabled=true", "kafka.tls.cert_file=f", "kafka.tls.key_file=f",
 		"kafka.sasl.username=u", "kafka.sasl.password=p", "http.tls.cert_file=f", "http.tls.key_file=f",
 	}
-	for _, k := range Keys() {
+	for _, k := range allKeys() {
 		field := fieldOf(Default(), k.Key)
 		text, ok := values[k.Key]
 		switch {
@@ -150,11 +152,12 @@ func TestEveryKeyByOwnVariable(t *testing.T) {
 }
 
 func TestServerVariables(t *testing.T) {
-	tests := []struct {
+	type variable struct {
 		variable, value, key string
 		want                 any
 		environ              []string
-	}{
+	}
+	tests := []variable{
 		{"MONGO_URL", "mongodb://other:1", "mongodb.uri", Secret("mongodb://other:1"), nil},
 		{"MONGO_URL", "mongodb://other:1/?appName=fhir server", "mongodb.uri", Secret("mongodb://other:1/?appName=fhir%20server"), nil},
 		{"MONGO_HOSTNAME", "db", "mongodb.hostname", "db", nil},
@@ -181,6 +184,7 @@ func TestServerVariables(t *testing.T) {
 		{"ENABLE_BULK_EXPORT_KAFKA_EVENTS", "True", "events.export.enabled", true, nil},
 		{"ENABLE_BULK_EXPORT_KAFKA_EVENTS", "0", "events.export.enabled", false, nil},
 		{"ENABLE_FHIR_OPERATION_USAGE_KAFKA_EVENTS", "1", "events.accessed_everything.enabled", true, nil},
+		{"SSE_ENABLED_RESOURCES", " Patient , Person,,Patient", "events.resource_change.resources", []string{"Patient", "Person"}, nil},
 		{"KAFKA_ENABLED_RESOURCES", " Patient , Person,,Patient", "events.change.resources", []string{"Patient", "Person"}, nil},
 		{"KAFKA_RESOURCE_CHANGE_TOPIC", "t", "events.change.topic", "t", nil},
 		{"KAFKA_BULK_EXPORT_EVENT_TOPIC", "t", "events.export.topic", "t", nil},
@@ -194,6 +198,12 @@ func TestServerVariables(t *testing.T) {
 		{"KAFKA_SASL_USERNAME", "u", "kafka.sasl.username", "u", nil},
 		{"KAFKA_SASL_PASSWORD", "p", "kafka.sasl.password", Secret("p"), nil},
 	}
+	for _, kind := range mapper.Kinds() {
+		key := "events." + string(kind.Name)
+		tests = append(tests,
+			variable{kind.EnableVariable, "1", key + ".enabled", true, nil},
+			variable{kind.TopicVariable, "t", key + ".topic", "t", nil})
+	}
 	covered := make(map[string]bool)
 	for _, test := range tests {
 		covered[test.variable] = true
@@ -204,7 +214,7 @@ func TestServerVariables(t *testing.T) {
 			}
 		})
 	}
-	for _, k := range Keys() {
+	for _, k := range allKeys() {
 		for _, v := range k.ServerEnv {
 			if !covered[v] {
 				t.Errorf("%s has no test", v)
@@ -214,18 +224,20 @@ func TestServerVariables(t *testing.T) {
 }
 
 func TestKinds(t *testing.T) {
-	all := [3]bool{true, true, true}
+	all := [4]bool{true, true, true, false}
 	tests := []struct {
 		name    string
 		file    string
 		environ []string
-		want    [3]bool
+		want    [4]bool
 	}{
-		{"no file: off unless named", "", []string{"ENABLE_EVENTS_KAFKA=", "ENABLE_BULK_EXPORT_KAFKA_EVENTS=1"}, [3]bool{false, true, false}},
-		{"no file: own variable", "", []string{"ENABLE_EVENTS_KAFKA=0", "FHIR_CDC_EVENTS_ACCESSED_EVERYTHING_ENABLED=true"}, [3]bool{false, false, true}},
+		{"no file: off unless named", "", []string{"ENABLE_EVENTS_KAFKA=", "ENABLE_BULK_EXPORT_KAFKA_EVENTS=1"}, [4]bool{false, true, false, false}},
+		{"no file: own variable", "", []string{"ENABLE_EVENTS_KAFKA=0", "FHIR_CDC_EVENTS_ACCESSED_EVERYTHING_ENABLED=true"}, [4]bool{false, false, true, false}},
 		{"file that does not mention them", "name: x", []string{"ENABLE_EVENTS_KAFKA="}, all},
-		{"file holds", "events: {export: {enabled: false}}", []string{"ENABLE_EVENTS_KAFKA="}, [3]bool{true, false, true}},
-		{"server over file", "events: {export: {enabled: false}}", []string{"ENABLE_EVENTS_KAFKA=0", "ENABLE_BULK_EXPORT_KAFKA_EVENTS=1"}, [3]bool{false, true, true}},
+		{"file holds", "events: {export: {enabled: false}}", []string{"ENABLE_EVENTS_KAFKA="}, [4]bool{true, false, true, false}},
+		{"server over file", "events: {export: {enabled: false}}", []string{"ENABLE_EVENTS_KAFKA=0", "ENABLE_BULK_EXPORT_KAFKA_EVENTS=1"}, [4]bool{false, true, true, false}},
+		{"to be asked for", "", []string{"ENABLE_SSE_KAFKA_EVENTS=1", "ENABLE_EVENTS_KAFKA="}, [4]bool{false, false, false, true}},
+		{"to be asked for, in a file", "events: {resource_change: {enabled: true}}", []string{"ENABLE_EVENTS_KAFKA="}, [4]bool{true, true, true, true}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -235,7 +247,7 @@ func TestKinds(t *testing.T) {
 				opts.Environ = append(opts.Environ, "FHIR_CDC_CONFIG="+write(t, "c.yaml", test.file))
 			}
 			e := mustLoad(t, opts).Events
-			if got := [3]bool{e.Change.Enabled, e.Export.Enabled, e.AccessedEverything.Enabled}; got != test.want {
+			if got := [4]bool{e.Change.Enabled, e.Export.Enabled, e.AccessedEverything.Enabled, e.ResourceChange.Enabled}; got != test.want {
 				t.Errorf("enabled are %v, want %v", got, test.want)
 			}
 		})

@@ -31,7 +31,7 @@ func (c *Config) Origins() []Origin {
 		if s, ok := c.sources[s.key]; ok {
 			from = s.text
 		}
-		origins = append(origins, Origin{Key: s.key, Value: plain(fieldOf(c, s.key)), Source: from})
+		origins = append(origins, Origin{Key: s.key, Value: plain(s.printable(fieldOf(c, s.key))), Source: from})
 	}
 	return origins
 }
@@ -69,7 +69,7 @@ func (c *Config) tree(comment func(spec) string) *yaml.Node {
 		if s.section() {
 			sections[s.key] = value
 		} else {
-			value = valueNode(fieldOf(c, s.key))
+			value = valueNode(s.printable(fieldOf(c, s.key)))
 		}
 		parent.Content = append(parent.Content, name, value)
 	}

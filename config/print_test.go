@@ -65,8 +65,8 @@ func TestOrigins(t *testing.T) {
 		"batch.max_bytes":   {"batch.max_bytes", "8388608", "default"},
 	}
 	origins := cfg.Origins()
-	if len(origins) != len(Keys()) {
-		t.Errorf("%d origins, %d keys", len(origins), len(Keys()))
+	if len(origins) != len(allKeys()) {
+		t.Errorf("%d origins, %d keys", len(origins), len(allKeys()))
 	}
 	for _, o := range origins {
 		if w, ok := want[o.Key]; ok && o != w {

@@ -3,6 +3,10 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"net"
+	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -46,4 +50,118 @@ func secretIn(path string) (value, wrong string) {
 		return "", "names an empty file"
 	}
 	return value, ""
+}
+
+// RedactURI returns a MongoDB URI fit for logs: without user name, password and the
+// options that may hold secrets. Whatever is not of the form that it should have is not
+// shown at all, because it could be a password in the wrong place: where an @ or the host
+// is missing, the password is where the host should be.
+func RedactURI(uri string) string {
+	scheme, rest, ok := splitScheme(uri)
+	if !ok {
+		return redacted
+	}
+	var login string
+	// Up to the last @ of all: an unescaped / or @ in a password must not shift
+	// the rest of the password into the host.
+	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
+		login, rest = redacted+"@", rest[i+1:]
+	}
+	base, query, found := strings.Cut(rest, "?")
+	hosts, database, _ := strings.Cut(base, "/")
+	if !plainHosts(hosts) || !plainPath(database) || scheme == schemeMongoDBSRV && strings.Contains(hosts, ":") {
+		return scheme + redacted
+	}
+	if !found {
+		return scheme + login + base
+	}
+	options := strings.FieldsFunc(query, func(r rune) bool { return r == '&' || r == ';' })
+	for i, o := range options {
+		name, value, _ := strings.Cut(o, "=")
+		switch {
+		case openOption(name) && plainValue(value):
+		case openOption(name) || secretOption(name):
+			options[i] = name + "=" + redacted
+		default:
+			options[i] = redacted
+		}
+	}
+	return scheme + login + base + "?" + strings.Join(options, "&")
+}
+
+// openOption tells whether a URI option is one whose value may be shown, other than
+// those of proxies and passwords.
+func openOption(name string) bool {
+	return slices.Contains(strings.Fields(`appname authmechanism authsource compressors connecttimeoutms
+		directconnection heartbeatfrequencyms journal loadbalanced localthresholdms maxconnecting maxidletimems
+		maxpoolsize maxstalenessseconds minpoolsize readconcernlevel readpreference readpreferencetags replicaset
+		retryreads retrywrites servermonitoringmode serverselectiontimeoutms sockettimeoutms srvmaxhosts
+		srvservicename ssl timeoutms tls tlsallowinvalidcertificates tlsallowinvalidhostnames tlscafile
+		tlscertificatekeyfile tlsdisableocspendpointcheck tlsinsecure w waitqueuetimeoutms wtimeoutms
+		zlibcompressionlevel zstdcompressionlevel`), strings.ToLower(name))
+}
+
+// secretOption tells whether a URI option holds a secret, so that its name at least may
+// be shown.
+func secretOption(name string) bool {
+	return slices.Contains(strings.Fields(`authmechanismproperties proxyhost proxypassword proxyport proxyusername
+		tlscertificatekeyfilepassword sslclientcertificatekeypassword`), strings.ToLower(name))
+}
+
+// redactAddress returns the address of a server, host:port or a URL, fit for logs: what
+// is more than a scheme, hosts, ports and a path is not shown.
+func redactAddress(address string) string {
+	scheme, rest, found := strings.Cut(address, "://")
+	if !found {
+		scheme, rest = "", address
+	}
+	hosts, path, _ := strings.Cut(rest, "/")
+	if !slices.Contains([]string{"", "http", "https"}, scheme) || hosts != "" && !plainHosts(hosts) || !plainPath(path) {
+		return redacted
+	}
+	return address
+}
+
+// printable is the value of a key as it may be printed.
+func (s spec) printable(v reflect.Value) reflect.Value {
+	if !s.address {
+		return v
+	}
+	if list, ok := v.Interface().([]string); ok {
+		shown := make([]string, len(list))
+		for i, address := range list {
+			shown[i] = redactAddress(address)
+		}
+		return reflect.ValueOf(shown)
+	}
+	return reflect.ValueOf(redactAddress(v.String()))
+}
+
+// plainHosts tells whether hosts is a list of host names or addresses, each with a port
+// or without.
+func plainHosts(hosts string) bool {
+	for address := range strings.SplitSeq(hosts, ",") {
+		host, port := address, "1"
+		if strings.Contains(address, ":") && !strings.HasSuffix(address, "]") {
+			var err error
+			if host, port, err = net.SplitHostPort(address); err != nil {
+				return false
+			}
+		}
+		n, err := strconv.ParseUint(port, 10, 16)
+		ip := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+		if err != nil || n == 0 || !plainName(host) && net.ParseIP(ip) == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// plainPath tells whether s is empty or has only what database names and paths of URLs
+// usually have.
+func plainPath(s string) bool { return s == "" || plainName(strings.ReplaceAll(s, "/", "_")) }
+
+// plainValue is plainPath for an option's value, which may be a list or have escapes.
+func plainValue(s string) bool {
+	return plainPath(strings.NewReplacer(",", "_", ":", "_", "%", "_", "$", "_").Replace(s))
 }

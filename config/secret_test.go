@@ -50,7 +50,7 @@ func TestSecretNeverPrints(t *testing.T) {
 // secretEnviron sets every secret there is.
 func secretEnviron() []string {
 	environ := with("FHIR_CDC_KAFKA_SASL_USERNAME=u")
-	for _, k := range Keys() {
+	for _, k := range allKeys() {
 		if !k.Secret {
 			continue
 		}

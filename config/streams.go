@@ -10,11 +10,13 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
 
-// StreamGroup is a part of what is watched that has a stream of its own, or
-// several that share it. What no group names stays in the default stream of its
-// cluster.
+// StreamGroup is a part of the collections with a stream of its own, or with several
+// streams that share it. Collections that no group names stay in the default stream of
+// their cluster.
 type StreamGroup struct {
 	// Name is the stream's name: part of its transactional id and of its position's
 	// key. The streams of a group with slices are called <Name>-<i>-of-<Slices>.
@@ -29,9 +31,9 @@ type StreamGroup struct {
 	Slices int `mapstructure:"slices" yaml:"slices,omitempty" json:"slices,omitempty"`
 }
 
-// MaxSlices bounds the slices of a group: every slice has mongod read the whole
+// maxSlices bounds the slices of a group: every slice has mongod read the whole
 // oplog once more.
-const MaxSlices = 64
+const maxSlices = 64
 
 // The names of the default streams, one for each cluster.
 const (
@@ -136,8 +138,8 @@ func (v *validator) streams() {
 		if len(g.Name) > 60 || !plainName(g.Name) {
 			wrong("needs a name of 1 to 60 letters, digits, '.', '_' or '-'")
 		}
-		if g.Slices < 0 || g.Slices > MaxSlices {
-			wrong("has %d slices; there can be 1 to %d", g.Slices, MaxSlices)
+		if g.Slices < 0 || g.Slices > maxSlices {
+			wrong("has %d slices; there can be 1 to %d", g.Slices, maxSlices)
 			continue
 		}
 		if slices.ContainsFunc(v.cfg.Streams[:i], func(other StreamGroup) bool { return other.Name == g.Name && g.Name != "" }) {
@@ -179,13 +181,7 @@ func collision(before StreamGroup, stream string) string {
 }
 
 func (v *validator) streamResource(r string, before []string, wrong func(string, ...any)) {
-	var known []string
-	if v.cfg.Events.Change.Enabled {
-		known = append(known, v.cfg.Events.Change.Resources...)
-	}
-	if v.cfg.Events.Export.Enabled && !slices.Contains(known, exportStatus) {
-		known = append(known, exportStatus)
-	}
+	known := v.cfg.Events.Resources()
 	switch {
 	case slices.Contains(before, r):
 		wrong("lists %s, which another stream has", r)
@@ -196,21 +192,24 @@ func (v *validator) streamResource(r string, before []string, wrong func(string,
 
 // howToWatch says what makes a resource type watched.
 func (v *validator) howToWatch(known []string) string {
-	if !v.cfg.Events.Change.Enabled {
+	var keys []string
+	for _, kind := range v.cfg.Events.Enabled() {
+		if kind.ResourcesVariable != "" {
+			keys = append(keys, "events."+string(kind.Name)+".resources")
+		}
+	}
+	if len(keys) == 0 {
 		return "set events.change.enabled: true, with it in events.change.resources"
 	}
-	return "add it to events.change.resources; now there are events of " + strings.Join(known, ", ")
+	return "add it to " + strings.Join(keys, " or ") + "; now there are events of " + strings.Join(known, ", ")
 }
 
-// exportStatus is the resource type behind export events.
-const exportStatus = "ExportStatus"
-
 func (v *validator) streamDatabase(d string, before []string, wrong func(string, ...any)) {
-	m := &v.cfg.MongoDB
-	known := []string{m.Main().Database}
-	if v.cfg.Events.AccessedEverything.Enabled {
-		known = cleanList(append(known, m.AuditEventsCluster().Database, m.AccessLogsCluster().Database))
+	known := []string{v.cfg.MongoDB.Main().Database}
+	for _, place := range v.requestRecords() {
+		known = append(known, place.Database)
 	}
+	known = cleanList(known)
 	switch {
 	case slices.Contains(before, d):
 		wrong("lists the database %s, which another stream has", d)
@@ -219,30 +218,43 @@ func (v *validator) streamDatabase(d string, before []string, wrong func(string,
 	}
 }
 
-// streamAccess keeps the sources of AccessedEverything together: a request leaves
-// its traces in both, and gets one event only if one stream sees both.
+// requestRecords are the places of AuditEvents and access logs, as far as kinds that are on
+// read them.
+func (v *validator) requestRecords() []Cluster {
+	m := v.cfg.MapperConfig()
+	var read []mapper.Namespace
+	for _, kind := range v.cfg.Events.Enabled() {
+		read = append(read, kind.Namespaces(m)...)
+	}
+	var places []Cluster
+	if slices.Contains(read, m.AuditEvents) {
+		places = append(places, v.cfg.MongoDB.AuditEventsCluster())
+	}
+	if slices.Contains(read, m.AccessLogs) {
+		places = append(places, v.cfg.MongoDB.AccessLogsCluster())
+	}
+	return places
+}
+
+// streamAccess keeps access logs and AuditEvents together: a request leaves its traces in
+// both, and gets one event only if one stream sees both.
 func (v *validator) streamAccess(g StreamGroup, wrong func(string, ...any)) {
-	m := &v.cfg.MongoDB
-	if !v.cfg.Events.AccessedEverything.Enabled || len(g.Databases) == 0 {
-		return
+	has := func(place Cluster) bool { return slices.Contains(g.Databases, place.Database) }
+	records := v.requestRecords()
+	if len(records) == 2 && has(records[0]) != has(records[1]) && records[0].Same(records[1]) {
+		wrong("must list both %s and %s or none of them: access logs and AuditEvents tell of the same requests", records[0].Database, records[1].Database)
 	}
-	audit, access := m.AuditEventsCluster(), m.AccessLogsCluster()
-	hasAudit, hasAccess := slices.Contains(g.Databases, audit.Database), slices.Contains(g.Databases, access.Database)
-	if hasAudit != hasAccess && audit.Same(access) {
-		wrong("must list both %s and %s or none of them: access logs and AuditEvents tell of the same requests", audit.Database, access.Database)
-	}
-	if g.Slices > 1 && (hasAudit || hasAccess) {
+	if g.Slices > 1 && slices.ContainsFunc(records, has) {
 		wrong("has slices, but access logs and AuditEvents tell of the same requests and must be in one stream: take its database out")
 	}
 	places := []Cluster{}
-	if slices.Contains(g.Databases, m.Main().Database) || len(g.Resources) > 0 {
-		places = append(places, m.Main())
+	if main := v.cfg.MongoDB.Main(); has(main) || len(g.Resources) > 0 {
+		places = append(places, main)
 	}
-	if hasAudit {
-		places = append(places, audit)
-	}
-	if hasAccess {
-		places = append(places, access)
+	for _, place := range records {
+		if has(place) {
+			places = append(places, place)
+		}
 	}
 	for _, place := range places {
 		if !place.Same(places[0]) {

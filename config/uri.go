@@ -4,7 +4,7 @@ import (
 	"net/url"
 	"strings"
 
-	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/connstring"
+	"github.com/fhir-cdc/fhir-cdc/servererror"
 )
 
 const (
@@ -20,45 +20,6 @@ func splitScheme(uri string) (scheme, rest string, ok bool) {
 		}
 	}
 	return "", uri, false
-}
-
-// RedactURI returns uri fit for logs: without user name, password and the options
-// that hold secrets. What is not a MongoDB URI is not shown at all, because it
-// could be a password in the wrong place.
-func RedactURI(uri string) string {
-	scheme, rest, ok := splitScheme(uri)
-	if !ok {
-		return redacted
-	}
-	// Up to the last @ of all: an unescaped / or @ in a password must not shift
-	// the rest of the password into what is taken for the host.
-	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
-		rest = redacted + "@" + rest[i+1:]
-	}
-	base, query, found := strings.Cut(rest, "?")
-	if !found {
-		return scheme + rest
-	}
-	options := strings.FieldsFunc(query, func(r rune) bool { return r == '&' || r == ';' })
-	for i, o := range options {
-		name, _, _ := strings.Cut(o, "=")
-		if secretOption(name) {
-			options[i] = name + "=" + redacted
-		}
-	}
-	return scheme + base + "?" + strings.Join(options, "&")
-}
-
-// secretOption tells whether a URI option holds a secret: tlsCertificateKeyFilePassword,
-// authMechanismProperties (AWS_SESSION_TOKEN), proxyUsername and so on.
-func secretOption(name string) bool {
-	name = strings.ToLower(name)
-	for _, part := range []string{"password", "username", "token", "secret", "properties"} {
-		if strings.Contains(name, part) {
-			return true
-		}
-	}
-	return false
 }
 
 // authority splits what follows the scheme into user info, hosts and the rest
@@ -142,9 +103,12 @@ func checkURI(uri string) string {
 		// URIs may not have.
 		uri = schemeMongoDB + withoutSRVOptions(rest)
 	}
-	_, err := connstring.ParseAndValidate(uri)
+	balanced, err := servererror.CheckURI(uri)
 	if err != nil {
 		return "is not a valid MongoDB URI: " + parserReason(err)
+	}
+	if balanced {
+		return "has the option loadBalanced=true, which mongod does not know and the daemon was never tried with: name the members of the replica set, or the routers"
 	}
 	return ""
 }

@@ -177,15 +177,15 @@ func TestClusters(t *testing.T) {
 	}
 }
 
-func TestCheckpointCluster(t *testing.T) {
+func TestPositionsInMongoDB(t *testing.T) {
 	cfg := mustLoad(t, LoadOptions{Environ: with("MONGO_USERNAME=u", "MONGO_PASSWORD=p")})
 	want := Cluster{URI: "mongodb://u:p@db:27017", Database: "fhir-cdc", Collection: "positions"}
-	if got := cfg.CheckpointCluster(); got != want {
+	if got, in := cfg.PositionsInMongoDB(); got != want || in {
 		t.Errorf("inherited: %+v", got)
 	}
-	cfg.Checkpoint.MongoDB.URI = "mongodb://own"
+	cfg.Checkpoint.Store, cfg.Checkpoint.MongoDB.URI = StoreMongoDB, "mongodb://own"
 	want.URI = "mongodb://own"
-	if got := cfg.CheckpointCluster(); got != want {
+	if got, in := cfg.PositionsInMongoDB(); got != want || !in {
 		t.Errorf("own: %+v", got)
 	}
 }

@@ -4,12 +4,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
 
-// Validate returns an *Error with everything that is wrong, or nil. Load has done
-// it already; it is for configurations that are built in code.
-func (c *Config) Validate() error { return asError(c.faults()) }
-
+// faults are all that is wrong.
 func (c *Config) faults() []Fault {
 	v := validator{cfg: c}
 	for _, s := range specs() {
@@ -45,15 +44,21 @@ func (v *validator) fault(key, message string) {
 
 func (v *validator) kinds() {
 	e := v.cfg.Events
-	if !e.Change.Enabled && !e.Export.Enabled && !e.AccessedEverything.Enabled {
+	if len(e.Enabled()) == 0 {
 		v.faults = append(v.faults, Fault{Key: "events", Message: noKind()})
 	}
-	if len(e.Change.Resources) == 0 && e.Change.Enabled {
-		v.fault("events.change.resources", "names no resource type; name some, or set events.change.enabled: false")
-	}
-	for _, r := range e.Change.Resources {
-		if wrong := checkResource(r); wrong != "" {
-			v.fault("events.change.resources", wrong)
+	for _, kind := range mapper.Kinds() {
+		if kind.ResourcesVariable == "" {
+			continue
+		}
+		key := "events." + string(kind.Name)
+		if len(e.ResourcesOf(kind)) == 0 && e.Of(kind.Name).Enabled {
+			v.fault(key+".resources", "names no resource type; name some, or set "+key+".enabled: false")
+		}
+		for _, r := range e.ResourcesOf(kind) {
+			if wrong := checkResource(r); wrong != "" {
+				v.fault(key+".resources", wrong)
+			}
 		}
 	}
 }
@@ -106,7 +111,7 @@ func (v *validator) uri(key string, uri Secret) {
 
 func (v *validator) kafka() {
 	c := v.cfg
-	if len(c.Kafka.Brokers) == 0 && c.Sink == SinkKafka {
+	if len(c.Kafka.Brokers) == 0 && c.HasTopics() {
 		v.fault("kafka.brokers", "is not set: set it in the file, by FHIR_CDC_KAFKA_BROKERS, or by the FHIR server's KAFKA_URLS (or try out without Kafka: sink: stdout)")
 	}
 	for _, b := range c.Kafka.Brokers {
@@ -169,7 +174,10 @@ func (v *validator) oauth(s SASL) {
 // compaction of the one would eat the other.
 func (v *validator) topics() {
 	c := v.cfg
-	events := []string{c.Events.Change.Topic, c.Events.Export.Topic, c.Events.AccessedEverything.Topic}
+	var events []string
+	for _, kind := range mapper.Kinds() {
+		events = append(events, c.Events.Of(kind.Name).Topic)
+	}
 	if slices.Contains(events, c.Topics.Positions) {
 		v.fault("topics.positions", "is the topic of events too; positions need their own")
 	}
@@ -189,10 +197,10 @@ func (v *validator) topics() {
 
 func (v *validator) checkpoint() {
 	c := v.cfg
-	if c.Replicas == ReplicasKafka && !c.positionsInKafka() {
+	if c.Replicas == ReplicasKafka && !c.PositionsInKafka() {
 		v.fault("replicas", "kafka needs sink: kafka and checkpoint.store: kafka, where the replicas find each other's positions")
 	}
-	if c.Sink == SinkKafka && c.Delivery == ExactlyOnce && c.Checkpoint.Store != StoreKafka {
+	if c.PublishesOnce() && !c.PositionsInKafka() {
 		v.fault("checkpoint.store", "must be kafka for delivery: exactly_once, because position and events are one Kafka transaction; or set delivery: at_least_once")
 	}
 	if c.Checkpoint.Store == StoreFile && c.Checkpoint.File.Path == "" {
@@ -200,5 +208,23 @@ func (v *validator) checkpoint() {
 	}
 	if c.Checkpoint.Store == StoreMongoDB && c.Checkpoint.MongoDB.Database == "" {
 		v.fault("checkpoint.mongodb.database", "is empty")
+	}
+}
+
+// minToken is the least length of http.token: a shorter one can be guessed.
+const minToken = 16
+
+func (v *validator) http() {
+	h := v.cfg.HTTP
+	if n := len(h.Token.Reveal()); n > 0 && n < minToken {
+		v.fault("http.token", fmt.Sprintf("has %d characters, which can be guessed: use %d or more, such as those of openssl rand -hex 32", n, minToken))
+	}
+	for _, name := range h.AllowedHosts {
+		if strings.ContainsAny(name, ":/*") {
+			v.fault("http.allowed_hosts", shown(name)+" is more than a name: leave scheme, port and path away")
+		}
+	}
+	if (h.TLS.CertFile == "") != (h.TLS.KeyFile == "") {
+		v.fault("http.tls.cert_file", "goes together with http.tls.key_file: set both or none")
 	}
 }

@@ -107,14 +107,16 @@ const (
 // LogFormat is the form of log lines.
 type LogFormat string
 
-// The forms: one JSON object a line, or text for people.
+// The forms: one JSON object a line, or text for people. LogAuto is LogConsole on a terminal,
+// else LogJSON.
 const (
+	LogAuto    LogFormat = "auto"
 	LogJSON    LogFormat = "json"
 	LogConsole LogFormat = "console"
 )
 
 // Start says where a stream begins that has never had a position: now, oldest
-// (the oldest change that the oplog still has), or a time in RFC 3339 form.
+// (the oldest change that the oplog still has), or a time in one of the TimeForms.
 type Start string
 
 // The starts that are words.
@@ -123,16 +125,15 @@ const (
 	StartOldest Start = "oldest"
 )
 
-// Time returns the time that s names, and false for now and oldest. The error
+// Time returns the time that s names, counted back from now if s says how long ago, and false for now and oldest. The error
 // says that s is neither a word nor a time; Load has checked that already.
 func (s Start) Time() (time.Time, bool, error) {
 	if s == StartNow || s == StartOldest {
 		return time.Time{}, false, nil
 	}
-	t, err := time.Parse(time.RFC3339, string(s))
+	t, err := ParseTime(string(s), time.Now())
 	if err != nil {
-		// Not the parser's words: they speak of layouts.
-		return time.Time{}, false, errors.New(shown(string(s)) + " is neither now, oldest nor a time such as 2026-11-23T10:00:00Z")
+		return time.Time{}, false, errors.New(shown(string(s)) + " is neither now, oldest nor a time: give " + TimeForms)
 	}
 	return t, true, nil
 }

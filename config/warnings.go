@@ -2,13 +2,13 @@ package config
 
 import "github.com/fhir-cdc/fhir-cdc/resourcetype"
 
-// Warnings are what is not wrong with a configuration and probably not what was meant:
-// words that count as off, resource types that FHIR does not have, and logins that are
-// given and not used. They hold no secret.
+// Warnings are settings that are allowed and probably not meant:
+// words that count as off, resource types that FHIR does not have, logins that are
+// given and not used, and secrets on the command line. They hold no secret.
 func (c *Config) Warnings() []Fault { return c.warnings }
 
-// doubts are the warnings of a configuration; doubtful are those of single variables,
-// which hold where no stronger source sets the key.
+// doubts are the warnings of a configuration. doubtful are the warnings of single variables;
+// they hold where no stronger source sets the key.
 func (c *Config) doubts(doubtful []Fault) []Fault {
 	var warnings []Fault
 	for _, f := range doubtful {
@@ -17,18 +17,43 @@ func (c *Config) doubts(doubtful []Fault) []Fault {
 		}
 	}
 	warnings = append(warnings, c.unknownResources()...)
-	return append(warnings, c.unusedLogin()...)
+	warnings = append(warnings, c.unusedLogin()...)
+	return append(warnings, c.exposedSecrets()...)
+}
+
+// exposedSecrets are the secrets that are given by flag: every user of the host may read the
+// arguments of a process, and shells keep them.
+func (c *Config) exposedSecrets() []Fault {
+	var warnings []Fault
+	for _, s := range specs() {
+		value := fieldOf(c, s.key)
+		from := c.sources[s.key].text
+		if from != "--set" || !isSecret(value.Type()) {
+			continue
+		}
+		// A connection string without a login, as of a local server, tells nothing.
+		if uri := value.String(); uri != "" && RedactURI(uri) != uri {
+			warnings = append(warnings, Fault{s.key, from, "is a secret, and the arguments of a process can be read by others: use a variable, or one that ends in _FILE"})
+		}
+	}
+	return warnings
 }
 
 // unknownResources are the resource types that FHIR does not have. They are no faults:
 // a server could have a type of its own.
 func (c *Config) unknownResources() []Fault {
-	if !c.Events.Change.Enabled {
-		return nil
-	}
-	const key = "events.change.resources"
 	var warnings []Fault
-	for _, name := range c.Events.Change.Resources {
+	for _, kind := range c.Events.Enabled() {
+		if kind.ResourcesVariable != "" {
+			warnings = append(warnings, c.unknownOf("events."+string(kind.Name)+".resources", c.Events.ResourcesOf(kind))...)
+		}
+	}
+	return warnings
+}
+
+func (c *Config) unknownOf(key string, names []string) []Fault {
+	var warnings []Fault
+	for _, name := range names {
 		if resourcetype.Known(name) {
 			continue
 		}
@@ -44,7 +69,7 @@ func (c *Config) unknownResources() []Fault {
 // unusedLogin are the parts of a login to Kafka that are given while logins are off. They
 // are no faults: the FHIR server takes them in silence, and the two share an environment.
 func (c *Config) unusedLogin() []Fault {
-	if c.Sink != SinkKafka || c.Kafka.SASL.Enabled {
+	if !c.HasTopics() || c.Kafka.SASL.Enabled {
 		return nil
 	}
 	var warnings []Fault

@@ -27,6 +27,9 @@ func TestWarnings(t *testing.T) {
 			"events.change.resources (KAFKA_ENABLED_RESOURCES): names \"Consnet\", " + unknown + "; did you mean Consent?",
 			"events.change.resources (KAFKA_ENABLED_RESOURCES): names \"Xyzzyplugh\", " + unknown,
 		}},
+		"a type of another kind": {[]string{"SSE_ENABLED_RESOURCES=Patint", "ENABLE_SSE_KAFKA_EVENTS=1"}, []string{
+			"events.resource_change.resources (SSE_ENABLED_RESOURCES): names \"Patint\", " + unknown + "; did you mean Patient?",
+		}},
 		"no change events": {[]string{"KAFKA_ENABLED_RESOURCES=Consnet", "ENABLE_EVENTS_KAFKA=0", "ENABLE_BULK_EXPORT_KAFKA_EVENTS=1"}, nil},
 		"without Kafka":    {[]string{"FHIR_CDC_SINK=stdout", "KAFKA_SASL_USERNAME=fhir"}, nil},
 	} {
@@ -43,6 +46,25 @@ func TestWarnings(t *testing.T) {
 				t.Errorf("warnings (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A secret in an argument is warned of, and not shown. A connection string without a login is none.
+func TestSecretsInArguments(t *testing.T) {
+	const warning = " (--set): is a secret, and the arguments of a process can be read by others: use a variable, or one that ends in _FILE"
+	cfg, err := Load(LoadOptions{
+		Environ: []string{"KAFKA_URLS=localhost:9092", "ENABLE_EVENTS_KAFKA=1", "KAFKA_SASL=1", "KAFKA_SASL_MECHANISM=plain", "KAFKA_SASL_USERNAME=fhir"},
+		Set:     []string{"mongodb.uri=mongodb://localhost/?replicaSet=rs0", "mongodb.history.uri=mongodb://u:s3cr3t@localhost", "kafka.sasl.password=s3cr3t", "name=n"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range cfg.Warnings() {
+		got = append(got, f.String())
+	}
+	if diff := cmp.Diff([]string{"mongodb.history.uri" + warning, "kafka.sasl.password" + warning}, got); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
 }
 

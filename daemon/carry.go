@@ -13,6 +13,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/lookup"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/tokens"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -22,8 +23,8 @@ const chunksAhead = 2
 
 // carry is the way of the batches: read → map → commit, a goroutine each, with
 // room for little between them, so that reading waits for Kafka. While a commit is
-// under way the changes of that time become the next batch: an idle stream commits
-// a change at once, a busy one in large batches.
+// under way, and in the rest after it, the changes of that time become the next batch: an
+// idle stream commits a change at once, a busy one in large batches.
 //
 // When ctx ends, reading stops, what was read is committed, and carry returns nil.
 func (s *Stream) carry(ctx context.Context, p Publisher, position resumetoken.Position, seen *lookup.Seen) error {
@@ -45,8 +46,8 @@ func (s *Stream) carry(ctx context.Context, p Publisher, position resumetoken.Po
 	var stopped *PolicyError
 	g.Go(func() error {
 		defer close(batches)
-		m := &mapping{Stream: s, publisher: p, position: position, seen: seen}
-		err := m.run(working, chunks, batches)
+		m := &mapping{Stream: s, publisher: p, position: position, seen: seen, waiting: newWaiting(s.parts.Facts.RequestIDs)}
+		err := m.run(working, reading.Done(), chunks, batches)
 		if errors.As(err, &stopped) {
 			// No error to the group: what comes before the failure is committed first.
 			stopReading()
@@ -54,7 +55,10 @@ func (s *Stream) carry(ctx context.Context, p Publisher, position resumetoken.Po
 		}
 		return err
 	})
-	g.Go(func() error { return s.commitAll(working, p, batches) })
+	g.Go(func() error {
+		c := &committing{Stream: s, publisher: p, stored: time.Now()}
+		return c.run(working, batches)
+	})
 	if err := g.Wait(); err != nil {
 		if cause := context.Cause(draining); errors.Is(cause, errDrainTimeout) || errors.Is(cause, errLost) {
 			return cause
@@ -95,13 +99,13 @@ func mergeDone(a, b context.Context) (context.Context, context.CancelFunc) {
 
 // read hands the stream's chunks on until ctx ends.
 func (s *Stream) read(ctx context.Context, position resumetoken.Position, chunks chan<- watcher.Chunk) error {
-	from := watcher.From{Token: position.Token}
+	from := watcher.From{Token: position.Token, History: position.History}
 	var published bson.Raw
-	if position.Fingerprint != s.source.Fingerprint() {
+	if position.Fingerprint != s.parts.Source.Fingerprint() {
 		// A token is only valid under its own pipeline. The new one starts at the
 		// position's time, and what lies before the position is left out.
 		s.log.Info("what is watched has changed; going on at the stored cluster time", zap.Uint32("clusterTime", position.ClusterTime.T))
-		from = watcher.From{ClusterTime: position.ClusterTime}
+		from = watcher.From{ClusterTime: position.ClusterTime, History: position.History}
 		published = position.Token
 	}
 	defer func() {
@@ -109,79 +113,60 @@ func (s *Stream) read(ctx context.Context, position resumetoken.Position, chunks
 			s.progress.ended()
 		}
 	}()
-	return s.source.Run(ctx, from, func(ctx context.Context, c watcher.Chunk) error {
+	var held watcher.Chunk
+	return s.parts.Source.Run(ctx, from, func(ctx context.Context, c watcher.Chunk) error {
 		s.progress.read(true)
 		defer s.progress.read(false)
 		if published != nil {
 			c.Changes = after(c.Changes, published)
-			if len(c.Changes) > 0 || watcher.After(c.Token, published) {
+			if len(c.Changes) > 0 || tokens.After(c.Token, published) {
 				published = nil
 			} else {
 				return nil // Still before the position: it must not go back.
 			}
 		}
-		select {
-		case chunks <- c:
+		c, held = joined(held, c), watcher.Chunk{}
+		if large(c.Token) && c.Size < maxHeldBytes {
+			held = c // An idle stream's token comes soon, and has no document's id.
 			return nil
-		case <-ctx.Done():
-			return nil // The chunk is read again after the restart.
 		}
+		for piece := range s.bound.pieces(c) {
+			select {
+			case chunks <- piece:
+			case <-ctx.Done():
+				return nil // The rest of the chunk is read again after the restart.
+			}
+		}
+		return nil
 	})
+}
+
+const (
+	// maxTokenBytes is the largest token that becomes a position. A change's token has the
+	// document's id in it, which may have megabytes, and no store takes such a position.
+	maxTokenBytes = 16 << 10
+	// maxHeldBytes bounds the changes that wait for a token that can be stored.
+	maxHeldBytes = 64 << 20
+)
+
+// large tells whether a token is too large for a position, or a part of one.
+func large(token bson.Raw) bool { return len(token) > maxTokenBytes }
+
+// joined is a chunk with what was read right before it.
+func joined(before, c watcher.Chunk) watcher.Chunk {
+	if len(before.Changes) == 0 {
+		return c
+	}
+	before.Changes, before.Size, before.Token = append(before.Changes, c.Changes...), before.Size+c.Size, c.Token
+	return before
 }
 
 // after leaves out the changes up to and including the one of token.
 func after(changes []bson.Raw, token bson.Raw) []bson.Raw {
 	for i, raw := range changes {
-		if id, ok := raw.Lookup("_id").DocumentOK(); ok && watcher.After(id, token) {
+		if id, ok := raw.Lookup("_id").DocumentOK(); ok && tokens.After(id, token) {
 			return changes[i:]
 		}
-	}
-	return nil
-}
-
-// commitAll commits batches in order. Positions of idle time are stored now and
-// then only, and the last one at the end; that of the last batch before idle time
-// SaveInterval after it, where it is not stored with the batch.
-func (s *Stream) commitAll(ctx context.Context, p Publisher, batches <-chan *publisher.Batch) error {
-	stored := time.Now()
-	var pending *publisher.Batch
-	var due <-chan time.Time
-	for {
-		select {
-		case <-due:
-			due = nil
-		case b, ok := <-batches:
-			if !ok {
-				return s.commitPending(ctx, p, pending)
-			}
-			if len(b.Events) == 0 && len(b.Failures) == 0 && time.Since(stored) < s.opts.IdleInterval {
-				pending = b
-				s.progress.idle(b.Position)
-				continue
-			}
-			if err := p.Commit(ctx, b); err != nil {
-				return fmt.Errorf("%w: %w", errCommit, err)
-			}
-			stored, pending, due = time.Now(), nil, nil
-			if s.opts.SaveInterval > 0 && len(b.Events)+len(b.Failures) > 0 {
-				pending, due = &publisher.Batch{Position: b.Position}, time.After(s.opts.SaveInterval)
-			}
-			continue
-		}
-		if err := s.commitPending(ctx, p, pending); err != nil {
-			return err
-		}
-		stored, pending = time.Now(), nil
-	}
-}
-
-// commitPending stores a position that has been kept back, if there is one.
-func (s *Stream) commitPending(ctx context.Context, p Publisher, pending *publisher.Batch) error {
-	if pending == nil {
-		return nil
-	}
-	if err := p.Commit(ctx, pending); err != nil {
-		return fmt.Errorf("%w of the position: %w", errCommit, err)
 	}
 	return nil
 }

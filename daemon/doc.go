@@ -4,6 +4,4 @@
 // Every doubt after an error (stream died, commit outcome unknown, fenced) is
 // answered in one way: close, acquire the stream again, read the stored
 // position, reopen. Recovery is the same as a restart.
-//
-// Imports: watcher, lookup, mapper, publisher, resumetoken. Only cmd imports it.
 package daemon

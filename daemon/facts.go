@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,18 +12,26 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/lookup"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
 // RequestIDs finds the request that made a version; "" where it is not known.
 type RequestIDs interface {
+	// Find waits for what may still come to be known, Look does not.
 	Find(ctx context.Context, versions []lookup.Version) ([]string, error)
+	Look(ctx context.Context, versions []lookup.Version) ([]string, error)
+	// Patience is how long n versions are waited for that wait at the same time, and
+	// GiveUp tells that some are not waited for any more.
+	Patience(n int) time.Duration
+	GiveUp(versions int)
 }
 
 // Persons finds what an AccessedEverything event says of a client person. It may remember
 // answers for as long as the stream tells it of every change of a Person: Forget is called
 // when the stream begins, and Changed or Forget for each change that it reads.
 type Persons interface {
-	Find(ctx context.Context, clientPersonIDs []string) (map[string]lookup.Person, error)
+	// newest is the time of the newest change that was read; zero for changes without one.
+	Find(ctx context.Context, clientPersonIDs []string, newest bson.Timestamp) (map[string]lookup.Person, error)
 	Changed(personUUID, personID string, linkTargets []string)
 	Forget()
 }
@@ -31,13 +40,21 @@ type Persons interface {
 type Facts struct {
 	RequestIDs RequestIDs
 	Persons    Persons
+	// Newest asks for the newest operation of the cluster that the changes come from: with
+	// it old changes are told from new ones. Without it all count as new.
+	Newest func(ctx context.Context) (bson.Timestamp, error)
 }
 
 // fact is what is known of one change of a batch.
 type fact struct {
 	mapper.Facts
-	// repeated says that the change tells of a request that has had its event.
-	repeated bool
+	// repeated says that the change tells of a request that has had its event, published
+	// that its own events have been published.
+	repeated, published bool
+	// missing says that the request of the change is looked for and not known, age how long
+	// ago the change was at least.
+	missing bool
+	age     time.Duration
 }
 
 // anew forgets what was looked up before: while another process had the stream, or a
@@ -48,29 +65,14 @@ func (f Facts) anew() {
 	}
 }
 
-type batchFacts struct{ facts []fact }
-
-func (b batchFacts) of(i int) fact {
-	if b.facts == nil {
-		return fact{}
-	}
-	return b.facts[i]
-}
-
 // find looks up the facts of a batch: one question to each source, however many
-// changes ask it.
-func (f Facts) find(ctx context.Context, changes []mapper.Change, seen *lookup.Seen) (batchFacts, error) {
-	if f.RequestIDs == nil && f.Persons == nil {
-		return batchFacts{}, nil
-	}
+// changes ask it. It waits for what may still come.
+func (f Facts) find(ctx context.Context, changes []mapper.Change, seen *lookup.Seen) ([]fact, error) {
 	facts := make([]fact, len(changes))
 	if err := f.findRequestIDs(ctx, changes, facts); err != nil {
-		return batchFacts{}, err
+		return nil, err
 	}
-	if err := f.findPersons(ctx, changes, facts, seen); err != nil {
-		return batchFacts{}, err
-	}
-	return batchFacts{facts}, nil
+	return facts, f.findPersons(ctx, changes, facts, seen)
 }
 
 func (f Facts) findRequestIDs(ctx context.Context, changes []mapper.Change, facts []fact) error {
@@ -80,16 +82,20 @@ func (f Facts) findRequestIDs(ctx context.Context, changes []mapper.Change, fact
 	var versions []lookup.Version
 	var of []int
 	for i := range changes {
-		if v, ok := changes[i].RequestedVersion(); ok {
-			versions = append(versions, lookup.Version{
-				Collection: v.Collection, UUID: v.UUID, VersionID: v.VersionID,
-				LastUpdated: time.UnixMilli(v.LastUpdated), ChangedAt: time.UnixMilli(v.WallTime),
-			})
+		if v, ok := versionOf(&changes[i]); ok {
+			versions = append(versions, v)
 			of = append(of, i)
 		}
 	}
 	if len(versions) == 0 {
 		return nil
+	}
+	newest, err := f.newest(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range versions {
+		versions[i].Age = age(&changes[of[i]], newest)
 	}
 	ids, err := f.RequestIDs.Find(ctx, versions)
 	if err != nil {
@@ -101,13 +107,39 @@ func (f Facts) findRequestIDs(ctx context.Context, changes []mapper.Change, fact
 	return nil
 }
 
+// versionOf is the version whose request id an event of the change wants.
+func versionOf(c *mapper.Change) (lookup.Version, bool) {
+	v, ok := c.RequestedVersion()
+	return lookup.Version{
+		Collection: v.Collection, UUID: v.UUID, VersionID: v.VersionID, LastUpdated: time.UnixMilli(v.LastUpdated),
+	}, ok
+}
+
+// newest is the newest operation of the changes' cluster; zero if it cannot be told.
+func (f Facts) newest(ctx context.Context) (bson.Timestamp, error) {
+	if f.Newest == nil {
+		return bson.Timestamp{}, nil
+	}
+	return f.Newest(ctx)
+}
+
+// age is how long at least before the newest operation a change was written. The cluster's
+// time counts whole seconds, and one may have just begun.
+func age(c *mapper.Change, newest bson.Timestamp) time.Duration {
+	return max(0, time.Duration(int64(newest.T)-int64(c.Name.ClusterTime.T)-1)*time.Second)
+}
+
 func (f Facts) findPersons(ctx context.Context, changes []mapper.Change, facts []fact, seen *lookup.Seen) error {
 	if f.Persons == nil {
 		return nil
 	}
 	var clients []string
+	var newest bson.Timestamp
 	of := map[int]string{}
 	for i := range changes {
+		if at := changes[i].Name.ClusterTime; at.After(newest) {
+			newest = at
+		}
 		if p, ok := changes[i].Person(); ok {
 			if p.Deleted {
 				f.Persons.Forget()
@@ -123,7 +155,7 @@ func (f Facts) findPersons(ctx context.Context, changes []mapper.Change, facts [
 			facts[i].repeated = true
 			continue
 		}
-		if a.ClientPersonID != "" {
+		if a.ClientPersonID != "" && !facts[i].published {
 			clients = append(clients, a.ClientPersonID)
 			of[i] = a.ClientPersonID
 		}
@@ -131,7 +163,7 @@ func (f Facts) findPersons(ctx context.Context, changes []mapper.Change, facts [
 	if len(clients) == 0 {
 		return nil
 	}
-	persons, err := f.Persons.Find(ctx, clients)
+	persons, err := f.Persons.Find(ctx, clients, newest)
 	if err != nil {
 		return fmt.Errorf("persons: %w", err)
 	}
@@ -148,14 +180,14 @@ func (f Facts) findPersons(ctx context.Context, changes []mapper.Change, facts [
 func (s *Stream) remember(ctx context.Context, position resumetoken.Position) (*lookup.Seen, error) {
 	seen := lookup.NewSeen(s.opts.SeenRequests)
 	window := uint32(s.opts.SeenWindow / time.Second)
-	if s.history == nil || window == 0 || position.ClusterTime.T <= window {
+	if s.parts.History == nil || window == 0 || position.ClusterTime.T <= window {
 		return seen, nil
 	}
-	from := bson.Timestamp{T: position.ClusterTime.T - window}
-	err := s.history.Scan(ctx, from, position.Token, func(raw bson.Raw) {
+	from := watcher.From{ClusterTime: bson.Timestamp{T: position.ClusterTime.T - window}, History: position.History}
+	err := s.parts.History.Scan(ctx, from, position.Token, func(raw bson.Raw) {
 		s.progress.answered()
 		var c mapper.Change
-		s.mapper.Read(raw, &c)
+		s.parts.Mapper.Read(raw, &c)
 		if a, ok := c.Access(); ok {
 			seen.Add(a.RequestID)
 		}
@@ -164,30 +196,12 @@ func (s *Stream) remember(ctx context.Context, position resumetoken.Position) (*
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		// An event twice (with one id) is better than none.
+		// An event twice (with one id) is better than none. A hint would be about the stream,
+		// which goes on.
+		if known := new(watcher.Error); errors.As(err, &known) {
+			err = errors.New(known.WithoutHint())
+		}
 		s.log.Warn("could not read back which $everything requests had their event; one may get a second event of the same id", zap.Error(err))
 	}
 	return seen, nil
-}
-
-// noteLifecycle tells an operator when something that is watched ends.
-func (s *Stream) noteLifecycle(c *mapper.Change) {
-	switch c.Source.Operation {
-	case "drop", "rename":
-		if !c.Routed() {
-			return // Another collection's end is nobody's concern.
-		}
-		s.warnEnded(c)
-	case "dropDatabase":
-		if s.mapper.Reads(c.Source.Database) {
-			s.warnEnded(c)
-		}
-	case "invalidate":
-		s.warnEnded(c)
-	}
-}
-
-func (s *Stream) warnEnded(c *mapper.Change) {
-	s.log.Warn("a watched collection or database was dropped or renamed",
-		zap.String("operation", c.Source.Operation), zap.String("database", c.Source.Database), zap.String("collection", c.Source.Collection))
 }

@@ -41,9 +41,11 @@ func accessLog(t *testing.T, n int, request string) bson.Raw {
 
 type nobody struct{}
 
-func (nobody) Find(context.Context, []string) (map[string]lookup.Person, error) { return nil, nil }
-func (nobody) Changed(string, string, []string)                                 {}
-func (nobody) Forget()                                                          {}
+func (nobody) Find(context.Context, []string, bson.Timestamp) (map[string]lookup.Person, error) {
+	return nil, nil
+}
+func (nobody) Changed(string, string, []string) {}
+func (nobody) Forget()                          {}
 
 func TestARequestHasOneEventThroughRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -72,7 +74,7 @@ type people struct {
 	known  map[string]lookup.Person
 }
 
-func (p *people) Find(_ context.Context, ids []string) (map[string]lookup.Person, error) {
+func (p *people) Find(_ context.Context, ids []string, _ bson.Timestamp) (map[string]lookup.Person, error) {
 	if p.known == nil {
 		p.known = map[string]lookup.Person{}
 	}

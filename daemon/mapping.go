@@ -12,6 +12,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/tokens"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -19,25 +20,42 @@ import (
 type mapping struct {
 	*Stream
 	publisher Publisher
-	// position is the position after the last batch.
+	// position is the position after the last change that was read; a batch has that
+	// before the first of them that waits.
 	position resumetoken.Position
 	seen     *lookup.Seen
 	// changes is used again for each batch; events keep only what it points to.
 	changes []mapper.Change
+	waiting waiting
+	// newest is the cluster's newest operation, as it was when it was asked for.
+	newest bson.Timestamp
+	asked  time.Time
+	// stop is the failure of the change of a number. It ends the stream when nothing before
+	// that one waits any more.
+	stop   *PolicyError
+	stopAt uint64
 }
 
-// run makes batches of chunks until chunks is closed. A batch that comes with an
-// error is still to be committed.
-func (m *mapping) run(ctx context.Context, chunks <-chan watcher.Chunk, batches chan<- *publisher.Batch) error {
-	for first := range chunks {
-		raw, token := m.gather(first, chunks)
+// run makes batches of chunks until chunks is closed, and of the changes that wait when
+// they do not wait any more. Those that still do in the end are read again. ended tells
+// that chunks is about to be closed. A batch that comes with an error is still to be
+// committed.
+func (m *mapping) run(ctx context.Context, ended <-chan struct{}, chunks <-chan watcher.Chunk, batches chan<- *publisher.Batch) error {
+	for {
+		first, more := m.await(ended, chunks)
+		if !more {
+			return nil
+		}
+		raw, token := first.Changes, first.Token
+		if len(token) > 0 {
+			raw, token = m.gather(first, chunks)
+		}
 		began := time.Now()
 		m.progress.mapping(began)
 		b, err := m.batch(ctx, raw, token)
 		m.progress.mapping(time.Time{})
 		if b != nil {
-			b.Changes, b.Read, b.Map, b.Mapped = len(raw), first.Read, began, time.Now()
-			m.position = b.Position
+			b.Read, b.Map, b.Mapped = first.Read, began, time.Now()
 			select {
 			case batches <- b:
 			case <-ctx.Done():
@@ -48,13 +66,37 @@ func (m *mapping) run(ctx context.Context, chunks <-chan watcher.Chunk, batches 
 			return err
 		}
 	}
-	return nil
 }
 
-// gather takes what else has been read while the batch before was worked on.
+// await waits for a chunk. It returns an empty one when it is time to look again for what the
+// waiting changes miss, and false when there is nothing more to do.
+func (m *mapping) await(ended <-chan struct{}, chunks <-chan watcher.Chunk) (watcher.Chunk, bool) {
+	full := m.waiting.full(m.opts.MaxBytes)
+	var due <-chan time.Time
+	if at := m.waiting.next(full); !at.IsZero() {
+		timer := time.NewTimer(time.Until(at))
+		defer timer.Stop()
+		due = timer.C
+	}
+	if m.stop != nil || full {
+		chunks = nil // Chunks stay in the channel, and so the reader waits.
+	} else {
+		ended = nil // What has been read is still to be mapped.
+	}
+	select {
+	case c, more := <-chunks:
+		return c, more
+	case <-due:
+		return watcher.Chunk{}, true
+	case <-ended:
+		return watcher.Chunk{}, false
+	}
+}
+
+// gather adds the chunks that were read while the batch before was being made.
 func (m *mapping) gather(first watcher.Chunk, chunks <-chan watcher.Chunk) ([]bson.Raw, bson.Raw) {
 	changes, token, size := first.Changes, first.Token, first.Size
-	for len(changes) < m.opts.MaxRecords && size < m.opts.MaxBytes {
+	for len(changes) < m.bound.atMost(m.opts.MaxRecords) && size < m.opts.MaxBytes {
 		select {
 		case c, ok := <-chunks:
 			if !ok {
@@ -68,56 +110,208 @@ func (m *mapping) gather(first watcher.Chunk, chunks <-chan watcher.Chunk) ([]bs
 	return changes, token
 }
 
-// batch makes one batch. With the policy stop a failure ends it right before the
-// failed change, and the batch so far, if there is one, comes with a *PolicyError.
+// batch makes one batch of changes that have waited and of the changes that were just read, up to
+// token; without a token none were read. With the policy stop, a failure ends the batch right
+// before the failed change. When all changes before that one are in this batch or published,
+// batch returns a *PolicyError beside it.
 func (m *mapping) batch(ctx context.Context, raw []bson.Raw, token bson.Raw) (*publisher.Batch, error) {
 	m.changes = slices.Grow(m.changes[:0], len(raw))[:len(raw)]
+	facts := make([]fact, len(raw))
 	for i := range raw {
-		m.mapper.Read(raw[i], &m.changes[i])
+		m.parts.Mapper.Read(raw[i], &m.changes[i])
+		facts[i].published = Published(m.position.Published, raw[i])
 	}
-	facts, err := m.facts.find(ctx, m.changes, m.seen)
+	full := m.waiting.full(m.opts.MaxBytes)
+	peers, err := m.look(ctx, facts, full)
 	if err != nil {
 		return nil, refused(fmt.Errorf("look facts up: %w", err))
 	}
 	out := mapper.Output{Events: make([]mapper.Event, 0, len(m.changes))}
-	for i := range m.changes {
-		c := &m.changes[i]
-		m.noteLifecycle(c)
-		events, failures := len(out.Events), len(out.Failures)
-		if f := facts.of(i); !f.repeated && !Published(m.position.Published, raw[i]) {
-			m.mapper.Append(c, f.Facts, &out)
-			if err := m.limitsHold(ctx, out.Events[events:]); err != nil {
+	p := m.waiting.pass(time.Now(), full, m.position)
+	gone, bytes, most := 0, 0, m.bound.atMost(m.opts.MaxRecords)
+	for _, w := range p.before {
+		p.at(w.number, w.before.Token, w.change.Name.Token)
+		switch {
+		case m.stop != nil && w.number >= m.stopAt:
+			w.missing = false // It is read again after the stop.
+			p.keep(w)
+			continue
+		case gone >= most && !large(p.end):
+			p.leftOver = p.now
+			p.keep(w)
+			continue
+		case !p.goes(w):
+			p.keep(w)
+			continue
+		}
+		stop, err := m.append(ctx, &w.change, w.fact, &out)
+		if err != nil {
+			return nil, err
+		}
+		if stop != nil {
+			m.stop, m.stopAt = stop, w.number
+			p.keep(w)
+			continue
+		}
+		p.went()
+		gone, bytes = gone+1, bytes+w.size
+	}
+	read := 0
+	for ; read < len(raw) && m.stop == nil; read++ {
+		c := &m.changes[read]
+		if !facts[read].published {
+			if err := m.noteLifecycle(ctx, c); err != nil {
 				return nil, err
 			}
-			tooLarge(m.publisher.MaxEventBytes, events, &out)
 		}
-		if stop := m.stopping(out.Failures[failures:]); stop != nil {
-			if i == 0 {
-				return nil, stop
+		p.at(p.read+1, m.tokenBefore(read), c.Name.Token)
+		if p.waits(c, facts[read], peers) {
+			p.keep(p.await(m.parts.Mapper, raw[read], facts[read], peers, m.before(read)))
+		} else {
+			stop, err := m.append(ctx, c, facts[read], &out)
+			if err != nil {
+				return nil, err
 			}
-			last := m.changes[i-1].Source
-			return &publisher.Batch{
-				Events: out.Events[:events], Failures: out.Failures[:failures],
-				Position: m.after(last.Token, m.changes[:i]),
-			}, stop
+			if stop != nil {
+				m.stop, m.stopAt = stop, p.read+1
+				break
+			}
+			p.went()
 		}
+		bytes += len(raw[read])
+		p.read++
 	}
-	return &publisher.Batch{Events: out.Events, Failures: out.Failures, Position: m.after(token, m.changes)}, nil
+	switch {
+	case read < len(raw):
+		m.position = m.before(read)
+	case len(token) > 0:
+		m.position = m.after(token, m.changes)
+	}
+	var b *publisher.Batch
+	if read > 0 || len(token) > 0 && m.stop == nil || gone > 0 {
+		b = &publisher.Batch{Events: out.Events, Failures: out.Failures, Position: m.waiting.before(m.position), Changes: gone + read, Bytes: bytes}
+	}
+	if m.stop != nil && (len(p.list) == 0 || p.list[0].number >= m.stopAt) {
+		return b, m.stop
+	}
+	return b, nil
+}
+
+// append appends the events of a change. With the policy stop it appends nothing of a
+// failed one.
+func (m *mapping) append(ctx context.Context, c *mapper.Change, f fact, out *mapper.Output) (*PolicyError, error) {
+	if f.repeated || f.published {
+		return nil, nil //nolint:nilnil // nothing has failed.
+	}
+	events, failures := len(out.Events), len(out.Failures)
+	m.parts.Mapper.Append(c, f.Facts, out)
+	if err := m.limitsHold(ctx, out.Events[events:]); err != nil {
+		return nil, err
+	}
+	tooLarge(m.publisher.MaxEventBytes, events, out)
+	stop := m.stopping(out.Failures[failures:])
+	if stop != nil {
+		out.Events, out.Failures = out.Events[:events], out.Failures[:failures]
+	}
+	return stop, nil
+}
+
+// before is the position before the change of an index.
+func (m *mapping) before(i int) resumetoken.Position {
+	if i == 0 {
+		return m.position
+	}
+	return m.after(m.tokenBefore(i), m.changes[:i])
+}
+
+func (m *mapping) tokenBefore(i int) bson.Raw {
+	if i == 0 {
+		return m.position.Token
+	}
+	return m.changes[i-1].Name.Token
 }
 
 // after is the position of a token that follows changes.
 func (m *mapping) after(token bson.Raw, changes []mapper.Change) resumetoken.Position {
 	before := m.position
 	if n := len(changes); n > 0 {
-		before.ClusterTime = changes[n-1].Source.ClusterTime
+		before.ClusterTime = changes[n-1].Name.ClusterTime
 		before.WallTime = time.UnixMilli(changes[n-1].WallTime).UTC()
 	}
 	return m.Stream.position(token, before)
 }
 
-// limitsHold makes sure, before events that are too large for their topic become dead
-// letters, that its limit is what it was when the attempt began. An operator may have raised
-// it since; a new attempt has clients that know.
+func (m *mapping) stopping(failures []mapper.Failure) *PolicyError {
+	for _, f := range failures {
+		if m.opts.Stop[f.Kind] {
+			return &PolicyError{Failure: f}
+		}
+	}
+	return nil
+}
+
+// look looks up the facts of the changes that were just read and of the changes that wait, with
+// one question to each source. peers is the number of versions that are missing now.
+func (m *mapping) look(ctx context.Context, facts []fact, full bool) (peers int, err error) {
+	if m.parts.Facts.RequestIDs != nil {
+		if peers, err = m.lookForRequests(ctx, facts, full); err != nil {
+			return 0, fmt.Errorf("request ids: %w", err)
+		}
+	}
+	return peers, m.parts.Facts.findPersons(ctx, m.changes, facts, m.seen)
+}
+
+func (m *mapping) lookForRequests(ctx context.Context, facts []fact, full bool) (peers int, err error) {
+	waiters := m.waiting.asks(time.Now(), full)
+	versions := make([]lookup.Version, 0, len(waiters)+len(m.changes))
+	for _, w := range waiters {
+		versions = append(versions, w.version)
+	}
+	var of []int
+	for i := range m.changes {
+		if v, ok := versionOf(&m.changes[i]); ok && !facts[i].published {
+			versions = append(versions, v)
+			of = append(of, i)
+		}
+	}
+	if len(versions) == 0 {
+		return 0, nil
+	}
+	ids, err := m.parts.Facts.RequestIDs.Look(ctx, versions)
+	if err != nil {
+		return 0, err
+	}
+	now, missing := time.Now(), 0
+	for i, w := range waiters {
+		w.fact.RequestID, w.missing = ids[i], m.waiting.answer(w.version.Collection, ids[i])
+		w.pause = lookup.NextPause(w.pause, now.Sub(w.since))
+		w.look = now.Add(w.pause)
+	}
+	for j, i := range of {
+		id := ids[len(waiters)+j]
+		facts[i].RequestID, facts[i].missing = id, m.waiting.answer(m.changes[i].Name.Collection, id)
+		if !facts[i].missing {
+			continue
+		}
+		missing++
+		if now.Sub(m.asked) > newestFor {
+			if m.newest, err = m.parts.Facts.newest(ctx); err != nil {
+				return 0, err
+			}
+			m.asked = now
+		}
+		facts[i].age = age(&m.changes[i], m.newest)
+	}
+	return m.waiting.meet(missing), nil
+}
+
+// newestFor is how long the time of the newest operation is used: measured by an older one,
+// changes seem younger than they are.
+const newestFor = time.Second
+
+// limitsHold is errLimitChanged if an event is too large for its topic and the topic's limit has
+// changed since the attempt began: an operator may have raised it, and the clients of a new
+// attempt use the new limit. Otherwise the event becomes a dead letter.
 func (m *mapping) limitsHold(ctx context.Context, events []mapper.Event) error {
 	for i := range events {
 		known := m.publisher.MaxEventBytes(events[i].Topic)
@@ -141,7 +335,7 @@ func tooLarge(maxEventBytes func(topic string) int, from int, out *mapper.Output
 	for _, e := range out.Events[from:] {
 		if size, limit := e.Size(), maxEventBytes(e.Topic); size > limit {
 			out.Failures = append(out.Failures, mapper.Failure{
-				Kind: e.Kind, Source: e.Source,
+				Kind: e.Kind, Change: e.Change,
 				Reason: fmt.Sprintf("the event has %d bytes with its framing, topic %s takes %d (the lower of its max.message.bytes and kafka.max_record_bytes)",
 					size+publisher.Framing, e.Topic, limit+publisher.Framing),
 			})
@@ -153,11 +347,30 @@ func tooLarge(maxEventBytes func(topic string) int, from int, out *mapper.Output
 	out.Events = out.Events[:kept]
 }
 
-func (m *mapping) stopping(failures []mapper.Failure) *PolicyError {
-	for _, f := range failures {
-		if m.opts.Stop[f.Kind] {
-			return &PolicyError{Failure: f}
+// Published tells whether the events of a change have been published already: by another stream
+// before it handed the change's collection over, or by this stream ahead of changes that waited.
+func Published(before []resumetoken.Published, raw bson.Raw) bool {
+	if len(before) == 0 {
+		return false
+	}
+	token, ok := raw.Lookup("_id").DocumentOK()
+	if !ok {
+		return false
+	}
+	database, _ := raw.Lookup("ns", "db").StringValueOK()
+	collection, _ := raw.Lookup("ns", "coll").StringValueOK()
+	for _, p := range before {
+		if tokens.After(token, p.Token) || len(p.From) > 0 && !tokens.After(token, p.From) {
+			continue
+		}
+		if len(p.Collections) > 0 && !p.Has(database+"."+collection) {
+			continue
+		}
+		// A key whose hash is not known counts as not published: an event twice, with
+		// one id, is better than none.
+		if holds, known := (watcher.Slice{Index: p.Slice, Of: p.Of}).Holds(raw); holds && known {
+			return true
 		}
 	}
-	return nil
+	return false
 }

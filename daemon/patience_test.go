@@ -55,7 +55,7 @@ func TestUnanswered(t *testing.T) {
 				began := time.Now()
 				source := &outage{script: script{fingerprint: "f"}, away: began.Add(10 * time.Second), back: began.Add(70 * time.Second), hangs: hangs}
 				k := &kept{position: resumetoken.Position{Stream: "main", Token: token(1), Fingerprint: "f"}}
-				s := stream(source, nil, k, func(o *Options, _ *Facts) { o.Patience.Read = time.Second })
+				s := stream(source, nil, k, func(o *Options, _ *Facts) { o.AnswerLimits.Read = time.Second })
 				source.broke = s.Broke
 				ctx, cancel := context.WithCancel(t.Context())
 				done := make(chan error, 1)
@@ -87,7 +87,7 @@ func TestUnanswered(t *testing.T) {
 
 // A stream that is told to stop, and waits for Kafka to take the rest, waits for Kafka.
 func TestNothingIsDueFromMongoDB(t *testing.T) {
-	p := newProgress("main", Patience{})
+	p := newProgress("main", AnswerLimits{})
 	p.state(Running)
 	p.broke(errors.New("connection refused"))
 	p.read(true)

@@ -5,70 +5,69 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/fhir-cdc/fhir-cdc/lookup"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 )
 
-// Pause has the stream stop reading, commit what it has read, and store that it is
-// paused. It stays this process's until it is handed over, and whoever owns it then,
-// after a restart or a rebalance, keeps it paused, until Resume. Pause returns at once;
-// Progress shows when it has happened. Only the owner can be asked.
-func (s *Stream) Pause() { s.wish.ask(toPause) }
+// Pause has the stream stop reading, commit the changes that it has read, and store that it is
+// paused. This process keeps the stream. Its next owner, after a restart or a rebalance, keeps it
+// paused, until Resume. Pause returns at once; Progress shows when the stream is paused. It works
+// on the owner only.
+func (s *Stream) Pause() { s.pauseRequest.ask(toPause) }
 
 // Resume has a paused stream go on where it stopped.
-func (s *Stream) Resume() { s.wish.ask(toResume) }
+func (s *Stream) Resume() { s.pauseRequest.ask(toResume) }
 
-type wished int
+type request int
 
 const (
-	nothing wished = iota
+	nothing request = iota
 	toPause
 	toResume
 )
 
-// wish is what an operator has asked of a stream and has not been stored yet. Once it
-// is, the stored position says it, to the next owner as well.
-type wish struct {
+// pauseRequest is an operator's request to pause or resume a stream, until it is stored. From
+// then on the stored position has the pause, also for the next owner.
+type pauseRequest struct {
 	mu    sync.Mutex
-	asked wished
-	// serial tells one wish from the next, changed is closed by the next.
+	asked request
+	// serial is the number of the request; the next request closes changed.
 	serial  int
 	changed chan struct{}
 }
 
-func newWish() *wish { return &wish{changed: make(chan struct{})} }
+func newPauseRequest() *pauseRequest { return &pauseRequest{changed: make(chan struct{})} }
 
-func (w *wish) ask(what wished) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.asked = what
-	w.serial++
-	close(w.changed)
-	w.changed = make(chan struct{})
+func (r *pauseRequest) ask(what request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asked = what
+	r.serial++
+	close(r.changed)
+	r.changed = make(chan struct{})
 }
 
-func (w *wish) get() (asked wished, serial int, changed <-chan struct{}) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.asked, w.serial, w.changed
+func (r *pauseRequest) get() (asked request, serial int, changed <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.asked, r.serial, r.changed
 }
 
-// granted ends a wish, unless another has come since.
-func (w *wish) granted(serial int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.serial == serial {
-		w.asked = nothing
+// granted ends the request of a serial, unless another has come since.
+func (r *pauseRequest) granted(serial int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.serial == serial {
+		r.asked = nothing
 	}
 }
 
 // untilPause is a context that also ends when the stream is to pause.
-func (w *wish) untilPause(ctx context.Context) (context.Context, context.CancelFunc) {
+func (r *pauseRequest) untilPause(ctx context.Context) (context.Context, context.CancelFunc) {
 	running, stop := context.WithCancel(ctx)
 	go func() {
 		for {
-			asked, _, changed := w.get()
+			asked, _, changed := r.get()
 			if asked == toPause {
 				stop()
 				return
@@ -83,23 +82,22 @@ func (w *wish) untilPause(ctx context.Context) (context.Context, context.CancelF
 	return running, stop
 }
 
-// live carries changes, but for the times that the stream is paused.
-func (s *Stream) live(ctx context.Context, p *witness, position resumetoken.Position) error {
-	s.facts.anew()
+// live carries changes while the stream is not paused.
+func (s *Stream) live(ctx context.Context, p *countingPublisher, position resumetoken.Position) error {
+	s.parts.Facts.anew()
 	p.last = position // Without a commit the reading begins here again after a pause.
-	var seen *lookup.Seen
 	for {
 		position, err := s.hold(ctx, p, p.last)
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
-		if seen == nil {
-			if seen, err = s.remember(ctx, position); err != nil {
-				return err
-			}
+		// Anew after a pause too: what waited when it began is read again.
+		seen, err := s.remember(ctx, position)
+		if err != nil {
+			return err
 		}
 		s.progress.state(Running)
-		running, stop := s.wish.untilPause(ctx)
+		running, stop := s.pauseRequest.untilPause(ctx)
 		err = s.carry(running, p, position, seen)
 		stop()
 		if err != nil || ctx.Err() != nil {
@@ -108,11 +106,11 @@ func (s *Stream) live(ctx context.Context, p *witness, position resumetoken.Posi
 	}
 }
 
-// hold waits while the stream is paused. What changes is stored first, so that it holds
-// for the next owner too.
-func (s *Stream) hold(ctx context.Context, p *witness, position resumetoken.Position) (resumetoken.Position, error) {
+// hold waits while the stream is paused. A pause that begins or ends is stored first, so that
+// the next owner keeps to it.
+func (s *Stream) hold(ctx context.Context, p *countingPublisher, position resumetoken.Position) (resumetoken.Position, error) {
 	for {
-		asked, serial, changed := s.wish.get()
+		asked, serial, changed := s.pauseRequest.get()
 		pause := asked == toPause || (asked == nothing && position.Paused)
 		if pause != position.Paused {
 			position.Paused = pause
@@ -120,7 +118,7 @@ func (s *Stream) hold(ctx context.Context, p *witness, position resumetoken.Posi
 				return position, fmt.Errorf("store that the stream is paused or goes on: %w", err)
 			}
 		}
-		s.wish.granted(serial)
+		s.pauseRequest.granted(serial)
 		if !pause {
 			if asked == toResume {
 				s.log.Info("stream goes on after its pause")

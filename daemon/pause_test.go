@@ -13,6 +13,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/tokens"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -23,7 +24,7 @@ type ticking struct {
 }
 
 func (s *ticking) Run(ctx context.Context, from watcher.From, emit func(context.Context, watcher.Chunk) error) error {
-	at, _ := resumetoken.ClusterTime(from.Token)
+	at, _ := tokens.ClusterTime(from.Token)
 	for n := int(at.T) + 1; ; n++ {
 		timer := time.NewTimer(time.Second)
 		select {
@@ -132,7 +133,7 @@ func (r scanning) Repair(ctx context.Context, p Publisher, position resumetoken.
 	if position.Repair != nil {
 		state = *position.Repair
 	}
-	for at, _ := resumetoken.ClusterTime(position.Token); int(at.T)+int(state.Events) < r.until; {
+	for at, _ := tokens.ClusterTime(position.Token); int(at.T)+int(state.Events) < r.until; {
 		timer := time.NewTimer(time.Second)
 		select {
 		case <-ctx.Done():

@@ -36,26 +36,30 @@ func States() []State {
 	return []State{StandingBy, Acquiring, Repairing, Running, Paused, Waiting, Stopped}
 }
 
-// Progress is what a stream tells of itself: positions, times and counts, no
-// contents.
+// Progress is the state of a stream: positions, times and counts, no contents.
 type Progress struct {
 	Stream string
 	State  State
 	// Since is when the state began.
 	Since time.Time
-	// Placed says that the stream has a stored position, as far as this process has
-	// learned since it began: it has read or stored one itself, or has been told of one
-	// that another process stored. It stays once it is true. Before, what is written may
-	// come before the beginning of a stream that starts now.
+	// Placed says that a position of the stream is stored, as far as this process knows: it has
+	// read or stored one, or has seen one that another process stored. It stays true. Until
+	// then, a change may come before the beginning of a stream that starts at "now".
 	Placed bool
-	// Missing is why a stand-by could not go on from a stored position: the one that
-	// another process had stored is no longer there. "" if it is.
+	// Missing is why a stand-by could not go on: the position that another process had stored
+	// is no longer there. "" if it is there.
 	Missing string
-	// ClusterTime and WallTime are the committed position's.
+	// Unfit is why this stand-by could not carry the stream, such as a login that is refused;
+	// "" if it could, as far as it knows.
+	Unfit string
+	// Failed says that the stream has met an error and has not run since.
+	Failed bool
+	// ClusterTime and WallTime are the committed position's. A stand-by's cluster time is
+	// that of the position that it has seen last.
 	ClusterTime bson.Timestamp
 	WallTime    time.Time
-	// Handled is the oplog time up to which nothing is left to publish: that of the
-	// committed position, or of an idle stream's newer one that is not stored yet.
+	// Handled is the oplog time up to which nothing is left to publish: the time of the
+	// committed position, or of a newer position of an idle stream that is not stored yet.
 	Handled bson.Timestamp
 	// Committed is when a batch or a position was committed last, Read when the
 	// server last answered, with changes or without.
@@ -65,13 +69,13 @@ type Progress struct {
 	// Broken is since when MongoDB has answered nothing but errors, or nothing at all:
 	// the first break of the change stream sets it, the next answer clears it.
 	Broken time.Time
-	// Patience is how long MongoDB may take to answer before an answer is due.
-	Patience Patience
+	// AnswerLimits are how long MongoDB may take to answer before an answer is due.
+	AnswerLimits AnswerLimits
 	// Blocked says that MongoDB is not asked for more: reading waits for Kafka to take what
 	// was read, or is over.
 	Blocked bool
-	// Mapping is since when a batch has been made, look-ups included; zero between
-	// batches.
+	// Mapping is when the mapping of the batch under way began, look-ups included; zero
+	// between batches.
 	Mapping time.Time
 	// Committing is since when Kafka has been asked to take a batch; zero between
 	// commits.
@@ -80,11 +84,13 @@ type Progress struct {
 	Events      map[Tally]uint64
 	DeadLetters map[mapper.Kind]uint64
 	// Commits counts batches, Interruptions the attempts that ended with an error,
-	// Fenced those of them that another process's taking over ended.
+	// Fenced the interruptions because another process had taken the stream over.
 	Commits, Interruptions, Fenced uint64
 	// Reopenings counts how often the change stream broke and was opened again in
 	// place.
 	Reopenings map[watcher.Cause]uint64
+	// Wholes counts what happened to watched collections and databases as a whole.
+	Wholes map[string]uint64
 	// CommitSeconds is how long commits of events took, EndToEndSeconds the time from
 	// each change in MongoDB until its event was committed.
 	CommitSeconds, EndToEndSeconds Histogram
@@ -93,8 +99,8 @@ type Progress struct {
 	BatchEvents, BatchBytes Histogram
 	// OpenCursors is the number of cursors that the stream holds open on the server.
 	OpenCursors int64
-	// LastError is the newest interruption's, Advice what to do about it, and when it
-	// was; "" if there was none.
+	// LastError is the error of the newest interruption, or the newest answer of the brokers
+	// after which the client tries again; "" if there was none. Advice is what to do about it.
 	LastError, Advice string
 	LastErrorAt       time.Time
 	// Repair is set while lost history is being made up for.
@@ -107,22 +113,26 @@ type progress struct {
 	now Progress
 }
 
-func newProgress(stream string, patience Patience) *progress {
+func newProgress(stream string, limits AnswerLimits) *progress {
 	p := &progress{now: Progress{
-		Stream: stream, Patience: patience, State: StandingBy, Since: time.Now(),
-		Events: map[Tally]uint64{}, DeadLetters: map[mapper.Kind]uint64{}, Reopenings: map[watcher.Cause]uint64{},
+		Stream: stream, AnswerLimits: limits, State: StandingBy, Since: time.Now(),
+		Events: map[Tally]uint64{}, DeadLetters: map[mapper.Kind]uint64{}, Reopenings: map[watcher.Cause]uint64{}, Wholes: map[string]uint64{},
 		CommitSeconds: newHistogram(secondsBounds()), EndToEndSeconds: newHistogram(secondsBounds()),
 		BatchEvents: newHistogram(eventsBounds()), BatchBytes: newHistogram(bytesBounds()),
 	}}
-	// Every series is there from the start: a rate over the first event is no rate.
+	// Every series exists from the start: where one appears with its first event, a rate does
+	// not see that event.
 	for _, t := range tallies() {
 		p.now.Events[t] = 0
 	}
 	for _, k := range mapper.Kinds() {
-		p.now.DeadLetters[k] = 0
+		p.now.DeadLetters[k.Name] = 0
 	}
 	for _, c := range watcher.Causes() {
 		p.now.Reopenings[c] = 0
+	}
+	for _, what := range lifecycles() {
+		p.now.Wholes[what] = 0
 	}
 	return p
 }
@@ -130,25 +140,29 @@ func newProgress(stream string, patience Patience) *progress {
 func (p *progress) state(s State) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.now.State, p.now.Since = s, time.Now()
+	p.now.State, p.now.Since, p.now.Unfit = s, time.Now(), ""
 	switch s {
 	case StandingBy, Paused, Stopped:
-		p.now.Broken = time.Time{} // MongoDB is asked for nothing.
+		p.now.Broken, p.now.Failed = time.Time{}, false // MongoDB is asked for nothing.
 	case Running:
-		p.now.Blocked = false
+		p.now.Blocked, p.now.Failed = false, false
 	case Acquiring, Repairing, Waiting: // It is for an answer to say that MongoDB is back.
 	}
+}
+
+func (p *Progress) failed(err error) {
+	p.LastError, p.Advice, p.LastErrorAt = err.Error(), advice(err), time.Now()
 }
 
 func (p *progress) interrupted(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.now.State, p.now.Since = Waiting, time.Now()
+	p.now.State, p.now.Since, p.now.Failed = Waiting, time.Now(), true
 	p.now.Interruptions++
 	if errors.Is(err, resumetoken.ErrFenced) {
 		p.now.Fenced++
 	}
-	p.now.LastError, p.now.Advice, p.now.LastErrorAt = err.Error(), advice(err), time.Now()
+	p.now.failed(err)
 }
 
 // repair notes how far a repair has come; nil says that there is none.
@@ -172,7 +186,7 @@ func (p *progress) ended() {
 	p.now.Blocked, p.now.Broken = true, time.Time{}
 }
 
-// answered notes that the server has answered a question about what has been.
+// answered notes that the server has answered a question about the past of the oplog.
 func (p *progress) answered() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -189,7 +203,14 @@ func (p *progress) broke(err error) {
 		p.now.Broken = now.Add(-p.now.Unanswered(now))
 	}
 	p.now.Reopenings[watcher.CauseOf(err)]++
-	p.now.LastError, p.now.Advice, p.now.LastErrorAt = err.Error(), advice(err), now
+	p.now.failed(err)
+}
+
+// refused notes an answer of the brokers after which the publisher goes on by itself.
+func (p *progress) refused(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.failed(err)
 }
 
 func (p *progress) resumed(at resumetoken.Position) {
@@ -199,11 +220,15 @@ func (p *progress) resumed(at resumetoken.Position) {
 	p.now.Placed, p.now.Missing = true, ""
 }
 
-// placed notes that there is a stored position.
-func (p *progress) placed() {
+// placed notes that a position is stored, and its cluster time if this process stands by:
+// an owner knows a later one. The time is zero if the stream cannot go on from it.
+func (p *progress) placed(at bson.Timestamp) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now.Placed, p.now.Missing = true, ""
+	if at.T > 0 && p.now.State == StandingBy {
+		p.now.ClusterTime, p.now.Handled = at, at
+	}
 }
 
 // missing notes that the position that another process had stored is not there.
@@ -211,10 +236,10 @@ func (p *progress) missing(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now.Missing = err.Error()
-	p.now.LastError, p.now.Advice, p.now.LastErrorAt = err.Error(), advice(err), time.Now()
+	p.now.failed(err)
 }
 
-// idle notes a position that there is nothing to publish before.
+// idle notes a position before which nothing is left to publish.
 func (p *progress) idle(at resumetoken.Position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -250,12 +275,77 @@ func (p *progress) committed(b *publisher.Batch, began time.Time) {
 	p.now.ClusterTime, p.now.WallTime, p.now.Handled = b.Position.ClusterTime, b.Position.WallTime, b.Position.ClusterTime
 }
 
+// whole notes what happened to a collection or database as a whole.
+func (p *progress) whole(what string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Wholes[what]++
+}
+
 func (p *progress) snapshot() Progress {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.now
 	s.Events, s.DeadLetters, s.Reopenings = maps.Clone(s.Events), maps.Clone(s.DeadLetters), maps.Clone(s.Reopenings)
+	s.Wholes = maps.Clone(s.Wholes)
 	s.CommitSeconds, s.EndToEndSeconds = s.CommitSeconds.clone(), s.EndToEndSeconds.clone()
 	s.BatchEvents, s.BatchBytes = s.BatchEvents.clone(), s.BatchBytes.clone()
 	return s
+}
+
+// looked notes whether this process could carry the stream. A stream that it carries finds
+// out by itself.
+func (p *progress) looked(err error, refused bool, away time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now.State != StandingBy {
+		return
+	}
+	if p.now.Broken.IsZero() || away.IsZero() {
+		p.now.Broken = away
+	}
+	p.now.Unfit = ""
+	if err == nil {
+		p.now.Answered = true
+		return
+	}
+	if refused {
+		p.now.Unfit = err.Error()
+	}
+	p.now.failed(err)
+}
+
+// AnswerLimits are how long MongoDB may take to answer.
+type AnswerLimits struct {
+	// Read is how long it may wait for changes before it says that there are none.
+	Read time.Duration
+	// Facts is how long the look-ups of a batch may wait for documents that come late.
+	Facts time.Duration
+}
+
+// Unanswered is for how long an answer of MongoDB has been due: since the change stream first
+// broke, since the server should have answered a read, or since the look-ups of a batch should
+// have ended. It is 0 while MongoDB answers, and while the stream asks it nothing, because
+// reading waits for Kafka for example.
+func (p *Progress) Unanswered(now time.Time) time.Duration {
+	var due time.Duration
+	if !p.Broken.IsZero() {
+		due = now.Sub(p.Broken)
+	}
+	if p.State == Running {
+		if !p.Mapping.IsZero() {
+			due = max(due, now.Sub(p.Mapping)-p.AnswerLimits.Facts)
+		}
+		if !p.Blocked {
+			due = max(due, now.Sub(later(p.Since, p.Read))-p.AnswerLimits.Read)
+		}
+	}
+	return max(0, due)
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }

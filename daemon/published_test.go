@@ -26,6 +26,7 @@ func TestPublished(t *testing.T) {
 		p.Slice, p.Of = i, 2
 		return p
 	}
+	run := resumetoken.Published{From: token(3), Token: token(5)}
 	for _, test := range []struct {
 		name   string
 		before []resumetoken.Published
@@ -37,6 +38,10 @@ func TestPublished(t *testing.T) {
 		{"after", []resumetoken.Published{whole}, raw("a", 6, "k"), false},
 		{"another collection", []resumetoken.Published{whole}, raw("b", 5, "k"), false},
 		{"both slices", []resumetoken.Published{half(0), half(1)}, raw("a", 5, "k"), true},
+		{"before a run", []resumetoken.Published{run}, raw("a", 3, "k"), false},
+		{"in a run, whatever its collection", []resumetoken.Published{run}, raw("b", 4, "k"), true},
+		{"at the end of a run", []resumetoken.Published{run}, raw("a", 5, "k"), true},
+		{"after a run", []resumetoken.Published{run}, raw("a", 6, "k"), false},
 		{"a key of an unknown type", []resumetoken.Published{half(0), half(1)}, raw("a", 5, bson.D{{Key: "x", Value: 1}}), false},
 	} {
 		if got := Published(test.before, test.raw); got != test.want {

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/tokens"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -36,25 +37,30 @@ type RepairProgress struct {
 	// the rest of the collection takes at this rate; zero if not known.
 	Rate float64
 	Left time.Duration
-	// WaitsFor is another slice that the repair waits for, and why; "" while it does not.
+	// WaitsFor is what the repair waits for, such as another slice, and why; "" while it
+	// does not.
 	WaitsFor string
 }
 
-// repairs tells whether an error is answered by a repair, which the next attempt
-// begins with.
-func (s *Stream) repairs(err error) bool {
+// errHistoryLost is a lost history that the next attempt begins to repair.
+var errHistoryLost = errors.New("the oplog no longer holds the stream's position; a repair publishes the missed changes from the collections")
+
+// repairs returns errHistoryLost where the next attempt answers an error with a repair, and
+// the error itself otherwise. A hint for those who have no Repairer is left out.
+func (s *Stream) repairs(err error) error {
 	var known *watcher.Error
 	if s.opts.Repairer == nil || !errors.As(err, &known) || known.Class != watcher.HistoryLost {
-		return false
+		return err
 	}
 	s.lost = true
-	s.log.Error("the oplog no longer holds the stream's position; what was missed is made up for from the collections", zap.Error(err))
-	return true
+	err = fmt.Errorf("%w: %s", errHistoryLost, known.WithoutHint())
+	s.log.Error("stream begins a repair", zap.Error(err))
+	return err
 }
 
 // repaired brings a position whose history is lost to one that can be read on from.
 // A pause holds it up, before it begins and in the middle.
-func (s *Stream) repaired(ctx context.Context, p *witness, position resumetoken.Position) (resumetoken.Position, error) {
+func (s *Stream) repaired(ctx context.Context, p *countingPublisher, position resumetoken.Position) (resumetoken.Position, error) {
 	if s.opts.Repairer == nil || (!s.lost && position.Repair == nil) {
 		return position, nil
 	}
@@ -74,7 +80,7 @@ func (s *Stream) repaired(ctx context.Context, p *witness, position resumetoken.
 	}
 	s.progress.state(Repairing)
 	defer s.progress.repair(nil)
-	repairing, stop := s.wish.untilPause(ctx)
+	repairing, stop := s.pauseRequest.untilPause(ctx)
 	defer stop()
 	repaired, err := s.opts.Repairer.Repair(repairing, p, position, func(r RepairProgress) { s.progress.repair(&r) })
 	if err != nil && repairing.Err() != nil && ctx.Err() == nil && !final(err) {
@@ -91,17 +97,19 @@ func (s *Stream) repaired(ctx context.Context, p *witness, position resumetoken.
 // way, so the next attempt finds out where the repair is, and holds there.
 var errToPause = errors.New("the repair is paused")
 
-// reaches tells whether the oplog still holds everything after a position, and the
-// position's token can be told from those of later changes.
+// reaches tells whether the oplog still holds everything after a position, and whether the
+// position's token can be compared with the tokens of later changes.
 //
 // Opening a stream there is no proof: it is opened with an empty first batch, and the
-// server looks for the place in the oplog only when it is asked for more.
+// server looks for the place in the oplog only when it is asked for more. Nor is reading
+// it, since the server reads an oplog that begins with its replica set from any time on:
+// so the source has to know that it is the position's own.
 func (s *Stream) reaches(ctx context.Context, position resumetoken.Position) bool {
-	if _, ok := resumetoken.ClusterTime(position.Token); !ok {
+	if _, ok := tokens.ClusterTime(position.Token); !ok {
 		return false
 	}
 	chunks := 0
-	err := s.source.Run(ctx, watcher.From{ClusterTime: position.ClusterTime}, func(_ context.Context, c watcher.Chunk) error {
+	err := s.parts.Source.Run(ctx, watcher.From{ClusterTime: position.ClusterTime, History: position.History, Proof: true}, func(_ context.Context, c watcher.Chunk) error {
 		if chunks++; len(c.Changes) > 0 || chunks >= provingChunks {
 			return errReaches
 		}

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/wait"
 )
 
 // Replica runs those of an installation's streams that are assigned to this
@@ -62,8 +63,8 @@ func (r *Replica) Assigned(partitions []int32) {
 }
 
 // run runs a stream for one term. A stream that another process has taken is not
-// taken back at once: the group is about to say who has it, and two processes that
-// take a stream from each other make no progress.
+// taken back at once: the group is about to assign it, and two processes that take a stream
+// from each other make no progress.
 func (r *Replica) run(ctx context.Context, s *Stream) {
 	for {
 		err := s.Run(ctx)
@@ -76,12 +77,8 @@ func (r *Replica) run(ctx context.Context, s *Stream) {
 		}
 		s.progress.state(StandingBy)
 		s.log.Warn("another process has the stream; standing by", zap.Duration("reclaim", r.reclaim), zap.Error(err))
-		timer := time.NewTimer(r.reclaim)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if wait.Sleep(ctx, r.reclaim) != nil {
 			return
-		case <-timer.C:
 		}
 	}
 }
@@ -97,6 +94,14 @@ func (r *Replica) fail(s *Stream, err error) {
 	case r.failed <- err:
 	default:
 		s.log.Error("a further stream has ended with an error", zap.Error(err))
+	}
+}
+
+// Failed has Wait end with an error of the group, or of a look at what the streams need.
+func (r *Replica) Failed(err error) {
+	select {
+	case r.failed <- err:
+	default: // One is enough.
 	}
 }
 
@@ -121,9 +126,9 @@ func (r *Replica) end(partitions []int32, reason error) {
 	}
 }
 
-// Lost ends the streams of partitions that may have a new owner: what is not committed
-// is aborted. The new owner reads it again, and an open transaction would hold up the
-// consumers until it has.
+// Lost ends the streams of partitions that may have a new owner, and aborts their open
+// transactions: the new owner reads those changes again, and until then an open transaction would
+// hold up the consumers.
 func (r *Replica) Lost(partitions []int32) { r.end(partitions, errLost) }
 
 // Wait waits until ctx ends, or for an error that an operator must see. Then all

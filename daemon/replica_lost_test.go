@@ -50,7 +50,7 @@ func TestRevokedCommitsAndLostAborts(t *testing.T) {
 				k := &kept{position: resumetoken.Position{Stream: "main", Token: token(1), Fingerprint: "f"}}
 				s := stream(tick(t), nil, k, nil)
 				p := slow{&recorder{kept: k}, make(chan struct{}), make(chan error, 1)}
-				s.publish = func() (Publisher, error) { return p, nil }
+				s.parts.Publish = func() (Publisher, error) { return p, nil }
 				r := NewReplica(t.Context(), map[int32][]*Stream{0: {s}}, time.Minute, zap.NewNop())
 				r.Assigned([]int32{0})
 				time.Sleep(1500 * time.Millisecond) //nolint:forbidigo // the bubble's clock.
@@ -94,7 +94,7 @@ func TestWhatIsNotCommittedAtTheEnd(t *testing.T) {
 				k := &kept{position: resumetoken.Position{Stream: "main", Token: token(1), Fingerprint: "f"}, failures: 1}
 				s := stream(tick(t), nil, k, nil)
 				p := slow{&recorder{kept: k}, make(chan struct{}), make(chan error, 1)}
-				s.publish = func() (Publisher, error) { return p, nil }
+				s.parts.Publish = func() (Publisher, error) { return p, nil }
 				ctx, stop := context.WithCancel(t.Context())
 				r := NewReplica(ctx, map[int32][]*Stream{0: {s}}, time.Minute, zap.NewNop())
 				r.Assigned([]int32{0})
@@ -126,7 +126,7 @@ func TestACommitThatIsRefusedEndsTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := &kept{position: resumetoken.Position{Stream: "main", Token: token(1), Fingerprint: "f"}}
 		s := stream(tick(t), nil, k, nil)
-		s.publish = func() (Publisher, error) { return refusing{&recorder{kept: k}}, nil }
+		s.parts.Publish = func() (Publisher, error) { return refusing{&recorder{kept: k}}, nil }
 		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 		defer stop()
 		r := NewReplica(ctx, map[int32][]*Stream{0: {s}}, time.Minute, zap.NewNop())

@@ -31,8 +31,8 @@ func TestPlaced(t *testing.T) {
 	source := &beginning{script: script{fingerprint: "f", begin: token(1)}, asked: make(chan struct{}), may: make(chan struct{})}
 	var all kept
 	publish := func() (Publisher, error) { return &recorder{&all}, nil }
-	mine := NewStream(Options{Name: "mine", DrainTimeout: time.Minute, IdleInterval: time.Hour}, source, nil, mapper.New(mapper.Config{}), Facts{}, publish, zap.NewNop())
-	other := NewStream(Options{Name: "other"}, &script{}, nil, mapper.New(mapper.Config{}), Facts{}, publish, zap.NewNop())
+	mine := NewStream(Options{Name: "mine", DrainTimeout: time.Minute, IdleInterval: time.Hour}, Parts{Source: source, Mapper: mapper.New(mapper.Config{}), Publish: publish}, zap.NewNop())
+	other := NewStream(Options{Name: "other"}, Parts{Source: &script{}, Mapper: mapper.New(mapper.Config{}), Publish: publish}, zap.NewNop())
 	replica := NewReplica(t.Context(), map[int32][]*Stream{1: {mine}, 2: {other}}, time.Minute, zap.NewNop())
 	check := func(when string, mineIs, otherIs bool) {
 		t.Helper()

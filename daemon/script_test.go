@@ -15,12 +15,14 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/tokens"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
 // script is a source that plays chunks and then waits for the end of the context.
 type script struct {
 	fingerprint string
+	history     string
 	begin       bson.Raw
 	chunks      []watcher.Chunk
 	scanned     []bson.Raw
@@ -42,11 +44,13 @@ func (s *script) Window(context.Context) (watcher.Window, error) {
 	return watcher.Window{Newest: s.newest}, nil
 }
 
+func (s *script) History() string { return s.history }
+
 func (s *script) OpenCursors() int64 { return 0 }
 
-func (s *script) Scan(_ context.Context, _ bson.Timestamp, until bson.Raw, each func(bson.Raw)) error {
+func (s *script) Scan(_ context.Context, _ watcher.From, until bson.Raw, each func(bson.Raw)) error {
 	for _, raw := range s.scanned {
-		if id, _ := raw.Lookup("_id").DocumentOK(); !watcher.After(id, until) {
+		if id, _ := raw.Lookup("_id").DocumentOK(); !tokens.After(id, until) {
 			each(raw)
 		}
 	}
@@ -58,7 +62,7 @@ func (s *script) Run(ctx context.Context, from watcher.From, emit func(context.C
 	s.from = append(s.from, from)
 	s.mu.Unlock()
 	for _, c := range s.chunks {
-		if len(from.Token) > 0 && !watcher.After(c.Token, from.Token) {
+		if len(from.Token) > 0 && !tokens.After(c.Token, from.Token) {
 			continue
 		}
 		if err := emit(ctx, c); err != nil {
@@ -185,11 +189,11 @@ func stream(source, history Source, k *kept, edit func(*Options, *Facts)) *Strea
 		edit(&o, &f)
 	}
 	m := mapper.New(mapper.Config{
-		Database: "fhir", Resources: []string{"Consent"}, ChangeTopic: "changes",
-		AccessedEverythingTopic: "usage", AccessLogs: mapper.Namespace{Database: "logs", Collection: "access"},
+		Database: "fhir", Resources: []string{"Consent"}, Topics: map[mapper.Kind]string{mapper.KindChange: "changes", mapper.KindAccessedEverything: "usage"},
+		AccessLogs:  mapper.Namespace{Database: "logs", Collection: "access"},
 		AuditEvents: mapper.Namespace{Database: "audit", Collection: "events"},
 	})
-	return NewStream(o, source, history, m, f, k.publisher, zap.NewNop())
+	return NewStream(o, Parts{source, history, m, f, k.publisher}, zap.NewNop())
 }
 
 // play runs the stream until everything has come to rest, then ends it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/tokens"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -24,6 +26,9 @@ func TestFirstPositionIsStoredBeforeAnyChange(t *testing.T) {
 		}
 		if first := k.batches[0]; len(first.Events) != 0 || !slices.Equal(first.Position.Token, token(1)) {
 			t.Errorf("first batch is %+v, want the position of the start alone", first)
+		} else if !first.Position.WallTime.Equal(time.Unix(1, 0)) {
+			// An idle stream's cluster time moves on, and tells no more where the stream began.
+			t.Errorf("the first position is of %v", first.Position.WallTime)
 		}
 		if got, want := k.ids(), []string{"c2", "c3"}; !slices.Equal(got, want) {
 			t.Errorf("events %v, want %v", got, want)
@@ -170,6 +175,24 @@ func TestFatalErrorsEndTheStream(t *testing.T) {
 	})
 }
 
+// A repair that has been allowed is not asked for again.
+func TestLostHistoryThatIsRepairedNeedsNoOperator(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lost := &watcher.Error{Class: watcher.HistoryLost, Hint: "allow the repair", Err: errors.New("gone")}
+		k := &kept{position: resumetoken.Position{Token: token(1), Fingerprint: "f"}}
+		s := stream(&script{fingerprint: "f", err: lost}, nil, k, func(o *Options, _ *Facts) {
+			o.Repairer = jumping{resumetoken.Position{Stream: "main", Token: token(20), Fingerprint: "f"}}
+		})
+		if err := play(t, s, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		p := s.Progress()
+		if !strings.Contains(p.LastError, "gone") || strings.Contains(p.LastError, lost.Hint) || !strings.HasPrefix(p.Advice, "Nothing to do") {
+			t.Errorf("last error %q, advice %q: want the cause, and nothing to do", p.LastError, p.Advice)
+		}
+	})
+}
+
 // The position of the last batch of a burst is stored soon, not only when the stream has been
 // idle for long; where it is stored with the batch, nothing more is.
 func TestThePositionFollowsTheLastBatch(t *testing.T) {
@@ -197,7 +220,7 @@ func TestThePositionFollowsTheLastBatch(t *testing.T) {
 				if err := <-done; err != nil {
 					t.Fatal(err)
 				}
-				if at, _ := resumetoken.ClusterTime(k.position.Token); at.T != 3 || len(k.ids()) != 1 {
+				if at, _ := tokens.ClusterTime(k.position.Token); at.T != 3 || len(k.ids()) != 1 {
 					t.Errorf("the position is at %d, events %v", at.T, k.ids())
 				}
 			})

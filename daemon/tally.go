@@ -8,7 +8,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 )
 
-// Action is what happened to the document that an event tells of.
+// Action is what happened to the document behind an event.
 type Action string
 
 // The actions. A change stream's insert creates, its replace and update change.
@@ -18,7 +18,7 @@ const (
 	Delete Action = "delete"
 )
 
-// Tally is what events are counted by.
+// Tally is a kind and an action, by which events are counted.
 type Tally struct {
 	Kind   mapper.Kind
 	Action Action
@@ -26,14 +26,13 @@ type Tally struct {
 
 // tallies lists those that the mapper can produce.
 func tallies() []Tally {
-	return []Tally{
-		{mapper.KindChange, Create},
-		{mapper.KindChange, Update},
-		{mapper.KindChange, Delete},
-		{mapper.KindExport, Create},
-		{mapper.KindExport, Update},
-		{mapper.KindAccessedEverything, Create},
+	var all []Tally
+	for _, kind := range mapper.Kinds() {
+		for _, operation := range kind.Operations {
+			all = append(all, Tally{kind.Name, actionOf(operation)})
+		}
 	}
+	return all
 }
 
 func actionOf(operation string) Action {
@@ -92,7 +91,7 @@ func (p *progress) count(b *publisher.Batch, at time.Time) {
 	size, now := 0, at.UnixMilli()
 	for i := range b.Events {
 		e := &b.Events[i]
-		if t := (Tally{e.Kind, actionOf(e.Source.Operation)}); t != run {
+		if t := (Tally{e.Kind, actionOf(e.Change.Operation)}); t != run {
 			if n > 0 {
 				p.now.Events[run] += n
 			}
@@ -100,9 +99,9 @@ func (p *progress) count(b *publisher.Batch, at time.Time) {
 		}
 		n++
 		size += e.Size()
-		if e.Source.WallTime > 0 {
+		if e.Change.WallTime > 0 {
 			const millisecond = 1e-3
-			p.now.EndToEndSeconds.observe(max(0, float64(now-e.Source.WallTime)*millisecond))
+			p.now.EndToEndSeconds.observe(max(0, float64(now-e.Change.WallTime)*millisecond))
 		}
 	}
 	if n > 0 {

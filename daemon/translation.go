@@ -56,7 +56,7 @@ func (t *Translation) AppendChanges(ctx context.Context, changes []mapper.Change
 		return refused(fmt.Errorf("look facts up: %w", err))
 	}
 	for i := range changes {
-		if f := facts.of(i); !f.repeated {
+		if f := facts[i]; !f.repeated {
 			from := len(out.Events)
 			t.mapper.Append(&changes[i], f.Facts, out)
 			tooLarge(t.maxEventBytes, from, out)

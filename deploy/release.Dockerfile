@@ -14,6 +14,8 @@ LABEL org.opencontainers.image.title="fhir-cdc" \
 COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY $TARGETPLATFORM/fhir-cdc /fhir-cdc
 COPY --chown=65532:65532 data /var/lib/fhir-cdc
+# /tmp, for the intermediate results of verify; with --read-only give it a tmpfs.
+COPY scratch /
 USER 65532:65532
 WORKDIR /var/lib/fhir-cdc
 EXPOSE 8080

@@ -17,12 +17,12 @@ const maxIn = 1000
 type mongoHistory struct{ db *mongo.Database }
 
 // read matches on resource._uuid and not on id: id is the uuid in most history
-// documents, but the client's id in those of /admin writes. resource._uuid is in
-// every one, even where the rest of the resource is kept in object storage
+// documents, but the client's id after writes by /admin. Every history document has
+// resource._uuid, even if the rest of the resource is kept in object storage
 // (CLOUD_STORAGE_HISTORY_RESOURCES). Both are indexed, as is
 // resource.meta.lastUpdated, which keeps a resource of many versions cheap.
 //
-// The two lists find more pairs than were asked for; found gets them all.
+// The two lists also match pairs that are not in keys; found gets them all.
 func (h *mongoHistory) read(ctx context.Context, collection string, keys []versionKey, found func(versionKey, string)) (queries int, err error) {
 	coll := h.db.Collection(collection + "_History")
 	for chunk := range slices.Chunk(keys, maxIn) {
@@ -53,8 +53,8 @@ func (h *mongoHistory) read(ctx context.Context, collection string, keys []versi
 	return queries, nil
 }
 
-// answers holds the request ids of one query. Should a version have two history
-// documents, the one with the smaller _id counts: it was there first, so an
+// answers holds the request ids of one query. If a version has two history
+// documents, the one with the smaller _id counts: it is the older one, so an
 // earlier look at the same version found the same.
 type answers map[versionKey]answer
 
@@ -75,8 +75,8 @@ func (a answers) take(doc bson.Raw) {
 	a[key] = answer{requestID: requestID, id: id}
 }
 
-// readHistory is false for a document that does not tell a request id, whatever
-// its fields hold instead.
+// readHistory is false for a document without a request id, or with a field of another
+// type than the FHIR server writes.
 func readHistory(doc bson.Raw) (key versionKey, requestID string, ok bool) {
 	uuid, ok1 := doc.Lookup("resource", "_uuid").StringValueOK()
 	version, ok2 := doc.Lookup("resource", "meta", "versionId").StringValueOK()

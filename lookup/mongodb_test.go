@@ -86,7 +86,6 @@ func consents(t *testing.T) (main, history []change) {
 func testLateHistory(t *testing.T, s fhirServer) {
 	main, history := consents(t)
 	version := main[0].version()
-	version.ChangedAt = time.Now()
 	pauses := 0
 	r := lookup.NewRequestIDs(s.history, lookup.RequestIDOptions{
 		Wait: time.Hour,
@@ -111,7 +110,6 @@ func testLateHistory(t *testing.T, s fhirServer) {
 func testCancelledWait(t *testing.T, s fhirServer) {
 	main, _ := consents(t)
 	version := main[0].version()
-	version.ChangedAt = time.Now()
 	ctx, cancel := context.WithCancel(t.Context())
 	r := lookup.NewRequestIDs(s.history, lookup.RequestIDOptions{
 		Wait:  time.Hour,

@@ -33,7 +33,7 @@ func TestIndexesAndPermissions(t *testing.T) {
 		if _, err := lookup.NewRequestIDs(s.history, lookup.RequestIDOptions{}).Find(t.Context(), []lookup.Version{version}); err != nil {
 			t.Error(err)
 		}
-		if _, err := lookup.NewPersons(s.main, lookup.PersonOptions{}).Find(t.Context(), []string{clientPerson, "per-1"}); err != nil {
+		if _, err := lookup.NewPersons(s.main, lookup.PersonOptions{}).Find(t.Context(), []string{clientPerson, "per-1"}, bson.Timestamp{}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -47,7 +47,7 @@ func TestIndexesAndPermissions(t *testing.T) {
 		u.User = url.UserPassword("cdc", "cdc")
 		user := connect(t, u.String())
 		_, history := lookup.NewRequestIDs(user.Database(s.history.Name()), lookup.RequestIDOptions{}).Find(t.Context(), []lookup.Version{version})
-		_, persons := lookup.NewPersons(user.Database(s.main.Name()), lookup.PersonOptions{}).Find(t.Context(), []string{clientPerson})
+		_, persons := lookup.NewPersons(user.Database(s.main.Name()), lookup.PersonOptions{}).Find(t.Context(), []string{clientPerson}, bson.Timestamp{})
 		for err, want := range map[error]string{
 			history: "read history: the role needs find on " + s.history.Name() + ".Consent_4_0_0_History, or set facts.request_id: false",
 			persons: "read persons: the role needs find on " + s.main.Name() + ".Person_4_0_0, or set events.accessed_everything.enabled: false",

@@ -2,24 +2,23 @@ package lookup
 
 import "container/list"
 
-// personEntry is one answer: a client person's id, its Person's uuid and what was
-// found.
+// personEntry is one answer: a client person's id, its Person's uuid and the facts found.
 type personEntry struct {
 	id, uuid string
 	person   Person
-	complete bool // both Persons were found; only then it may be cached
+	complete bool // both Persons were found; only then the answer may be cached
 }
 
-// names are the ids of everything that the answer rests on.
+// names are the ids of the Persons that the answer rests on.
 func (e *personEntry) names() [3]string {
 	return [3]string{e.id, e.uuid, e.person.BwellPersonID}
 }
 
-// personCache keeps the answers used last, and knows which of them rest on a
-// Person, so that a change of it costs no walk through all.
+// personCache keeps the answers used last, with an index by the Persons that they rest on,
+// so that a change of a Person costs no walk through all answers.
 type personCache struct {
 	size    int
-	order   *list.List // of *personEntry, the one used last in front
+	order   *list.List // of *personEntry, most recently used first
 	byID    map[string]*list.Element
 	resting map[string]map[string]struct{} // name → ids of the answers that rest on it
 }

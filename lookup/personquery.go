@@ -5,28 +5,37 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/fhir-cdc/fhir-cdc/majority"
 )
 
 const (
-	personCollection = "Person_4_0_0"
-	personPrefix     = "Person/"
-	orgPrefix        = "Organization/"
+	// PersonCollection is where the persons of an event's facts are.
+	PersonCollection = "Person_4_0_0"
 
-	// The security tag that tells a resource's owner, and the owner of master persons.
+	personPrefix = "Person/"
+	orgPrefix    = "Organization/"
+
+	// The system of the security tag with a resource's owner, and the owner of master persons.
 	ownerSystem = "https://www.icanbwell.com/owner"
 	bwellOwner  = "bwell"
 )
 
-// withoutPersons is the setting that does without person ids.
+// withoutPersons is the setting that needs no person ids.
 const withoutPersons = "set events.accessed_everything.enabled: false"
 
 // mongoPersons reads Persons from MongoDB.
 type mongoPersons struct{ coll *mongo.Collection }
 
-// own finds by the indexes on _uuid and _sourceId. _sourceId holds the same as
-// id, which has no index at the FHIR server.
+func (m *mongoPersons) after(ctx context.Context, at bson.Timestamp) (context.Context, func(), error) {
+	return majority.After(ctx, m.coll.Database().Client(), at)
+}
+
+// own finds by the indexes on _uuid and _sourceId. _sourceId has the value of id, and the
+// FHIR server makes no index on id.
 func (m *mongoPersons) own(ctx context.Context, uuids, ids []string) (persons []ownPerson, queries int, err error) {
 	take := func(doc bson.Raw) {
 		if p, ok := readOwnPerson(doc); ok {
@@ -48,8 +57,8 @@ func (m *mongoPersons) own(ctx context.Context, uuids, ids []string) (persons []
 	return persons, queries, nil
 }
 
-// masters asks by link alone and looks at the owner here: few Persons link to a
-// given one, while most carry the tag of owner bwell, so a query with both might
+// masters queries by link alone and checks the owner here: few Persons link to a
+// given one, while most have the tag of owner bwell, so a query with both might
 // walk the wrong index.
 func (m *mongoPersons) masters(ctx context.Context, uuids []string) (found map[string]string, queries int, err error) {
 	found = make(map[string]string, len(uuids))
@@ -89,8 +98,8 @@ func (m *mongoPersons) query(operation, field string, values []string, fields ..
 	}
 }
 
-// readOwnPerson is false for a document without a uuid. Fields of other types
-// than the FHIR server writes are not known.
+// readOwnPerson is false for a document without a uuid. It leaves a field empty that has
+// another type than the FHIR server writes.
 func readOwnPerson(doc bson.Raw) (ownPerson, bool) {
 	uuid, ok := doc.Lookup("_uuid").StringValueOK()
 	if !ok || uuid == "" {
@@ -101,8 +110,8 @@ func readOwnPerson(doc bson.Raw) (ownPerson, bool) {
 	return ownPerson{uuid: uuid, id: id, organization: organizationID(reference)}, true
 }
 
-// organizationID takes the id out of Organization/<id> or Organization/<id>|<owner>,
-// the forms that the FHIR server keeps; "" if it is neither.
+// organizationID takes the id out of Organization/<id> or Organization/<id>|<owner>, the
+// forms that the FHIR server stores; "" for other forms.
 func organizationID(reference string) string {
 	id, ok := strings.CutPrefix(reference, orgPrefix)
 	if !ok {
@@ -142,7 +151,7 @@ func ownedByBwell(doc bson.Raw) bool {
 	return false
 }
 
-// documents returns the documents of an array; none if it is no array.
+// documents returns the documents in an array; none if the value is not an array.
 func documents(array bson.RawValue) []bson.Raw {
 	arr, ok := array.ArrayOK()
 	if !ok {
@@ -162,21 +171,4 @@ func documents(array bson.RawValue) []bson.Raw {
 }
 
 // isUUID tells whether s has the form of a uuid: 8-4-4-4-12 hex digits.
-func isUUID(s string) bool {
-	if len(s) != 36 {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		if i == 8 || i == 13 || i == 18 || i == 23 {
-			if c != '-' {
-				return false
-			}
-			continue
-		}
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
-			return false
-		}
-	}
-	return true
-}
+func isUUID(s string) bool { return len(s) == 36 && uuid.Validate(s) == nil }

@@ -6,17 +6,18 @@ import (
 	"strings"
 	"sync"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// Person is what is known of the person behind a patient token.
+// Person describes the person behind a patient token.
 type Person struct {
 	// BwellPersonID is the _uuid of the master person: the Person of owner bwell
-	// that links to the client's person, the smallest _uuid if several do. "" is
+	// that links to the client's person, the smallest _uuid if several do. It is "" if
 	// not known.
 	BwellPersonID string
 	// ManagingOrganization is the id in managingOrganization of the client's own
-	// Person, without "Organization/". "" is not known, or none.
+	// Person, without "Organization/". It is "" if not known, or if there is none.
 	ManagingOrganization string
 }
 
@@ -24,6 +25,9 @@ type Person struct {
 type PersonOptions struct {
 	// CacheSize is the number of persons that are remembered; 0 remembers none.
 	CacheSize int
+	// SameCluster says that the changes come from the cluster of the Persons, so that Find can
+	// read causally after a change.
+	SameCluster bool
 }
 
 // PersonStats are running totals since the start.
@@ -42,7 +46,8 @@ type PersonStats struct {
 //
 // It may be used by several goroutines.
 type Persons struct {
-	source personSource
+	source      personSource
+	sameCluster bool
 
 	mu      sync.Mutex
 	cache   *personCache
@@ -52,9 +57,11 @@ type Persons struct {
 
 // personSource reads Persons. Both methods return the number of queries.
 type personSource interface {
+	// after is a context whose queries see at least what was written up to a time. end ends it.
+	after(ctx context.Context, at bson.Timestamp) (causal context.Context, end func(), err error)
 	// own finds Persons by _uuid and by the client's id.
 	own(ctx context.Context, uuids, ids []string) ([]ownPerson, int, error)
-	// masters finds, for each _uuid of a client person, the master person's.
+	// masters finds, for each _uuid of a client person, the _uuid of the master person.
 	masters(ctx context.Context, uuids []string) (map[string]string, int, error)
 }
 
@@ -63,11 +70,11 @@ type ownPerson struct{ uuid, id, organization string }
 
 // NewPersons returns a Persons that reads Person_4_0_0 of the main database.
 func NewPersons(db *mongo.Database, opts PersonOptions) *Persons {
-	return newPersons(&mongoPersons{coll: db.Collection(personCollection)}, opts)
+	return newPersons(&mongoPersons{coll: db.Collection(PersonCollection)}, opts)
 }
 
 func newPersons(source personSource, opts PersonOptions) *Persons {
-	return &Persons{source: source, cache: newPersonCache(opts.CacheSize)}
+	return &Persons{source: source, sameCluster: opts.SameCluster, cache: newPersonCache(opts.CacheSize)}
 }
 
 // Stats returns the totals so far.
@@ -77,18 +84,19 @@ func (p *Persons) Stats() PersonStats {
 	return p.stats
 }
 
-// Find returns what is known of each client person; every id has an entry, if an
-// empty one. What the cache does not hold takes two queries in all, and a third
-// only if some ids are uuids and some are not. Only persons whose own and master
-// Person were found are remembered: the others may come.
+// Find describes each client person. Every id has an entry, which may be empty. The persons
+// that are not in the cache take two queries in all, or three if some ids are uuids and
+// some are not. Find caches a person only if both its own and its master Person were found:
+// a missing one may come. newest is the time of the newest change that was read: an answer from
+// before it, of a primary that was just elected, would be kept although the change was reported.
 //
 // It returns the context's error as soon as the context ends, and MongoDB's
 // errors wrapped; a missing permission says which one.
-func (p *Persons) Find(ctx context.Context, clientPersonIDs []string) (map[string]Person, error) {
+func (p *Persons) Find(ctx context.Context, clientPersonIDs []string, newest bson.Timestamp) (map[string]Person, error) {
 	result := make(map[string]Person, len(clientPersonIDs))
 	missing, changes := p.cached(clientPersonIDs, result)
 	if len(missing) > 0 {
-		fetched, err := p.fetch(ctx, missing)
+		fetched, err := p.fetch(ctx, missing, newest)
 		if err != nil {
 			return nil, err
 		}
@@ -101,7 +109,7 @@ func (p *Persons) Find(ctx context.Context, clientPersonIDs []string) (map[strin
 	return result, nil
 }
 
-// cached fills result from the cache and returns the rest, each id once.
+// cached fills result from the cache and returns the ids that are not in it, each once.
 func (p *Persons) cached(ids []string, result map[string]Person) (missing []string, changes int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,7 +127,15 @@ func (p *Persons) cached(ids []string, result map[string]Person) (missing []stri
 }
 
 // fetch reads the persons of ids from MongoDB, in the order of ids.
-func (p *Persons) fetch(ctx context.Context, ids []string) ([]personEntry, error) {
+func (p *Persons) fetch(ctx context.Context, ids []string, newest bson.Timestamp) ([]personEntry, error) {
+	if p.sameCluster {
+		causal, end, err := p.source.after(ctx, newest)
+		if err != nil {
+			return nil, err
+		}
+		defer end()
+		ctx = causal
+	}
 	var uuids, others []string
 	for _, id := range ids {
 		if isUUID(id) {
@@ -134,7 +150,7 @@ func (p *Persons) fetch(ctx context.Context, ids []string) ([]personEntry, error
 		return nil, err
 	}
 	own := byClientID(persons)
-	// A link may be there without the Person that it points at.
+	// A master's link may exist without the Person that it points at.
 	targets := slices.Clone(uuids)
 	for _, id := range others {
 		if o, ok := own[id]; ok {
@@ -183,8 +199,8 @@ func byClientID(persons []ownPerson) map[string]ownPerson {
 	return own
 }
 
-// remember caches what is complete, unless a Person has changed since the
-// queries began: they may have read the time before.
+// remember caches the complete answers, unless a Person has changed since the
+// queries began: they may have read the state before the change.
 func (p *Persons) remember(entries []personEntry, changes int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -198,10 +214,10 @@ func (p *Persons) remember(entries []personEntry, changes int64) {
 	}
 }
 
-// Changed forgets every answer that a write of this Person could change: its own,
-// those of the persons it links to now (linkTargets, as in link.target._uuid) and
-// those it was the master of. personID is the Person's id. A Person whose uuid is
-// not known could be any, so everything is forgotten.
+// Changed forgets every answer that a write of this Person could change: the answer for the
+// Person itself, for the persons that it links to now (linkTargets, as in link.target._uuid)
+// and for those that it was the master of. personID is the Person's id. If the uuid is not
+// known, it could be any Person, so Changed forgets all answers.
 func (p *Persons) Changed(personUUID, personID string, linkTargets []string) {
 	if personUUID == "" {
 		p.Forget()
@@ -217,8 +233,8 @@ func (p *Persons) Changed(personUUID, personID string, linkTargets []string) {
 	}
 }
 
-// Forget forgets all answers. It is for a deleted Person, whose change tells
-// neither its id nor its links.
+// Forget forgets all answers. It is for a deleted Person, whose change has neither its id
+// nor its links.
 func (p *Persons) Forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -18,7 +18,7 @@ const (
 func testRecordedPersons(t *testing.T, s fhirServer) {
 	persons := lookup.NewPersons(s.main, lookup.PersonOptions{CacheSize: 10})
 	find := func() map[string]lookup.Person {
-		got, err := persons.Find(t.Context(), []string{clientPerson, "per-1", masterPerson})
+		got, err := persons.Find(t.Context(), []string{clientPerson, "per-1", masterPerson}, bson.Timestamp{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,7 +89,7 @@ func testSeveralMasters(t *testing.T, s fhirServer) {
 			t.Fatal(err)
 		}
 	}
-	got, err := lookup.NewPersons(s.main, lookup.PersonOptions{}).Find(t.Context(), []string{clientPerson})
+	got, err := lookup.NewPersons(s.main, lookup.PersonOptions{}).Find(t.Context(), []string{clientPerson}, bson.Timestamp{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func testMalformedPersons(t *testing.T, s fhirServer) {
 			t.Fatal(err)
 		}
 	}
-	got, err := lookup.NewPersons(s.main, lookup.PersonOptions{CacheSize: 1}).Find(t.Context(), []string{clientPerson})
+	got, err := lookup.NewPersons(s.main, lookup.PersonOptions{CacheSize: 1}).Find(t.Context(), []string{clientPerson}, bson.Timestamp{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"testing"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 const (
@@ -21,6 +23,13 @@ type fakePersons struct {
 	asked   [][]string
 	during  func()
 	err     error
+	// reads are the times after which it was asked.
+	reads []bson.Timestamp
+}
+
+func (f *fakePersons) after(ctx context.Context, at bson.Timestamp) (context.Context, func(), error) {
+	f.reads = append(f.reads, at)
+	return ctx, func() {}, nil
 }
 
 func (f *fakePersons) own(_ context.Context, uuids, ids []string) ([]ownPerson, int, error) {
@@ -59,7 +68,7 @@ func newFakePersons() *fakePersons {
 
 func find(t *testing.T, p *Persons, ids ...string) map[string]Person {
 	t.Helper()
-	got, err := p.Find(t.Context(), ids)
+	got, err := p.Find(t.Context(), ids, bson.Timestamp{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,11 +183,26 @@ func TestPersonsChangedWhileReading(t *testing.T) {
 	}
 }
 
+// The time of a change means nothing on another cluster.
+func TestPersonsAreReadAfterTheChangesOfTheirCluster(t *testing.T) {
+	newest := bson.Timestamp{T: 7, I: 3}
+	for same, want := range map[bool][]bson.Timestamp{true: {newest}, false: nil} {
+		source := newFakePersons()
+		p := newPersons(source, PersonOptions{SameCluster: same})
+		if _, err := p.Find(t.Context(), []string{uuid1}, newest); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(source.reads, want) {
+			t.Errorf("same cluster %v: read after %v, want %v", same, source.reads, want)
+		}
+	}
+}
+
 func TestPersonsErrorsAndStats(t *testing.T) {
 	source := newFakePersons()
 	p := newPersons(source, PersonOptions{CacheSize: 10})
 	source.err = errors.New("no primary")
-	if _, err := p.Find(t.Context(), []string{uuid1}); !errors.Is(err, source.err) {
+	if _, err := p.Find(t.Context(), []string{uuid1}, bson.Timestamp{}); !errors.Is(err, source.err) {
 		t.Errorf("got %v", err)
 	}
 	source.err = nil

@@ -9,20 +9,21 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/fhir-cdc/fhir-cdc/majority"
 	"github.com/fhir-cdc/fhir-cdc/servererror"
 )
 
 // closeTimeout bounds the clean-up of a cursor that was left early.
 const closeTimeout = time.Second
 
-// query is one find on one collection, for up to maxIn values. A first batch of
-// one more than that mostly needs no second one.
+// query is one find on one collection, for up to maxIn values. Its first batch holds one
+// document more than that, so mostly no second batch is needed.
 type query struct {
 	operation string // for errors: "read history"
 	coll      *mongo.Collection
 	filter    bson.D
 	fields    []string
-	without   string // for errors: the setting that does without this query
+	without   string // for errors: the setting that makes this query unnecessary
 }
 
 // each hands over each document as raw BSON, valid during the call.
@@ -31,7 +32,7 @@ func (q *query) each(ctx context.Context, take func(bson.Raw)) error {
 	for _, f := range q.fields {
 		projection = append(projection, bson.E{Key: f, Value: 1})
 	}
-	cur, err := q.coll.Find(ctx, q.filter, options.Find().
+	cur, err := majority.Collection(q.coll).Find(ctx, q.filter, options.Find().
 		SetProjection(projection).
 		SetBatchSize(maxIn+1).
 		SetComment("fhir-cdc/lookup"))
@@ -42,7 +43,7 @@ func (q *query) each(ctx context.Context, take func(bson.Raw)) error {
 		take(cur.Current)
 	}
 	err = cur.Err()
-	// The reading context may have ended; the server's cursor is to go all the same.
+	// The server's cursor must be closed even if the caller's context has ended.
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	if closeErr := cur.Close(closing); err == nil {
@@ -54,7 +55,7 @@ func (q *query) each(ctx context.Context, take func(bson.Raw)) error {
 	return nil
 }
 
-// failed wraps err with what was read where, and what to do if it is a permission.
+// failed wraps err with the operation and the namespace, and with advice if a right is missing.
 func (q *query) failed(ctx context.Context, err error) error {
 	namespace := q.coll.Database().Name() + "." + q.coll.Name()
 	if ctx.Err() != nil {

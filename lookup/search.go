@@ -2,7 +2,7 @@ package lookup
 
 import "time"
 
-// search is the state of one Find: what is still missing, by collection.
+// search is the state of one Look or Find: the versions still missing, by collection.
 type search struct {
 	groups []*group
 	byName map[string]*group
@@ -16,13 +16,12 @@ type group struct {
 }
 
 type wanted struct {
-	key      versionKey
-	deadline time.Time
+	key versionKey
+	age time.Duration
 }
 
-func newSearch(versions []Version, now time.Time, wait time.Duration) *search {
+func newSearch(versions []Version) *search {
 	s := &search{byName: make(map[string]*group)}
-	latest := now.Add(wait)
 	for i := range versions {
 		v := &versions[i]
 		key, ok := v.key()
@@ -38,17 +37,13 @@ func newSearch(versions []Version, now time.Time, wait time.Duration) *search {
 		if _, twice := g.found[key]; twice {
 			continue
 		}
-		deadline := v.ChangedAt.Add(wait)
-		if deadline.After(latest) {
-			deadline = latest
-		}
 		g.found[key] = ""
-		g.pending = append(g.pending, wanted{key: key, deadline: deadline})
+		g.pending = append(g.pending, wanted{key: key, age: v.Age})
 	}
 	return s
 }
 
-// key is false for a version that no history document can be matched with.
+// key is false for a version that lacks a field for matching history documents.
 func (v *Version) key() (versionKey, bool) {
 	if v.Collection == "" || v.UUID == "" || v.VersionID == "" || v.LastUpdated.IsZero() {
 		return versionKey{}, false
@@ -64,21 +59,29 @@ func (g *group) keys() []versionKey {
 	return keys
 }
 
-// add takes an answer; keys that nobody asked for are ignored, because a query
-// by uuids and times also finds other pairs of them.
+// add takes an answer. It ignores keys that were not asked for: a query by uuids and times
+// also matches other pairs of them.
 func (g *group) add(key versionKey, requestID string) {
 	if _, asked := g.found[key]; asked {
 		g.found[key] = requestID
 	}
 }
 
-// giveUp drops what is past its deadline and tells how long the rest may still
-// be waited for.
-func (s *search) giveUp(now time.Time) (left time.Duration, more bool) {
+// missing is the number of versions without an answer.
+func (s *search) missing() (n int) {
+	for _, g := range s.groups {
+		n += len(g.pending)
+	}
+	return n
+}
+
+// giveUp drops the versions whose wait is over, and returns how long the others may still
+// wait; more is false if none is left.
+func (s *search) giveUp(wait time.Duration) (left time.Duration, more bool) {
 	for _, g := range s.groups {
 		kept := g.pending[:0]
 		for _, w := range g.pending {
-			if d := w.deadline.Sub(now); d > 0 {
+			if d := wait - max(w.age, 0); d > 0 {
 				kept = append(kept, w)
 				left = max(left, d)
 			}

@@ -2,11 +2,11 @@ package lookup
 
 import "sync"
 
-// Seen is a bounded set of request ids: the same request may show in more than
+// Seen is a bounded set of request ids: the same request may appear in more than
 // one source, and gives one event. It forgets the oldest ids first.
 //
-// It remembers what was added, not what was published: whoever reads a stream
-// again from a stored position starts with a new Seen.
+// It remembers added ids, published or not: a stream that is read again from a stored
+// position starts with a new Seen.
 //
 // It may be used by several goroutines.
 type Seen struct {
@@ -22,8 +22,8 @@ func NewSeen(size int) *Seen {
 	return &Seen{ids: make(map[string]struct{}), size: max(size, 1)}
 }
 
-// Add adds id and tells whether it is new. The empty id is always new and is not
-// kept: it names no request.
+// Add adds id and tells whether it is new. The empty id names no request: it is always new,
+// and not kept.
 func (s *Seen) Add(id string) (isNew bool) {
 	if id == "" {
 		return true
@@ -42,11 +42,4 @@ func (s *Seen) Add(id string) (isNew bool) {
 	s.ring[s.next] = id
 	s.next = (s.next + 1) % s.size
 	return true
-}
-
-// Len is the number of ids in the set.
-func (s *Seen) Len() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.ids)
 }

@@ -33,8 +33,8 @@ func TestSeen(t *testing.T) {
 			t.Errorf("step %d: Add(%q) = %v", i, step.id, got)
 		}
 	}
-	if got := s.Len(); got != 3 {
-		t.Errorf("Len = %d", got)
+	if got := len(s.ids); got != 3 {
+		t.Errorf("%d ids", got)
 	}
 }
 

@@ -1,197 +1,100 @@
 package mapper
 
-import (
-	"bytes"
-	"strings"
-)
+import "go.mongodb.org/mongo-driver/v2/bson"
 
-// access is a patient's $everything request as an access log or an AuditEvent
-// tells it.
-type access struct {
-	// qualifies says that the request is one that the server sends an event for:
-	// GET $everything of a Patient or Person with a patient-scoped token, and no
-	// failure.
-	qualifies bool
-	requestID value
-	client    []byte // client FHIR person id; empty if not known
-	at        value
-}
+// KindAccessedEverything are the operation usage events: a binary CloudEvent for each
+// successful $everything of a patient-scoped token.
+const KindAccessedEverything Kind = "accessed_everything"
 
-// personReference is how an AuditEvent names the person behind a patient-scoped
-// token.
-const personReference = "Patient/person."
-
-// everythingPath tells whether a request URL is …/Patient/$everything,
-// …/Patient/<id>/$everything or the same of Person, whatever its query.
-func everythingPath(url []byte) bool {
-	path, _, _ := bytes.Cut(url, []byte("?"))
-	parts := strings.Split(string(path), "/")
-	n := len(parts)
-	if n < 2 || parts[n-1] != "$everything" {
-		return false
-	}
-	isSubject := func(s string) bool { return s == "Patient" || s == "Person" }
-	return isSubject(parts[n-2]) || (n >= 3 && isSubject(parts[n-3]))
-}
-
-// patientScoped tells whether one of the token's scopes begins with patient/.
-func patientScoped(scopes []byte) bool {
-	for _, scope := range bytes.Fields(scopes) {
-		if bytes.HasPrefix(scope, []byte("patient/")) {
-			return true
-		}
-	}
-	return false
-}
-
-func readAccessLog(v value) (a access) {
-	raw, ok := v.document()
-	if !ok {
-		return a
-	}
-	var url, method, outcome, scopes []byte
-	for e := walk(raw); ; {
-		key, v, ok := e.next()
-		if !ok {
-			break
-		}
-		switch string(key) {
-		case "requestId":
-			a.requestID = v
-		case "url":
-			url, _ = v.text()
-		case "method":
-			method, _ = v.text()
-		case "outcome":
-			outcome, _ = v.text()
-		case "scopes":
-			scopes, _ = v.text()
-		case "altId":
-			a.client, _ = v.text()
-		case "timestamp":
-			a.at = v
-		}
-	}
-	a.qualifies = string(outcome) == "Success" && string(method) == "GET" && patientScoped(scopes) && everythingPath(url)
-	return a
-}
-
-func readAuditEvent(v value) (a access) {
-	raw, ok := v.document()
-	if !ok {
-		return a
-	}
-	var action, url []byte
-	var outcome value
-	var who, details value
-	for e := walk(raw); ; {
-		key, v, ok := e.next()
-		if !ok {
-			break
-		}
-		switch string(key) {
-		case "action":
-			action, _ = v.text()
-		case "outcome":
-			outcome = v
-		case "recorded":
-			a.at = v
-		case "who":
-			who = v
-		case "details":
-			details = v
-		}
-	}
-	url, a.requestID = readDetails(details)
-	a.client = firstPerson(who)
-	o, _ := outcome.text()
-	succeeded := outcome.absent() || string(o) == "0" // AuditEvent.outcome: 0 is success.
-	a.qualifies = string(action) == "R" && succeeded && len(a.client) > 0 && everythingPath(url)
-	return a
-}
-
-// firstPerson finds the first Patient/person.<id> of agent[].who.reference.
-func firstPerson(v value) []byte {
-	list, ok := v.array()
-	if !ok {
-		return nil
-	}
-	for e := walk(list); ; {
-		_, v, ok := e.next()
-		if !ok {
-			return nil
-		}
-		if t, ok := v.text(); ok && bytes.HasPrefix(t, []byte(personReference)) {
-			return t[len(personReference):]
-		}
+func accessedEverythingKind() Definition {
+	return Definition{
+		Name:           KindAccessedEverything,
+		Summary:        "Usage events, of each $everything by a patient-scoped token.",
+		Topic:          "fhir.operation.usage.events",
+		EnableVariable: "ENABLE_FHIR_OPERATION_USAGE_KAFKA_EVENTS", TopicVariable: "KAFKA_FHIR_OPERATION_USAGE_EVENT_TOPIC",
+		Operations: []string{"insert"},
+		wrote:      func(r Record, _ recordBody) bool { return string(r.Type) == accessedEverythingType },
+		sources:    accessedEverythingSources,
+		events:     (*Mapper).appendAccessedEverything,
 	}
 }
 
-// readDetails finds the request's URL and the server's own request id in
-// entity[].detail[], a list of lists of {type, valueString}.
-func readDetails(v value) (url []byte, requestID value) {
-	entities, ok := v.array()
-	if !ok {
-		return nil, value{}
+// accessedEverythingType is the CloudEvents type of usage events.
+const accessedEverythingType = "AccessedEverything"
+
+// accessedEverythingSources are the two collections that record requests, and the collection
+// of Persons, whose changes make no events.
+func accessedEverythingSources(cfg Config) []source {
+	persons := cfg.resourceSource("Person", suffixR4)
+	persons.factsOnly = true
+	persons.operations = append(persons.operations, "delete")
+	persons.part = "person"
+	persons.fields = func(document string) bson.D {
+		return bson.D{{Key: "links", Value: document + ".link.target._uuid"}}
 	}
-	for e := walk(entities); ; {
-		_, v, ok := e.next()
-		if !ok {
-			return url, requestID
-		}
-		details, ok := v.array()
-		if !ok {
-			continue
-		}
-		for e := walk(details); ; {
-			_, v, ok := e.next()
-			if !ok {
-				break
+	return []source{{
+		namespace: cfg.AccessLogs, operations: []string{"insert"}, time: "timestamp",
+		filter: func(prefix string) bson.D {
+			return bson.D{
+				{Key: prefix + "request.url", Value: everythingURL()},
+				{Key: prefix + "outcomeDesc", Value: "Success"},
 			}
-			name, text := readDetail(v)
-			switch {
-			case string(name) == "requestUrl" && url == nil:
-				url, _ = text.text()
-			case string(name) == "requestId" && requestID.absent():
-				requestID = text
+		},
+		part: "accessLog",
+		fields: func(document string) bson.D {
+			return bson.D{
+				{Key: "requestId", Value: document + ".request.systemGeneratedRequestId"},
+				{Key: "url", Value: document + ".request.url"},
+				{Key: "method", Value: document + ".request.method"},
+				{Key: "outcome", Value: document + ".outcomeDesc"},
+				{Key: "scopes", Value: document + ".agent.scopes"},
+				{Key: "altId", Value: document + ".agent.altId"},
+				{Key: "timestamp", Value: document + ".timestamp"},
 			}
-		}
-	}
+		},
+	}, {
+		namespace: cfg.AuditEvents, operations: []string{"insert"}, time: "recorded",
+		filter: func(prefix string) bson.D {
+			return bson.D{
+				{Key: prefix + "action", Value: "R"},
+				{Key: prefix + "entity.detail.valueString", Value: everythingURL()},
+				{Key: prefix + "meta.source", Value: nil},
+			}
+		},
+		part: "auditEvent",
+		fields: func(document string) bson.D {
+			return bson.D{
+				{Key: "action", Value: document + ".action"},
+				{Key: "outcome", Value: document + ".outcome"},
+				{Key: "recorded", Value: document + ".recorded"},
+				{Key: "source", Value: document + ".meta.source"},
+				{Key: "security", Value: document + ".meta.security"},
+				{Key: "who", Value: document + ".agent.who.reference"},
+				{Key: "details", Value: document + ".entity.detail"},
+			}
+		},
+	}, persons}
 }
 
-func readDetail(v value) (name []byte, text value) {
-	raw, ok := v.document()
-	if !ok {
-		return nil, value{}
-	}
-	for e := walk(raw); ; {
-		key, v, ok := e.next()
-		if !ok {
-			return name, text
-		}
-		switch string(key) {
-		case "type":
-			name, _ = v.text()
-		case "valueString":
-			text = v
-		}
-	}
+// everythingURL matches $everything requests, so that MongoDB leaves out nearly all others.
+func everythingURL() bson.Regex {
+	return bson.Regex{Pattern: `/\$everything/?([?#]|$)`, Options: "i"}
 }
 
-// Access is a request that AccessedEverything is sent for.
+// Access is a request for which an AccessedEverything event is sent.
 type Access struct {
 	// RequestID is the server's own id of the request. An access log and several
-	// AuditEvents may tell of one request; it gets one event.
+	// AuditEvents may record one request; it gets one event.
 	RequestID string
 	// ClientPersonID is the client FHIR person, "" if not known.
 	ClientPersonID string
 }
 
-// Access gives the request behind a change of access logs or AuditEvents, false
-// if it is none that an event is sent for, or no event can be made of this telling
-// of it: another telling of the same request may do.
+// Access gives the request behind a change of access logs or AuditEvents. It is false if the
+// request gets no event, or if this record of it lacks a field that the event needs: another
+// record of the same request may have the field.
 func (c *Change) Access() (Access, bool) {
-	if !c.access.qualifies || c.Source.Operation != "insert" {
+	if !c.access.qualifies || c.Name.Operation != "insert" {
 		return Access{}, false
 	}
 	id, _, reason := c.request()
@@ -222,8 +125,8 @@ func (c *Change) request() (id []byte, at int64, reason string) {
 
 // appendAccessedEverything appends the operation usage event (specification
 // section 2) in CloudEvents binary mode.
-func (m *Mapper) appendAccessedEverything(c *Change, facts Facts, o *Output) {
-	if c.Source.Operation != "insert" {
+func (m *Mapper) appendAccessedEverything(c *Change, facts Facts, topic string, o *Output) {
+	if !c.access.qualifies || c.Name.Operation != "insert" {
 		return
 	}
 	requestID, at, reason := c.request()
@@ -237,8 +140,8 @@ func (m *Mapper) appendAccessedEverything(c *Change, facts Facts, o *Output) {
 	o.arena, o.scratch = eventID(o.arena, o.scratch, []byte(KindAccessedEverything), requestID)
 	id := o.since(start)
 	start = len(o.arena)
-	// The server's key is a random uuid other than the id. Ours is as unlike the
-	// id, but the same on every path.
+	// The server's key is a random uuid other than the id. This key differs from the id
+	// too, but is the same on every path.
 	o.arena, o.scratch = eventID(o.arena, o.scratch, []byte("accessed_everything/key"), id)
 	key := o.since(start)
 	start = len(o.arena)
@@ -254,12 +157,12 @@ func (m *Mapper) appendAccessedEverything(c *Change, facts Facts, o *Output) {
 
 	const contentType = "application/json;charset=utf-8"
 	o.Events = append(o.Events, Event{
-		Kind: KindAccessedEverything, Topic: m.cfg.AccessedEverythingTopic, ID: string(id), Key: key, Value: o.since(start), Source: c.Source,
+		Kind: KindAccessedEverything, Topic: topic, ID: string(id), Key: key, Value: o.since(start), Change: c.Name,
 		Headers: o.header(
 			Header{"content-type", []byte(contentType)},
 			Header{"ce_id", id},
 			Header{"ce_time", time},
-			Header{"ce_type", []byte("AccessedEverything")},
+			Header{"ce_type", []byte(accessedEverythingType)},
 			Header{"ce_source", []byte(defaultSource)},
 			Header{"ce_specversion", []byte("1.0")},
 			Header{"ce_datacontenttype", []byte(contentType)},

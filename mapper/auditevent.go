@@ -1,10 +1,35 @@
 package mapper
 
-import "time"
+import (
+	"time"
 
-// Constants of the server's ChangeEventProducer. They are the contract, oddities
-// included: a date in recorded, a code without system, the changed resource as
-// agent.
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// KindChange are the change events: a FHIR AuditEvent for each create and change of an
+// enabled resource type.
+const KindChange Kind = "change"
+
+func changeKind() Definition {
+	return Definition{
+		Name:           KindChange,
+		Summary:        "Change events, of created and changed resources.",
+		Topic:          "business.events",
+		EnableVariable: "ENABLE_EVENTS_KAFKA", TopicVariable: "KAFKA_RESOURCE_CHANGE_TOPIC", ResourcesVariable: "KAFKA_ENABLED_RESOURCES",
+		Resources:  []string{"Consent", exportStatus},
+		Operations: []string{"insert", "update", "delete"},
+		head:       auditHead,
+		wrote:      func(_ Record, body recordBody) bool { return body.ResourceType == auditEvent },
+		everywhere: func(document string) bson.D {
+			return bson.D{{Key: "sourceType", Value: sourceTypeExpression(document)}}
+		},
+		sources: func(cfg Config) []source { return cfg.chosenSources(Choice{cfg.Resources, cfg.Deletes}) },
+		events:  (*Mapper).appendChange,
+	}
+}
+
+// Constants of the server's ChangeEventProducer. They are the contract, with its oddities:
+// a date in recorded, a code without system, the changed resource as agent.
 const (
 	auditHead    = `{"resourceType":"AuditEvent","id":"`
 	auditAction  = `","type":{"code":"110100"},"action":"`
@@ -38,7 +63,7 @@ func (m *Mapper) actionOf(operation string) (action, bool) {
 // documentFailure says why no event can be made of the change's document, or "".
 func (c *Change) documentFailure() string {
 	if !c.doc.present {
-		if c.Source.Operation == "delete" {
+		if c.Name.Operation == "delete" {
 			return "deleted without a pre-image: switch changeStreamPreAndPostImages on for the collection"
 		}
 		return "the document was deleted before its update could be looked up"
@@ -70,7 +95,7 @@ func (c *Change) documentFailure() string {
 
 // when is the time of the changed version; for a delete, of the delete itself.
 func (c *Change) when() int64 {
-	if c.Source.Operation != "delete" {
+	if c.Name.Operation != "delete" {
 		if ms, ok := c.versionOf().lastUpdated.millis(); ok {
 			return ms
 		}
@@ -78,8 +103,8 @@ func (c *Change) when() int64 {
 	return c.WallTime
 }
 
-// Written is when the FHIR server wrote the version, or answered the request, that the
-// change tells of, by its clock. It is false if the change does not say.
+// Written is when the FHIR server wrote the change's version, or answered its request, by
+// the FHIR server's clock. It is false if the change has no such time.
 func (c *Change) Written() (time.Time, bool) {
 	at := c.versionOf().lastUpdated
 	if c.access.qualifies {
@@ -93,8 +118,8 @@ func (c *Change) Written() (time.Time, bool) {
 }
 
 // appendChange appends the change event (specification section 1).
-func (m *Mapper) appendChange(c *Change, facts Facts, o *Output) {
-	act, ok := m.actionOf(c.Source.Operation)
+func (m *Mapper) appendChange(c *Change, facts Facts, topic string, o *Output) {
+	act, ok := m.actionOf(c.Name.Operation)
 	if !ok {
 		return
 	}
@@ -119,7 +144,7 @@ func (m *Mapper) appendChange(c *Change, facts Facts, o *Output) {
 	eventID := string(o.since(start))
 	b3 := o.since(start)
 	site := []byte(facts.RequestID)
-	if len(site) == 0 && c.route.resource == exportStatus {
+	if len(site) == 0 && !hasHistory(c.route.resource) {
 		site = id
 	}
 	if len(site) > 0 {
@@ -164,31 +189,31 @@ func (m *Mapper) appendChange(c *Change, facts Facts, o *Output) {
 	o.arena = append(b, `}}`...)
 
 	o.Events = append(o.Events, Event{
-		Kind: KindChange, Topic: m.cfg.ChangeTopic, ID: eventID, Key: key, Value: o.since(start), Source: c.Source,
+		Kind: KindChange, Topic: topic, ID: eventID, Key: key, Value: o.since(start), Change: c.Name,
 		Headers: o.header(Header{"b3", b3}, Header{"version", c.route.version}),
 	})
 }
 
-// Version names the version that a change made, for finding the request that made
-// it. Times are milliseconds since 1970.
+// Version names the version that a change made, for finding the request behind it. Times
+// are milliseconds since 1970.
 type Version struct {
 	Collection            string
 	UUID, VersionID       string
 	LastUpdated, WallTime int64
 }
 
-// RequestedVersion gives the version whose request id a change event of c wants.
-// It is false where there is no such event or no history to look in: the server
+// RequestedVersion gives the version whose request id the change event of c needs.
+// It is false if c has no change event, or if the resource has no history: the server
 // keeps none of ExportStatus.
 func (c *Change) RequestedVersion() (Version, bool) {
-	if c.route == nil || !c.route.change || c.route.resource == exportStatus || c.documentFailure() != "" {
+	if c.route == nil || !c.route.makes(KindChange) || !hasHistory(c.route.resource) || c.documentFailure() != "" {
 		return Version{}, false
 	}
 	v := c.versionOf()
 	uuid, _ := c.doc.uuid.text()
 	versionID, okVersion := v.versionID.text()
 	ms, okTime := v.lastUpdated.millis()
-	if len(uuid) == 0 || !okVersion || !okTime || c.Source.Operation == "delete" {
+	if len(uuid) == 0 || !okVersion || !okTime || c.Name.Operation == "delete" {
 		return Version{}, false
 	}
 	return Version{

@@ -9,26 +9,28 @@ import (
 // Change is a read-only view of one change stream event, in the shape that
 // Projection asks the server for. Its fields point into the event's bytes.
 type Change struct {
-	Source Source
+	Name ChangeName
 	// WallTime is the server's clock at the change, in milliseconds since 1970;
-	// the cluster time's second where the server gives none.
+	// the cluster time's second if the server gives no wall time.
 	WallTime int64
 
 	route *route
-	doc   document
-	// updated holds what an update event itself says of the version. The looked-up
-	// document may be a later one.
+	// onto is the target of a rename; nil if the target is not watched.
+	onto *route
+	doc  document
+	// updated is the version that an update event itself sets. The looked-up document
+	// may be a later one.
 	updated    version
 	sourceType value
-	export     exportFields
 	access     access
-	person     personFields
+	// raw is the whole event, for the parts that one kind reads.
+	raw bson.Raw
 }
 
-// document is what every resource has.
+// document has the fields that every resource has.
 type document struct {
-	// present is false if the change carries no document, as when it was deleted
-	// before the server looked it up.
+	// present is false if the change has no document, as when it was deleted before the
+	// server looked it up.
 	present bool
 	id      value
 	uuid    value
@@ -41,16 +43,28 @@ type version struct {
 	status      value
 }
 
-type exportFields struct {
-	status, request, transactionTime, source value
-}
-
 // Routed tells whether the change's namespace is a source of any enabled kind.
 // Others (a drop of another collection, say) give no events.
 func (c *Change) Routed() bool { return c.route != nil }
 
-// operations are the change stream's operation types that a mapper or watcher
-// tells apart; other names are kept as they come.
+// Replaced is the watched namespace whose collection the change replaced, by a rename onto
+// it; $out writes by such a rename too. ok is false for all other changes.
+func (c *Change) Replaced() (n Namespace, ok bool) {
+	if c.onto == nil {
+		return n, false
+	}
+	return c.onto.namespace, true
+}
+
+// Resource is the id of the changed resource, "" if the change has none. Events of one
+// resource keep their order.
+func (c *Change) Resource() string {
+	id, _ := c.doc.id.text()
+	return string(id)
+}
+
+// operation is the name of a change stream's operation type, without allocating for those
+// that make events.
 func operation(b []byte) string {
 	switch string(b) {
 	case "insert":
@@ -67,11 +81,12 @@ func operation(b []byte) string {
 }
 
 // Read parses a change stream event into c, in one pass and without copying.
-// raw must stay unchanged while c is in use. It never fails: what is missing or
-// malformed shows when the change is mapped.
+// raw must stay unchanged while c is in use. It never fails: missing or malformed fields
+// become failures when the change is mapped.
 func (m *Mapper) Read(raw bson.Raw, c *Change) {
-	*c = Change{}
+	*c = Change{raw: raw}
 	var before document
+	var auditEvent value
 	hasWall := false
 	for e := walk(raw); ; {
 		key, v, ok := e.next()
@@ -81,21 +96,24 @@ func (m *Mapper) Read(raw bson.Raw, c *Change) {
 		switch string(key) {
 		case "_id":
 			if d, ok := v.document(); ok {
-				c.Source.Token = bson.Raw(d)
+				c.Name.Token = bson.Raw(d)
 			}
 		case "operationType":
 			if t, ok := v.text(); ok {
-				c.Source.Operation = operation(t)
+				c.Name.Operation = operation(t)
 			}
 		case "clusterTime":
-			c.Source.ClusterTime, _ = v.timestamp()
+			c.Name.ClusterTime, _ = v.timestamp()
 		case "wallTime":
 			c.WallTime, hasWall = v.millis()
 		case "ns":
 			m.readNamespace(v, c)
+		case "to":
+			db, coll := namespaceOf(v)
+			c.onto = m.routes[string(db)][string(coll)]
 		case "documentKey":
 			if d, ok := v.document(); ok {
-				c.Source.DocumentKey = bson.Raw(d)
+				c.Name.DocumentKey = bson.Raw(d)
 			}
 		case "fullDocument":
 			c.doc = readDocument(v)
@@ -105,35 +123,43 @@ func (m *Mapper) Read(raw bson.Raw, c *Change) {
 			c.sourceType = v
 		case "updated":
 			c.updated = readVersion(v)
-		case "export":
-			c.export = readExport(v)
 		case "accessLog":
 			c.access = readAccessLog(v)
 		case "auditEvent":
-			c.access = readAuditEvent(v)
-		case "person":
-			c.person = readPerson(v)
+			auditEvent = v
 		}
 	}
 	if !hasWall {
-		c.WallTime = int64(c.Source.ClusterTime.T) * 1000
+		c.WallTime = int64(c.Name.ClusterTime.T) * 1000
 	}
-	c.Source.WallTime = c.WallTime
-	if c.Source.Operation == "delete" {
+	c.Name.WallTime = c.WallTime
+	if !auditEvent.absent() {
+		c.access = readAuditEvent(auditEvent, c.doc.lastUpdated)
+	}
+	if c.Name.Operation == "delete" {
 		c.doc = before
 	}
 }
 
 func (m *Mapper) readNamespace(v value, c *Change) {
-	d, ok := v.document()
-	if !ok {
+	db, coll := namespaceOf(v)
+	if r := m.routes[string(db)][string(coll)]; r != nil {
+		c.route = r
+		c.Name.Database, c.Name.Collection = r.namespace.Database, r.namespace.Collection
 		return
 	}
-	var db, coll []byte
+	c.Name.Database, c.Name.Collection = string(db), string(coll)
+}
+
+func namespaceOf(v value) (db, coll []byte) {
+	d, ok := v.document()
+	if !ok {
+		return nil, nil
+	}
 	for e := walk(d); ; {
 		key, v, ok := e.next()
 		if !ok {
-			break
+			return db, coll
 		}
 		switch string(key) {
 		case "db":
@@ -142,12 +168,6 @@ func (m *Mapper) readNamespace(v value, c *Change) {
 			coll, _ = v.text()
 		}
 	}
-	if r := m.routes[string(db)][string(coll)]; r != nil {
-		c.route = r
-		c.Source.Database, c.Source.Collection = r.namespace.Database, r.namespace.Collection
-		return
-	}
-	c.Source.Database, c.Source.Collection = string(db), string(coll)
 }
 
 func readDocument(v value) (d document) {
@@ -193,17 +213,16 @@ func readVersion(v value) (r version) {
 	}
 }
 
-// versionOf gives the fields that name the changed version: for an update what
-// the update itself wrote, for everything else the document's own.
+// versionOf gives the fields that name the changed version: for an update the values that
+// the update itself set, else the document's.
 func (c *Change) versionOf() version {
-	if c.Source.Operation == "update" {
+	if c.Name.Operation == "update" {
 		return c.updated
 	}
 	return c.doc.version
 }
 
-// tokenData gives the text of a resume token, for the ids of changes that have no
-// identity of their own.
+// tokenData gives the text of a resume token, for the ids of changes without a version.
 func tokenData(token bson.Raw) []byte {
 	for e := walk(token); ; {
 		key, v, ok := e.next()
@@ -218,15 +237,15 @@ func tokenData(token bson.Raw) []byte {
 	}
 }
 
-// appendIdentity writes the id of an event of this change to dst. The identity is
-// the version's own (uuid, versionId, lastUpdated). Where the change carries no
-// version, as an update of another writer may, it is the resume token.
+// appendIdentity writes the id of an event of this change to dst. The id is made of
+// the version (uuid, versionId, lastUpdated), or of the resume token if the change has no
+// version, as an update of another writer may.
 func (c *Change) appendIdentity(dst []byte, o *Output, kind string) []byte {
 	v := c.versionOf()
 	uuid, _ := c.doc.uuid.text()
 	ms, hasTime := v.lastUpdated.millis()
-	if len(uuid) == 0 || !hasTime || (c.Source.Operation == "update" && v.versionID.absent()) {
-		dst, o.scratch = eventID(dst, o.scratch, []byte(kind), c.route.name, []byte("token"), tokenData(c.Source.Token))
+	if len(uuid) == 0 || !hasTime || (c.Name.Operation == "update" && v.versionID.absent()) {
+		dst, o.scratch = eventID(dst, o.scratch, []byte(kind), c.route.name, []byte("token"), tokenData(c.Name.Token))
 		return dst
 	}
 	versionID, _ := v.versionID.text()
@@ -234,4 +253,17 @@ func (c *Change) appendIdentity(dst []byte, o *Output, kind string) []byte {
 	binary.BigEndian.PutUint64(at[:], uint64(ms))
 	dst, o.scratch = eventID(dst, o.scratch, []byte(kind), c.route.name, uuid, versionID, at[:])
 	return dst
+}
+
+// part gives the fields that the projection adds under a name, for one kind.
+func (c *Change) part(name string) value {
+	for e := walk(c.raw); ; {
+		key, v, ok := e.next()
+		if !ok {
+			return value{}
+		}
+		if string(key) == name {
+			return v
+		}
+	}
 }

@@ -5,6 +5,6 @@
 // path (live, restart, replay, repair). It reads raw BSON, keeps nothing of a
 // change after Map returns and never looks at a clock.
 //
-// Imports: bson only. It knows neither where changes come from (watcher) nor
-// where events go (publisher); daemon and replay put the three together.
+// It knows neither where changes come from (watcher) nor where events go (publisher);
+// daemon and replay put the three together.
 package mapper

@@ -2,26 +2,6 @@ package mapper
 
 import "go.mongodb.org/mongo-driver/v2/bson"
 
-// Kind names one of the event kinds of the specification. It is also the name
-// of the kind's section in the configuration (events.<kind>).
-type Kind string
-
-// The event kinds, as in the FHIR server's page on Kafka events.
-const (
-	// KindChange is a change event: a FHIR AuditEvent for each create and change
-	// of an enabled resource type.
-	KindChange Kind = "change"
-	// KindExport is a bulk export event: a structured CloudEvent for each status
-	// of an ExportStatus.
-	KindExport Kind = "export"
-	// KindAccessedEverything is an operation usage event: a binary CloudEvent for
-	// each successful $everything of a patient-scoped token.
-	KindAccessedEverything Kind = "accessed_everything"
-)
-
-// Kinds lists all kinds in the order of the specification.
-func Kinds() []Kind { return []Kind{KindChange, KindExport, KindAccessedEverything} }
-
 // Header is one Kafka record header; Value is UTF-8 text. Values may be shared
 // between events: read them, never write to them.
 type Header struct {
@@ -33,15 +13,15 @@ type Header struct {
 type Event struct {
 	Kind  Kind
 	Topic string
-	// ID is the event's id on the wire (AuditEvent.id, CloudEvent id, ce_id). It
-	// is a function of what was changed, so every path gives the same one.
+	// ID is the event's id on the wire (AuditEvent.id, CloudEvent id, ce_id). It is a
+	// function of the changed version, so every path gives the same id.
 	ID      string
 	Key     []byte
 	Value   []byte
 	Headers []Header
-	// Source says which change the event comes from. It never goes on the wire;
-	// it is what a dead letter says of an event that cannot be published.
-	Source Source
+	// Change names the change behind the event. It goes on the wire only in dead letters, for
+	// events that cannot be published.
+	Change ChangeName
 }
 
 // Size is the number of bytes that the record's key, value and headers take,
@@ -55,8 +35,8 @@ func (e *Event) Size() int {
 	return n
 }
 
-// Source names a change without telling any of its contents.
-type Source struct {
+// ChangeName names a change, without its contents.
+type ChangeName struct {
 	// Database and Collection are the change's namespace.
 	Database, Collection string
 	// Operation is the change stream's operationType (insert, replace, …).
@@ -75,7 +55,7 @@ type Source struct {
 // the change's position and a reason, never contents.
 type Failure struct {
 	Kind   Kind
-	Source Source
+	Change ChangeName
 	// Reason is a fixed phrase, such as "status is not one the specification
 	// knows"; it holds field names and sizes only.
 	Reason string
@@ -83,5 +63,5 @@ type Failure struct {
 
 // Error makes a Failure an error for the stop policy.
 func (f *Failure) Error() string {
-	return string(f.Kind) + " event of " + f.Source.Database + "." + f.Source.Collection + ": " + f.Reason
+	return string(f.Kind) + " event of " + f.Change.Database + "." + f.Change.Collection + ": " + f.Reason
 }

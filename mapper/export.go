@@ -1,5 +1,52 @@
 package mapper
 
+import (
+	"strings"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// KindExport are the bulk export events: a structured CloudEvent for each status of an
+// ExportStatus.
+const KindExport Kind = "export"
+
+// exportStatus is the resource type of bulk exports.
+const exportStatus = "ExportStatus"
+
+func exportKind() Definition {
+	return Definition{
+		Name:           KindExport,
+		Summary:        "Export events, of each status of an ExportStatus.",
+		Topic:          "fhir.bulk_export.events",
+		EnableVariable: "ENABLE_BULK_EXPORT_KAFKA_EVENTS", TopicVariable: "KAFKA_BULK_EXPORT_EVENT_TOPIC",
+		Resources:  []string{exportStatus},
+		Operations: []string{"insert", "update"},
+		head:       exportHead,
+		wrote:      func(_ Record, body recordBody) bool { return strings.HasPrefix(body.Type, "Export") },
+		sources:    exportSources,
+		events:     (*Mapper).appendExport,
+	}
+}
+
+func exportSources(cfg Config) []source {
+	s := cfg.resourceSource(exportStatus, suffixR4)
+	s.part = "export"
+	s.fields = exportFieldsOf
+	return []source{s}
+}
+
+func exportFieldsOf(document string) bson.D {
+	return bson.D{
+		{Key: "status", Value: document + ".status"},
+		{Key: "request", Value: document + ".request"},
+		{Key: "transactionTime", Value: document + ".transactionTime"},
+		{Key: "source", Value: document + ".meta.source"},
+	}
+}
+
+// exportHead is the beginning of the CloudEvent.
+const exportHead = `{"specversion":"1.0","id":"`
+
 // defaultSource is the server's own CloudEvents source, used where a resource
 // has no meta.source: a CloudEvent without source is invalid.
 const defaultSource = "https://www.icanbwell.com/fhir-server"
@@ -17,6 +64,10 @@ func exportType(status []byte) string {
 	default:
 		return ""
 	}
+}
+
+type exportFields struct {
+	status, request, transactionTime, source value
 }
 
 func readExport(v value) (x exportFields) {
@@ -43,8 +94,8 @@ func readExport(v value) (x exportFields) {
 }
 
 // appendExport appends the bulk export event (specification section 3).
-func (m *Mapper) appendExport(c *Change, facts Facts, o *Output) {
-	switch c.Source.Operation {
+func (m *Mapper) appendExport(c *Change, facts Facts, topic string, o *Output) {
+	switch c.Name.Operation {
 	case "insert", "replace", "update":
 	default:
 		return // The server sends nothing when an ExportStatus is deleted.
@@ -53,8 +104,9 @@ func (m *Mapper) appendExport(c *Change, facts Facts, o *Output) {
 		o.fail(KindExport, c, reason)
 		return
 	}
-	statusField := c.export.status
-	if c.Source.Operation == "update" && !c.updated.status.absent() {
+	export := readExport(c.part("export"))
+	statusField := export.status
+	if c.Name.Operation == "update" && !c.updated.status.absent() {
 		statusField = c.updated.status
 	}
 	status, ok := statusField.text()
@@ -70,13 +122,13 @@ func (m *Mapper) appendExport(c *Change, facts Facts, o *Output) {
 		o.fail(KindExport, c, "status is none of accepted, in-progress, completed, entered-in-error")
 		return
 	}
-	request, ok := c.export.request.text()
-	if !ok && !c.export.request.absent() {
+	request, ok := export.request.text()
+	if !ok && !export.request.absent() {
 		o.fail(KindExport, c, "request is not a string")
 		return
 	}
-	source, ok := c.export.source.text()
-	if !ok && !c.export.source.absent() {
+	source, ok := export.source.text()
+	if !ok && !export.source.absent() {
 		o.fail(KindExport, c, "meta.source is not a string")
 		return
 	}
@@ -84,9 +136,9 @@ func (m *Mapper) appendExport(c *Change, facts Facts, o *Output) {
 		source = []byte(defaultSource)
 	}
 	var time []byte
-	if ms, ok := c.export.transactionTime.millis(); ok && inRange(ms) {
+	if ms, ok := export.transactionTime.millis(); ok && inRange(ms) {
 		time = appendInstant(nil, ms)
-	} else if time, ok = c.export.transactionTime.text(); !ok && !c.export.transactionTime.absent() {
+	} else if time, ok = export.transactionTime.text(); !ok && !export.transactionTime.absent() {
 		o.fail(KindExport, c, "transactionTime is neither a string nor a date of the years 1 to 9999")
 		return
 	}
@@ -105,7 +157,7 @@ func (m *Mapper) appendExport(c *Change, facts Facts, o *Output) {
 	b3 := o.since(start)
 
 	start = len(o.arena)
-	b := append(o.arena, `{"specversion":"1.0","id":"`...)
+	b := append(o.arena, exportHead...)
 	b = append(b, key...)
 	b = append(b, `","source":`...)
 	b = appendString(b, source)
@@ -113,11 +165,11 @@ func (m *Mapper) appendExport(c *Change, facts Facts, o *Output) {
 	b = append(b, kind...)
 	b = append(b, `","datacontenttype":"application/json","data":{"exportJobId":`...)
 	b = appendString(b, job)
-	if !c.export.transactionTime.absent() {
+	if !export.transactionTime.absent() {
 		b = append(b, `,"transactionTime":`...)
 		b = appendString(b, time)
 	}
-	if !c.export.request.absent() {
+	if !export.request.absent() {
 		b = append(b, `,"request":`...)
 		b = appendString(b, request)
 	}
@@ -126,7 +178,7 @@ func (m *Mapper) appendExport(c *Change, facts Facts, o *Output) {
 	o.arena = append(b, `"}}`...)
 
 	o.Events = append(o.Events, Event{
-		Kind: KindExport, Topic: m.cfg.ExportTopic, ID: string(key), Key: key, Value: o.since(start), Source: c.Source,
+		Kind: KindExport, Topic: topic, ID: string(key), Key: key, Value: o.since(start), Change: c.Name,
 		Headers: o.header(Header{"b3", b3}, Header{"version", c.route.version}),
 	})
 }

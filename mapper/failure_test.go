@@ -62,13 +62,13 @@ func TestFailureNamesTheChangeAndNothingOfItsContents(t *testing.T) {
 	}
 	f := out.Failures[0]
 	at, increment := raw.Lookup("clusterTime").Timestamp()
-	want := mapper.Source{
+	want := mapper.ChangeName{
 		Database: "fhir", Collection: "ExportStatus_4_0_0", Operation: "insert",
 		DocumentKey: raw.Lookup("documentKey").Document(), Token: raw.Lookup("_id").Document(),
 		ClusterTime: bson.Timestamp{T: at, I: increment},
 		WallTime:    raw.Lookup("wallTime").Time().UnixMilli(),
 	}
-	if diff := cmp.Diff(want, f.Source); diff != "" {
+	if diff := cmp.Diff(want, f.Change); diff != "" {
 		t.Error(diff)
 	}
 	const text = "export event of fhir.ExportStatus_4_0_0: status is none of accepted, in-progress, completed, entered-in-error"

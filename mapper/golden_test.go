@@ -25,14 +25,22 @@ var update = flag.Bool("update", false, "rewrite testdata/*.golden.json")
 // the recorded server.
 func defaults() mapper.Config {
 	return mapper.Config{
-		Database:                "fhir",
-		Resources:               []string{"Consent", "ExportStatus"},
-		ChangeTopic:             "business.events",
-		ExportTopic:             "fhir.bulk_export.events",
-		AccessedEverythingTopic: "fhir.operation.usage.events",
-		AccessLogs:              mapper.Namespace{Database: "access-logs", Collection: "access-logs"},
-		AuditEvents:             mapper.Namespace{Database: "audit-event", Collection: "AuditEvent_4_0_0"},
+		Database:  "fhir",
+		Resources: []string{"Consent", "ExportStatus"},
+		Topics:    topics(),
+
+		AccessLogs:  mapper.Namespace{Database: "access-logs", Collection: "access-logs"},
+		AuditEvents: mapper.Namespace{Database: "audit-event", Collection: "AuditEvent_4_0_0"},
 	}
+}
+
+// topics are the topics of all kinds where the configuration names no other.
+func topics() map[mapper.Kind]string {
+	all := map[mapper.Kind]string{}
+	for _, kind := range mapper.Kinds() {
+		all[kind.Name] = kind.Topic
+	}
+	return all
 }
 
 // setting is what a golden case runs with where it is not defaults and no facts.
@@ -44,8 +52,13 @@ type setting struct {
 
 func withDeletes(c *mapper.Config) { c.Deletes = true }
 
+// withResourceChange chooses resource types for compact events.
+func withResourceChange(c *mapper.Config) {
+	c.ResourceChange = mapper.Choice{Resources: []string{"Patient", "Observation", "Consent", "ExportStatus", "AuditEvent"}, Deletes: true}
+}
+
 func settings() map[string]setting {
-	return map[string]setting{
+	all := map[string]setting{
 		"consent-delete":                           {configure: withDeletes},
 		"consent-delete-with-pre-image":            {configure: withDeletes},
 		"consent-delete-with-pre-image-without-id": {configure: withDeletes},
@@ -58,14 +71,14 @@ func settings() map[string]setting {
 		"consent-create-with-facts-of-others": {of: "consent-create", facts: mapper.Facts{
 			BwellPersonID: "bwell-1", ManagingOrganization: "org-1",
 		}},
-		"consent-create-change-off":         {of: "consent-create", configure: func(c *mapper.Config) { c.ChangeTopic = "" }},
+		"consent-create-change-off":         {of: "consent-create", configure: func(c *mapper.Config) { c.Topics[mapper.KindChange] = "" }},
 		"consent-create-resource-off":       {of: "consent-create", configure: func(c *mapper.Config) { c.Resources = []string{"ExportStatus"} }},
 		"patient-create-resource-on":        {of: "patient-create", configure: func(c *mapper.Config) { c.Resources = []string{"Patient"} }},
 		"person-replace-resource-on":        {of: "person-replace", configure: func(c *mapper.Config) { c.Resources = []string{"Person"} }},
-		"person-replace-everything-off":     {of: "person-replace", configure: func(c *mapper.Config) { c.AccessedEverythingTopic = "" }},
+		"person-replace-everything-off":     {of: "person-replace", configure: func(c *mapper.Config) { c.Topics[mapper.KindAccessedEverything] = "" }},
 		"person-delete-deletes-on":          {of: "person-delete", configure: withDeletes},
 		"export-accepted-with-request-id":   {of: "export-accepted", facts: mapper.Facts{RequestID: "req-e01-export"}},
-		"export-accepted-change-only":       {of: "export-accepted", configure: func(c *mapper.Config) { c.ExportTopic = "" }},
+		"export-accepted-change-only":       {of: "export-accepted", configure: func(c *mapper.Config) { c.Topics[mapper.KindExport] = "" }},
 		"export-accepted-export-only":       {of: "export-accepted", configure: func(c *mapper.Config) { c.Resources = []string{"Consent"} }},
 		"audit-event-resource-on":           {of: "audit-event-resource", configure: func(c *mapper.Config) { c.Resources = []string{"AuditEvent"} }},
 		"audit-event-in-main-database":      {configure: auditEventsInMain},
@@ -74,8 +87,34 @@ func settings() map[string]setting {
 		"access-log-patient-with-bwell":     {of: "access-log-patient", facts: mapper.Facts{BwellPersonID: persons().BwellPersonID}},
 		"access-log-patient-with-manager":   {of: "access-log-patient", facts: mapper.Facts{ManagingOrganization: persons().ManagingOrganization}},
 		"access-log-patient-with-requestid": {of: "access-log-patient", facts: mapper.Facts{RequestID: "not-for-this-kind"}},
-		"access-log-patient-everything-off": {of: "access-log-patient", configure: func(c *mapper.Config) { c.AccessedEverythingTopic = "" }},
+		"access-log-patient-everything-off": {of: "access-log-patient", configure: func(c *mapper.Config) { c.Topics[mapper.KindAccessedEverything] = "" }},
+
+		"resource-change-beside-change": {of: "consent-replace", configure: withResourceChange, facts: mapper.Facts{RequestID: "req-7"}},
+		"resource-change-kind-off": {of: "resource-change-create", configure: func(c *mapper.Config) {
+			withResourceChange(c)
+			c.Topics[mapper.KindResourceChange] = ""
+		}},
+		"resource-change-deletes-off": {of: "resource-change-delete", configure: func(c *mapper.Config) {
+			withResourceChange(c)
+			c.ResourceChange.Deletes = false
+		}},
+		"resource-change-deletes-of-change": {of: "consent-delete-with-pre-image", configure: func(c *mapper.Config) {
+			withResourceChange(c)
+			withDeletes(c)
+			c.ResourceChange.Deletes = false
+		}},
+		"resource-change-audit-event": {of: "audit-event-in-main-database", configure: func(c *mapper.Config) {
+			withResourceChange(c)
+			auditEventsInMain(c)
+		}},
 	}
+	for _, name := range []string{
+		"create", "replace", "update", "update-without-version", "update-version-int", "version-empty", "delete", "delete-without-pre-image",
+		"patient", "subject-of-no-patient", "subject-list", "subject-int", "source-int", "stu3", "export-status",
+	} {
+		all["resource-change-"+name] = setting{configure: withResourceChange}
+	}
+	return all
 }
 
 // auditEventsInMain is where the server keeps AuditEvents unless told otherwise.

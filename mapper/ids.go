@@ -14,8 +14,8 @@ const namespace = "\x03\xec\xeb\x60\x74\xa8\x52\x44\xb8\xc7\xcd\x15\x91\x58\x0c\
 // zero byte, so that parts do not run into each other: ids and names hold no zero
 // byte, and the one part that may, a time, is the last and of fixed length.
 //
-// An id is made of what also exists outside the oplog (resource, version, time),
-// so that the live stream, a replay and a repair from the collections agree.
+// An id is made of values that exist outside the oplog too (resource, version, time), so
+// that the live stream, a replay and a repair from the collections agree.
 func eventID(dst []byte, scratch []byte, parts ...[]byte) ([]byte, []byte) {
 	scratch = append(scratch[:0], namespace...)
 	for _, p := range parts {

@@ -11,14 +11,16 @@ const (
 	suffixSTU3 = "_3_0_1"
 )
 
-const (
-	exportStatus = "ExportStatus"
-	auditEvent   = "AuditEvent"
-	personType   = "Person"
-)
+// ResourceOf is the resource type of a main collection; of one that holds no resources, its
+// name.
+func ResourceOf(collection string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(collection, suffixR4), suffixSTU3)
+}
 
-// Config says which kinds are on and where they come from and go to. A kind
-// whose topic is empty is off.
+// auditEvent is the resource type that never makes a change event.
+const auditEvent = "AuditEvent"
+
+// Config has the enabled kinds with their sources and topics.
 type Config struct {
 	// Database is the FHIR server's main database.
 	Database string
@@ -27,13 +29,21 @@ type Config struct {
 	Resources []string
 	// Deletes adds events with action D. They need pre-images on the collections.
 	Deletes bool
+	// ResourceChange chooses what makes compact events.
+	ResourceChange Choice `json:",omitzero"` // Replicas of a build without the kind compare the rest.
 
-	ChangeTopic             string
-	ExportTopic             string
-	AccessedEverythingTopic string
+	// Topics are the topics of the kinds that are on: a kind without one is off.
+	Topics map[Kind]string
 
 	// AccessLogs and AuditEvents are the two sources of AccessedEverything.
 	AccessLogs, AuditEvents Namespace
+}
+
+// Choice are the resource types of a kind, of which AuditEvent is ignored, and whether deletes
+// make events too.
+type Choice struct {
+	Resources []string
+	Deletes   bool
 }
 
 // Namespace is a collection in a database.
@@ -45,48 +55,37 @@ func (n Namespace) String() string { return n.Database + "." + n.Collection }
 // goroutines.
 type Mapper struct {
 	cfg    Config
+	kinds  []Definition // those that are on
 	routes map[string]map[string]*route
 }
 
-// route is what one namespace is a source of.
+// route has the kinds that come from one namespace.
 type route struct {
 	namespace Namespace
-	// name is the namespace as it enters ids.
+	// name is the namespace in the form that goes into ids.
 	name     []byte
 	resource string
 	// version is the value of the version header: R4 or STU3.
 	version []byte
 
-	change, export, accessLog, auditEvent, person bool
+	kinds   []routedKind
+	sources []source
 }
 
 // New returns a Mapper for cfg.
 func New(cfg Config) *Mapper {
 	m := &Mapper{cfg: cfg, routes: map[string]map[string]*route{}}
-	if cfg.ChangeTopic != "" {
-		for _, resource := range cfg.Resources {
-			if resource == auditEvent {
-				continue
-			}
-			m.resourceRoute(resource, suffixR4).change = true
-			m.resourceRoute(resource, suffixSTU3).change = true
+	for _, kind := range Kinds() {
+		topic := cfg.Topics[kind.Name]
+		if topic == "" {
+			continue
+		}
+		m.kinds = append(m.kinds, kind)
+		for _, s := range kind.sources(cfg) {
+			m.route(s.namespace).add(kind, topic, s)
 		}
 	}
-	if cfg.ExportTopic != "" {
-		m.resourceRoute(exportStatus, suffixR4).export = true
-	}
-	if cfg.AccessedEverythingTopic != "" {
-		m.resourceRoute(personType, suffixR4).person = true
-		m.route(cfg.AccessLogs).accessLog = true
-		m.route(cfg.AuditEvents).auditEvent = true
-	}
 	return m
-}
-
-func (m *Mapper) resourceRoute(resource, suffix string) *route {
-	r := m.route(Namespace{m.cfg.Database, resource + suffix})
-	r.resource = resource
-	return r
 }
 
 func (m *Mapper) route(n Namespace) *route {
@@ -122,7 +121,7 @@ func (m *Mapper) sorted() []*route {
 // Reads tells whether any kind comes from a database.
 func (m *Mapper) Reads(database string) bool { return len(m.routes[database]) > 0 }
 
-// Facts are what an event needs that is not in the change. Empty means unknown.
+// Facts are values that an event needs and its change does not have. Empty means unknown.
 type Facts struct {
 	// RequestID is the id of the request that made the version (change events).
 	RequestID string
@@ -147,8 +146,8 @@ type Output struct {
 const (
 	minArena, maxArena     = 2 << 10, 64 << 10
 	minHeaders, maxHeaders = 8, 256
-	// headroom is what one event of ordinary size takes of the arena; where less
-	// is left, a new block is begun rather than a copy made by append.
+	// headroom is the space of one ordinary event in the arena. If less is left, a new
+	// block begins; append would copy the old one.
 	headroom = 1 << 10
 )
 
@@ -162,7 +161,7 @@ func (o *Output) grow() {
 
 func nextBlock(last, least, most int) int { return min(max(2*last, least), most) }
 
-// since is what was appended to the arena since it was n bytes long.
+// since is the part of the arena after its first n bytes.
 func (o *Output) since(n int) []byte { return o.arena[n:len(o.arena):len(o.arena)] }
 
 func (o *Output) header(headers ...Header) []Header {
@@ -174,24 +173,19 @@ func (o *Output) header(headers ...Header) []Header {
 	return o.headers[n:len(o.headers):len(o.headers)]
 }
 
-// Append maps one change and appends its events, or why there are none, to out.
-// Changes that mean nothing to a consumer append nothing. One change of an
-// ExportStatus gives two events; a failure of one does not touch the other.
+// Append maps one change and appends its events and failures to out. Changes without
+// meaning to consumers append nothing. One change of an ExportStatus gives two events; a
+// failure of one does not affect the other.
 func (m *Mapper) Append(c *Change, facts Facts, out *Output) {
 	if c.route == nil {
 		return
 	}
-	if c.route.change {
-		m.appendChange(c, facts, out)
-	}
-	if c.route.export {
-		m.appendExport(c, facts, out)
-	}
-	if c.access.qualifies {
-		m.appendAccessedEverything(c, facts, out)
+	for i := range c.route.kinds {
+		kind := &c.route.kinds[i]
+		kind.events(m, c, facts, kind.topic, out)
 	}
 }
 
 func (o *Output) fail(kind Kind, c *Change, reason string) {
-	o.Failures = append(o.Failures, Failure{Kind: kind, Source: c.Source, Reason: reason})
+	o.Failures = append(o.Failures, Failure{Kind: kind, Change: c.Name, Reason: reason})
 }

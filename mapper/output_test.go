@@ -87,12 +87,12 @@ func TestEventsOutliveTheChange(t *testing.T) {
 		out := mapOne(defaults(), raw, mapper.Facts{RequestID: "r"})
 		var want []mapper.Event
 		for _, e := range out.Events {
-			e.Source = mapper.Source{}
+			e.Change = mapper.ChangeName{}
 			want = append(want, copyOf(e))
 		}
 		clear(raw)
 		for i, e := range out.Events {
-			e.Source = mapper.Source{}
+			e.Change = mapper.ChangeName{}
 			if diff := cmp.Diff(want[i], e); diff != "" {
 				t.Errorf("%s: %s", name, diff)
 			}

@@ -18,25 +18,24 @@ func readPerson(v value) (p personFields) {
 	}
 }
 
-// PersonChange names what a change of a Person may touch of what is known about
-// persons.
+// PersonChange names the persons whose facts a change of a Person may change.
 type PersonChange struct {
 	UUID, ID string
 	// Links are the person's link.target._uuid, such as Person/<uuid>.
 	Links []string
-	// Deleted says that it is not known which Person is gone.
+	// Deleted says that an unknown Person was deleted.
 	Deleted bool
 }
 
 // Person gives the change of a Person, false if it is none.
 func (c *Change) Person() (PersonChange, bool) {
-	if c.route == nil || !c.route.person {
+	if c.route == nil || !c.route.reads("person") {
 		return PersonChange{}, false
 	}
 	uuid, _ := c.doc.uuid.text()
 	id, _ := c.doc.id.text()
-	p := PersonChange{UUID: string(uuid), ID: string(id), Deleted: c.Source.Operation == "delete" || !c.doc.present}
-	links, _ := c.person.links.array()
+	p := PersonChange{UUID: string(uuid), ID: string(id), Deleted: c.Name.Operation == "delete" || !c.doc.present}
+	links, _ := readPerson(c.part("person")).links.array()
 	for e := walk(links); ; {
 		_, v, ok := e.next()
 		if !ok {

@@ -1,16 +1,21 @@
 package mapper
 
-import "go.mongodb.org/mongo-driver/v2/bson"
+import (
+	"slices"
 
-// Feed is a namespace whose changes a Mapper reads: which operations, and
-// which of their documents.
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
+
+// Feed is a namespace whose changes a Mapper reads, with the operations and a filter.
 type Feed struct {
-	Namespace  Namespace
+	Namespace Namespace
+	// Resource is the resource type of the documents, "" for access logs and AuditEvents.
+	Resource   string
 	Operations []string
 	// Filter is a match expression on the change event that holds for every event
 	// the mapper can use; the mapper still decides. Empty means all.
 	Filter bson.D
-	// Kinds are the kinds that come from here, none for a feed that only keeps
+	// Kinds are the kinds that come from the namespace, none for a feed that only keeps
 	// facts fresh.
 	Kinds []Kind
 }
@@ -19,61 +24,33 @@ type Feed struct {
 func (m *Mapper) Feeds() []Feed {
 	var feeds []Feed
 	for _, r := range m.sorted() {
-		f := Feed{Namespace: r.namespace, Operations: []string{"insert", "replace", "update"}}
-		if r.change {
-			f.Kinds = append(f.Kinds, KindChange)
-		}
-		if r.export {
-			f.Kinds = append(f.Kinds, KindExport)
-		}
-		if r.person || (r.change && m.cfg.Deletes) {
-			f.Operations = append(f.Operations, "delete")
-		}
-		if r.accessLog || r.auditEvent {
-			f.Operations = []string{"insert"}
-			f.Kinds = append(f.Kinds, KindAccessedEverything)
-			f.Filter = everythingFilter(r, "fullDocument.")
-		}
-		feeds = append(feeds, f)
+		feeds = append(feeds, Feed{
+			Namespace: r.namespace, Resource: r.resource, Operations: r.operations(), Filter: r.filter("fullDocument."), Kinds: r.names(),
+		})
 	}
 	return feeds
 }
 
-// everythingFilter leaves out the requests other than $everything, which are
-// nearly all. prefix leads to the document.
-func everythingFilter(r *route, prefix string) bson.D {
-	url := bson.Regex{Pattern: `/\$everything(\?|$)`}
-	if r.accessLog {
-		return bson.D{
-			{Key: prefix + "request.url", Value: url},
-			{Key: prefix + "outcomeDesc", Value: "Success"},
-		}
-	}
-	return bson.D{
-		{Key: prefix + "action", Value: "R"},
-		{Key: prefix + "entity.detail.valueString", Value: url},
-	}
-}
-
-// Projection is the $project stage that cuts a change event down to what Read
-// reads, on the server: no document contents but what goes into events, and no
-// updateDescription. One shape serves all feeds; the parts of one source are computed
-// for its namespace only.
+// Projection is the $project stage that cuts a change event down to the fields that Read
+// reads, on the server. Of document contents it keeps only the parts that go into events,
+// and it drops updateDescription. One shape serves all feeds; the parts of one source are
+// computed for its namespace only.
 //
-// It also keeps every change under the 16 MB and 16 KB that a server can send, which
-// ends a stream that has a larger one: no value of a document is in it twice, of an
-// update's own values there are 3 KB at most, and there is no document beside a
-// pre-image. So what is left is at most one document, which MongoDB bounds by 16 MB.
+// It also keeps every change under the 16 MB and 16 KB that a server can send; a larger
+// change ends the stream. A projected change has no value of a document twice, at most 3 KB
+// of an update's own values, and no document beside a pre-image. So it is at most one
+// document, which MongoDB bounds by 16 MB.
 func (m *Mapper) Projection() bson.D {
 	p := bson.D{
 		{Key: "operationType", Value: 1},
 		{Key: "clusterTime", Value: 1},
 		{Key: "wallTime", Value: 1},
 		{Key: "ns", Value: 1},
+		{Key: "to", Value: 1}, // of a rename only
 		{Key: "documentKey", Value: 1},
 	}
 	p = append(p, identity("fullDocument")...)
-	if m.cfg.Deletes {
+	if m.cfg.Deletes || (m.cfg.Topics[KindResourceChange] != "" && m.cfg.ResourceChange.Deletes) {
 		p = append(p, bson.E{Key: "fullDocumentBeforeChange", Value: deletedDocument()})
 	}
 	p = append(p, bson.E{Key: "updated", Value: when(
@@ -84,57 +61,63 @@ func (m *Mapper) Projection() bson.D {
 			{Key: "status", Value: short("$updateDescription.updatedFields.status")},
 		})})
 	const document = "$fullDocument"
-	if m.cfg.ChangeTopic != "" {
-		p = append(p, bson.E{Key: "sourceType", Value: sourceTypeExpression(document)})
-	}
-	for _, r := range m.sorted() {
-		for _, part := range r.parts(document) {
-			part.Value = in(r, part.Value.(bson.D))
-			p = append(p, part)
+	for _, kind := range m.kinds {
+		if kind.everywhere != nil {
+			p = append(p, kind.everywhere(document)...)
 		}
 	}
-	return p
-}
-
-// parts are the expressions of what is read of a namespace's documents for one
-// source only. document leads to the document: a field path or a variable.
-func (r *route) parts(document string) bson.D {
-	var p bson.D
-	if r.export {
-		p = append(p, bson.E{Key: "export", Value: bson.D{
-			{Key: "status", Value: document + ".status"},
-			{Key: "request", Value: document + ".request"},
-			{Key: "transactionTime", Value: document + ".transactionTime"},
-			{Key: "source", Value: document + ".meta.source"},
-		}})
-	}
-	if r.accessLog {
-		p = append(p, bson.E{Key: "accessLog", Value: bson.D{
-			{Key: "requestId", Value: document + ".request.systemGeneratedRequestId"},
-			{Key: "url", Value: document + ".request.url"},
-			{Key: "method", Value: document + ".request.method"},
-			{Key: "outcome", Value: document + ".outcomeDesc"},
-			{Key: "scopes", Value: document + ".agent.scopes"},
-			{Key: "altId", Value: document + ".agent.altId"},
-			{Key: "timestamp", Value: document + ".timestamp"},
-		}})
-	}
-	if r.auditEvent {
-		p = append(p, bson.E{Key: "auditEvent", Value: bson.D{
-			{Key: "action", Value: document + ".action"},
-			{Key: "outcome", Value: document + ".outcome"},
-			{Key: "recorded", Value: document + ".recorded"},
-			{Key: "who", Value: document + ".agent.who.reference"},
-			{Key: "details", Value: document + ".entity.detail"},
-		}})
-	}
-	if r.person {
-		p = append(p, bson.E{Key: "person", Value: bson.D{{Key: "links", Value: document + ".link.target._uuid"}}})
+	for _, part := range m.parts() {
+		fields := part.fields(document)
+		if part.ofDeleted {
+			fields = bson.D{{Key: "$cond", Value: bson.A{
+				bson.D{{Key: "$eq", Value: bson.A{"$operationType", "delete"}}}, part.fields("$fullDocumentBeforeChange"), fields,
+			}}}
+		}
+		p = append(p, bson.E{Key: part.part, Value: in(part.namespaces, fields)})
 	}
 	return p
 }
 
-// identity is what every event needs of a resource's document.
+// projectedPart is a part of the projection, with the namespaces whose documents it is of.
+type projectedPart struct {
+	source
+	namespaces []Namespace
+}
+
+// parts are the parts of the projection, each once.
+func (m *Mapper) parts() []projectedPart {
+	var all []projectedPart
+	for _, r := range m.sorted() {
+		for _, s := range r.parts() {
+			i := slices.IndexFunc(all, func(p projectedPart) bool { return p.part == s.part })
+			if i < 0 {
+				i = len(all)
+				all = append(all, projectedPart{source: s})
+			}
+			all[i].ofDeleted = all[i].ofDeleted || s.ofDeleted
+			all[i].namespaces = append(all[i].namespaces, r.namespace)
+		}
+	}
+	return all
+}
+
+// parts are the sources with a part of the projection of their own. Two kinds may share one.
+func (r *route) parts() []source {
+	var all []source
+	for _, s := range r.sources {
+		if s.part == "" {
+			continue
+		}
+		if i := slices.IndexFunc(all, func(other source) bool { return other.part == s.part }); i >= 0 {
+			all[i].ofDeleted = all[i].ofDeleted || s.ofDeleted
+			continue
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// identity has the fields of a resource's document that every event needs.
 func identity(document string) bson.D {
 	return bson.D{
 		{Key: document + ".id", Value: 1},
@@ -144,8 +127,8 @@ func identity(document string) bson.D {
 	}
 }
 
-// deletedDocument is what a delete needs of the document as it was. A collection that
-// records none has none, which is told apart from one without an id.
+// deletedDocument has the fields of a pre-image that a delete event needs. It is absent if the
+// collection records no pre-images, which differs from a pre-image without an id.
 func deletedDocument() bson.D {
 	const before = "$fullDocumentBeforeChange"
 	return when(
@@ -157,18 +140,24 @@ func deletedDocument() bson.D {
 			{Key: "id", Value: before + ".id"},
 			{Key: "_uuid", Value: before + "._uuid"},
 			{Key: "meta", Value: bson.D{
-				{Key: "versionId", Value: before + ".meta.versionId"},
-				{Key: "lastUpdated", Value: before + ".meta.lastUpdated"},
+				{Key: "versionId", Value: metaField(before, "versionId")},
+				{Key: "lastUpdated", Value: metaField(before, "lastUpdated")},
 			}},
 		})
 }
 
-// shortValue is the most that an update's own value may take, in bytes of BSON: FHIR's
-// ids and codes are shorter by far.
+// metaField is a field of a document's meta, and nothing if meta is an array: a path into an
+// array gives the list of its elements' fields, while the document itself has no such field.
+func metaField(document, name string) bson.D {
+	return when(bson.D{{Key: "$ne", Value: bson.A{bson.D{{Key: "$type", Value: document + ".meta"}}, "array"}}}, document+".meta."+name)
+}
+
+// shortValue is the largest size of an update's own value, in bytes of BSON: FHIR's ids and
+// codes are shorter by far.
 const shortValue = 1 << 10
 
-// short is a value, or nothing if it is too long to be what it should be. The document
-// has it as well, and a change with both could be more than a server can send.
+// short is a value, or nothing if it is longer than shortValue. The document has the value as
+// well, and a change with both could be larger than a server can send.
 func short(value any) bson.D {
 	size := bson.D{{Key: "$bsonSize", Value: bson.D{{Key: "v", Value: "$$value"}}}}
 	return bson.D{{Key: "$let", Value: bson.D{
@@ -177,7 +166,7 @@ func short(value any) bson.D {
 	}}}
 }
 
-// updatedField is what an update set a field of meta to, whether it set the field
+// updatedField is an update's new value of a field of meta, whether the update set the field
 // or the whole of meta. updatedFields has the path as one key, with its dot.
 func updatedField(name string) bson.D {
 	return short(bson.D{{Key: "$ifNull", Value: bson.A{
@@ -185,14 +174,14 @@ func updatedField(name string) bson.D {
 			{Key: "field", Value: "meta." + name},
 			{Key: "input", Value: "$updateDescription.updatedFields"},
 		}}},
-		"$updateDescription.updatedFields.meta." + name,
+		metaField("$updateDescription.updatedFields", name),
 		"$$REMOVE",
 	}}})
 }
 
 // sourceTypeExpression is the valueString of the first extension sourceType, as
-// the server finds it. The guard matters: $filter fails on what is no array, and
-// a failing expression ends the stream.
+// the server finds it. The guard matters: $filter fails on a value that is not an array,
+// and a failing expression ends the stream.
 func sourceTypeExpression(document string) bson.D {
 	return when(
 		bson.D{{Key: "$isArray", Value: document + ".extension"}},
@@ -206,11 +195,19 @@ func sourceTypeExpression(document string) bson.D {
 	)
 }
 
-// in computes an expression for the events of one namespace.
-func in(r *route, expression bson.D) bson.D {
+// in computes an expression for the events of namespaces. Those of one part have one database.
+func in(namespaces []Namespace, expression bson.D) bson.D {
+	collection := bson.D{{Key: "$eq", Value: bson.A{"$ns.coll", namespaces[0].Collection}}}
+	if len(namespaces) > 1 {
+		var names bson.A
+		for _, n := range namespaces {
+			names = append(names, n.Collection)
+		}
+		collection = bson.D{{Key: "$in", Value: bson.A{"$ns.coll", names}}}
+	}
 	return when(bson.D{{Key: "$and", Value: bson.A{
-		bson.D{{Key: "$eq", Value: bson.A{"$ns.coll", r.namespace.Collection}}},
-		bson.D{{Key: "$eq", Value: bson.A{"$ns.db", r.namespace.Database}}},
+		collection,
+		bson.D{{Key: "$eq", Value: bson.A{"$ns.db", namespaces[0].Database}}},
 	}}}, expression)
 }
 

@@ -1,6 +1,8 @@
 package mapper_test
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,7 +18,7 @@ import (
 // cluster.
 func specOf(cfg mapper.Config) watcher.Spec {
 	m := mapper.New(cfg)
-	s := watcher.Spec{Project: m.Projection(), PreImages: cfg.Deletes}
+	s := watcher.Spec{Project: m.Projection(), PreImages: cfg.Deletes || cfg.ResourceChange.Deletes}
 	for _, f := range m.Feeds() {
 		s.Feeds = append(s.Feeds, watcher.Feed{
 			Database: f.Namespace.Database, Collection: f.Namespace.Collection, Operations: f.Operations, Filter: f.Filter,
@@ -55,7 +57,13 @@ func TestFingerprintIsOfWhatIsConfigured(t *testing.T) {
 	for name, same := range map[string]func(*mapper.Config){
 		"a resource twice":     func(c *mapper.Config) { c.Resources = append(c.Resources, "Consent") },
 		"AuditEvent, not sent": func(c *mapper.Config) { c.Resources = append(c.Resources, "AuditEvent") },
-		"topics":               func(c *mapper.Config) { c.ChangeTopic, c.ExportTopic = "a", "b" },
+		"topics":               func(c *mapper.Config) { c.Topics[mapper.KindChange], c.Topics[mapper.KindExport] = "a", "b" },
+		"compact events off":   func(c *mapper.Config) { c.Topics[mapper.KindResourceChange] = "" },
+		"compact events off, though their types are chosen": func(c *mapper.Config) {
+			withResourceChange(c)
+			c.ResourceChange.Deletes = false // PreImages is the daemon's to say
+			c.Topics[mapper.KindResourceChange] = ""
+		},
 	} {
 		if fingerprint(same) != want {
 			t.Errorf("%s: another fingerprint", name)
@@ -66,12 +74,17 @@ func TestFingerprintIsOfWhatIsConfigured(t *testing.T) {
 		"another resource":  func(c *mapper.Config) { c.Resources = append(c.Resources, "Patient") },
 		"a resource less":   func(c *mapper.Config) { c.Resources = []string{"Consent"} },
 		"deletes":           withDeletes,
-		"change off":        func(c *mapper.Config) { c.ChangeTopic = "" },
-		"export off":        func(c *mapper.Config) { c.ExportTopic = "" },
-		"everything off":    func(c *mapper.Config) { c.AccessedEverythingTopic = "" },
+		"change off":        func(c *mapper.Config) { c.Topics[mapper.KindChange] = "" },
+		"export off":        func(c *mapper.Config) { c.Topics[mapper.KindExport] = "" },
+		"everything off":    func(c *mapper.Config) { c.Topics[mapper.KindAccessedEverything] = "" },
 		"another database":  func(c *mapper.Config) { c.Database = "fhir2" },
 		"other access logs": func(c *mapper.Config) { c.AccessLogs.Collection = "access" },
 		"one database":      auditEventsInMain,
+		"compact events":    withResourceChange,
+		"compact events without deletes": func(c *mapper.Config) {
+			withResourceChange(c)
+			c.ResourceChange.Deletes = false
+		},
 	} {
 		got := fingerprint(other)
 		if as, ok := seen[got]; ok {
@@ -107,17 +120,17 @@ func TestFeeds(t *testing.T) {
 			"fhir.ExportStatus_4_0_0: " + withDelete + ": change export",
 			"fhir.Person_4_0_0: " + withDelete + ": ",
 		}},
-		{"change only", func(c *mapper.Config) { c.ExportTopic, c.AccessedEverythingTopic = "", "" }, []string{
+		{"change only", func(c *mapper.Config) { c.Topics[mapper.KindExport], c.Topics[mapper.KindAccessedEverything] = "", "" }, []string{
 			"fhir.Consent_3_0_1: " + writes + ": change",
 			"fhir.Consent_4_0_0: " + writes + ": change",
 			"fhir.ExportStatus_3_0_1: " + writes + ": change",
 			"fhir.ExportStatus_4_0_0: " + writes + ": change",
 		}},
-		{"export only", func(c *mapper.Config) { c.ChangeTopic, c.AccessedEverythingTopic = "", "" }, []string{
+		{"export only", func(c *mapper.Config) { c.Topics[mapper.KindChange], c.Topics[mapper.KindAccessedEverything] = "", "" }, []string{
 			"fhir.ExportStatus_4_0_0: " + writes + ": export",
 		}},
 		{"AuditEvents in the main database and as a resource", func(c *mapper.Config) {
-			c.ExportTopic = ""
+			c.Topics[mapper.KindExport] = ""
 			auditEventsInMain(c)
 		}, []string{
 			"access-logs.access-logs: insert: accessed_everything",
@@ -125,7 +138,7 @@ func TestFeeds(t *testing.T) {
 			"fhir.Person_4_0_0: " + withDelete + ": ",
 		}},
 		{"Person as a resource", func(c *mapper.Config) {
-			c.ExportTopic = ""
+			c.Topics[mapper.KindExport] = ""
 			c.Resources = []string{"Person"}
 		}, []string{
 			"access-logs.access-logs: insert: accessed_everything",
@@ -133,10 +146,24 @@ func TestFeeds(t *testing.T) {
 			"fhir.Person_3_0_1: " + writes + ": change",
 			"fhir.Person_4_0_0: " + withDelete + ": change",
 		}},
-		{"nothing", func(c *mapper.Config) { c.ChangeTopic, c.ExportTopic, c.AccessedEverythingTopic = "", "", "" }, nil},
+		{"compact events beside export events", func(c *mapper.Config) {
+			c.Topics = map[mapper.Kind]string{mapper.KindExport: "e", mapper.KindResourceChange: "r"}
+			c.ResourceChange = mapper.Choice{Resources: []string{"Patient", "ExportStatus", "AuditEvent"}, Deletes: true}
+		}, []string{
+			"fhir.ExportStatus_3_0_1: " + withDelete + ": resource_change",
+			"fhir.ExportStatus_4_0_0: " + withDelete + ": export resource_change",
+			"fhir.Patient_3_0_1: " + withDelete + ": resource_change",
+			"fhir.Patient_4_0_0: " + withDelete + ": resource_change",
+		}},
+		{"nothing", func(c *mapper.Config) {
+			c.Topics[mapper.KindChange], c.Topics[mapper.KindExport], c.Topics[mapper.KindAccessedEverything] = "", "", ""
+		}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := defaults()
+			maps.DeleteFunc(cfg.Topics, func(kind mapper.Kind, _ string) bool {
+				return !slices.Contains([]mapper.Kind{mapper.KindChange, mapper.KindExport, mapper.KindAccessedEverything}, kind)
+			})
 			c.configure(&cfg)
 			var got []string
 			for _, f := range mapper.New(cfg).Feeds() {

@@ -7,22 +7,30 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
 
 func TestResourceTypes(t *testing.T) {
-	if got := ResourceTypes([]string{"Consent", "ExportStatus", "Patient"}); len(got) != 1 || got[0].Level != OK {
+	change, compact := mapper.Kinds()[0], mapper.Kinds()[3]
+	if got := ResourceTypes(change, []string{"Consent", "ExportStatus", "Patient"}); len(got) != 1 || got[0].Level != OK {
 		t.Errorf("right names: %+v", got)
 	}
 	for name, advice := range map[string]string{
 		"Consnet": "did you mean Consent?", "patient": "did you mean Patient?", "Practitoner": "did you mean Practitioner?", "Observations": "did you mean Observation?",
 		"Xyzzyplugh": "correct events.change.resources",
 	} {
-		got := ResourceTypes([]string{"Consent", name})
+		got := ResourceTypes(change, []string{"Consent", name})
 		if len(got) != 1 || got[0].Level != Warning || got[0].Subject != "resource type "+name || !strings.HasPrefix(got[0].Advice, advice) {
 			t.Errorf("%s: %+v, want %q", name, got, advice)
 		}
+	}
+	if got := ResourceTypes(compact, []string{"Patient"}); len(got) != 1 || got[0].Subject != "resource types of resource_change" {
+		t.Errorf("of another kind: %+v", got)
+	}
+	if got := ResourceTypes(compact, []string{"Xyzzyplugh"}); len(got) != 1 || got[0].Advice != "correct events.resource_change.resources (SSE_ENABLED_RESOURCES)" {
+		t.Errorf("of another kind: %+v", got)
 	}
 }
 
@@ -48,6 +56,8 @@ func TestTopicSettings(t *testing.T) {
 		{"audit records are deleted by size", Topic{KeepsAll: true}, 3, map[string]string{"min.insync.replicas": "2", "cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "1073741824"}, Warning, "set retention.bytes=-1"},
 		{"audit records are kept", Topic{KeepsAll: true}, 3, map[string]string{"min.insync.replicas": "2", "cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}, OK, "3 replicas"},
 		{"events are deleted by age", Topic{}, 3, map[string]string{"min.insync.replicas": "2", "cleanup.policy": "delete", "retention.ms": "604800000"}, OK, "3 replicas"},
+		{"records of our own do not fit", Topic{LeastBytes: 16384}, 3, map[string]string{"min.insync.replicas": "2", "cleanup.policy": "delete", "max.message.bytes": "16383"}, Error, "max.message.bytes=16383, too little for what fhir-cdc writes to it; set max.message.bytes=16384"},
+		{"records of our own fit", Topic{LeastBytes: 16384}, 3, map[string]string{"min.insync.replicas": "2", "cleanup.policy": "delete", "max.message.bytes": "16384"}, OK, "3 replicas"},
 		{"small records", Topic{MaxBytes: 1 << 20}, 3, map[string]string{"min.insync.replicas": "2", "cleanup.policy": "delete", "max.message.bytes": "1000"}, OK, "dead-letter"},
 	} {
 		var configs []kadm.Config
@@ -60,29 +70,6 @@ func TestTopicSettings(t *testing.T) {
 		}
 		if got[0].Level != OK && got[0].Advice == "" {
 			t.Errorf("%s: there is no advice", test.name)
-		}
-	}
-}
-
-func TestLacking(t *testing.T) {
-	needed := []kmsg.ACLOperation{kmsg.ACLOperationRead, kmsg.ACLOperationDescribe, kmsg.ACLOperationWrite}
-	bits := func(ops ...kmsg.ACLOperation) (set int32) {
-		for _, op := range ops {
-			set |= 1 << op
-		}
-		return set
-	}
-	for _, test := range []struct {
-		has  int32
-		want string
-	}{
-		{bits(needed...), ""},
-		{bits(kmsg.ACLOperationRead, kmsg.ACLOperationDescribe), "WRITE"},
-		{bits(kmsg.ACLOperationWrite, kmsg.ACLOperationAlter), "READ, DESCRIBE"},
-		{0, "READ, DESCRIBE, WRITE"},
-	} {
-		if got := lacking(needed, test.has); got != test.want {
-			t.Errorf("%b lacks %q, want %q", test.has, got, test.want)
 		}
 	}
 }

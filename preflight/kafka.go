@@ -11,6 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
 // Topic is a topic that the daemon needs.
@@ -20,8 +23,9 @@ type Topic struct {
 	Compacted bool
 	// KeepsAll says that nothing of it is to be forgotten, however old or large it gets.
 	KeepsAll bool
-	// MaxBytes is the largest record that the daemon sends to it.
-	MaxBytes int
+	// MaxBytes is the largest record that the daemon sends to it; what is larger goes
+	// elsewhere. LeastBytes is the largest that has to go there.
+	MaxBytes, LeastBytes int
 }
 
 // Kafka is the brokers to check, with a client that has been seen to reach them.
@@ -29,6 +33,8 @@ type Kafka struct {
 	Client *kgo.Client
 	// Creates says that the daemon makes missing topics itself.
 	Creates bool
+	// Transactions says that it uses transactions.
+	Transactions bool
 }
 
 // Topics checks each topic: there, its partitions and replicas, what it may forget.
@@ -63,26 +69,20 @@ func (k Kafka) Topics(ctx context.Context, topics []Topic) []Finding {
 func topic(ctx context.Context, admin *kadm.Client, t Topic, detail kadm.TopicDetail) []Finding {
 	subject := "topic " + t.Name
 	replicas := detail.Partitions.NumReplicas()
-	text := fmt.Sprintf("%d partitions, %d replicas", len(detail.Partitions), replicas)
+	text := terminal.Counted(int64(len(detail.Partitions)), "partition") + ", " + terminal.Counted(int64(replicas), "replica")
 	for _, p := range detail.Partitions.Sorted() {
 		if p.Err != nil || p.Leader < 0 {
 			return []Finding{failure(subject, fmt.Sprintf("partition %d has no leader", p.Partition), "see that its brokers are up")}
 		}
 	}
-	configs, err := admin.DescribeTopicConfigs(ctx, t.Name)
-	if err == nil {
-		var one kadm.ResourceConfig
-		if one, err = configs.On(t.Name, nil); err == nil {
-			err = one.Err
-		}
-		if err == nil {
-			return settings(subject, text, t, replicas, one.Configs)
+	configs, err := publisher.TopicConfigs(ctx, admin, t.Name)
+	if err != nil {
+		return []Finding{
+			ok(subject, "%s", text),
+			warning(subject+": settings", short(err), "grant DescribeConfigs on it: its size limit and its cleanup cannot be seen"),
 		}
 	}
-	return []Finding{
-		ok(subject, "%s", text),
-		warning(subject+": settings", short(err), "grant DescribeConfigs on it: its size limit and its cleanup cannot be seen"),
-	}
+	return settings(subject, text, t, replicas, configs)
 }
 
 // settings checks what a topic is configured to do.
@@ -118,7 +118,11 @@ func settings(subject, text string, t Topic, replicas int, configs []kadm.Config
 			}
 		}
 	}
-	if limit, err := strconv.Atoi(values["max.message.bytes"]); err == nil && limit < t.MaxBytes {
+	switch limit, err := strconv.Atoi(values["max.message.bytes"]); {
+	case err != nil:
+	case limit < t.LeastBytes:
+		worse = append(worse, failure(subject, fmt.Sprintf("max.message.bytes=%d, too little for what fhir-cdc writes to it", limit), fmt.Sprintf("set max.message.bytes=%d or more", t.LeastBytes)))
+	case limit < t.MaxBytes:
 		worse = append(worse, ok(subject, "max.message.bytes=%d is below kafka.max_record_bytes: larger events go to the dead-letter topic", limit))
 	}
 	if len(worse) > 0 {

@@ -66,7 +66,7 @@ func TestTopicsFail(t *testing.T) {
 			about(t, findings, test.level, test.subject, test.says)
 			about(t, findings, Error, "topic nowhere", "missing; create it")
 			// One replica.
-			about(t, findings, Warning, "topic "+posTopic, "1 replicas")
+			about(t, findings, Warning, "topic "+posTopic, "1 replica")
 		})
 	}
 	t.Run("missing, and made by the daemon", func(t *testing.T) {

@@ -2,7 +2,6 @@ package preflight
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,19 +10,26 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/fhir-cdc/fhir-cdc/majority"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/resourcetype"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
+
+// comment names the queries of this package on the server.
+const comment = "fhir-cdc/check"
 
 // oldestMajor is the oldest major version of MongoDB that the daemon is tested with.
 const oldestMajor = 6
 
-// clockTolerance is how far clocks may be apart: times that people compare are then
-// misleading, and so is a lag.
+// clockTolerance is how far clocks may be apart. Beyond it, lags and the times that people
+// compare are misleading.
 const clockTolerance = 5 * time.Second
 
 // MongoDB is a cluster to check.
 type MongoDB struct {
-	// Name is how findings call it: the databases on it, such as "main, history".
+	// Name names the cluster in findings by its databases, such as "main, history".
 	Name   string
 	Client *mongo.Client
 }
@@ -51,11 +57,34 @@ func (m MongoDB) Server(ctx context.Context) []Finding {
 		findings = append(findings, failure(m.subject("server"), "a standalone server, which keeps no oplog",
 			"start mongod with --replSet rs0 and run rs.initiate() once; one member is enough"))
 	}
+	if finding, told := m.majority(hello); told {
+		findings = append(findings, finding)
+	}
 	findings = append(findings, m.version(ctx))
 	if local, ok := hello.Lookup("localTime").TimeOK(); ok {
 		findings = append(findings, clock(m.subject("clock"), local, asked, answered))
 	}
 	return findings
+}
+
+// lagTolerance is how far a majority may be behind the primary: the server itself writes
+// every ten seconds.
+const lagTolerance = 10 * time.Second
+
+// majority finds out whether a majority has the primary's writes; told is false if the
+// server does not say.
+func (m MongoDB) majority(hello bson.Raw) (finding Finding, told bool) {
+	newest, _, ok1 := hello.Lookup("lastWrite", "opTime", "ts").TimestampOK()
+	committed, _, ok2 := hello.Lookup("lastWrite", "majorityOpTime", "ts").TimestampOK()
+	if !ok1 || !ok2 {
+		return Finding{}, false
+	}
+	behind := time.Duration(int64(newest)-int64(committed)) * time.Second
+	if behind > lagTolerance {
+		return warning(m.subject("majority"), fmt.Sprintf("it is %s behind the primary", behind),
+			"change streams wait for it: see that the secondaries run and keep up"), true
+	}
+	return ok(m.subject("majority"), "it has what the primary has, but for the last %s", max(behind, time.Second)), true
 }
 
 func (m MongoDB) version(ctx context.Context) Finding {
@@ -73,7 +102,7 @@ func (m MongoDB) version(ctx context.Context) Finding {
 
 // clock compares a server's clock, read between two times of ours, with ours.
 func clock(subject string, theirs, before, after time.Time) Finding {
-	// Whatever lies between before and after is no difference.
+	// A time between before and after is no difference.
 	difference := time.Duration(0)
 	switch {
 	case theirs.Before(before):
@@ -88,39 +117,44 @@ func clock(subject string, theirs, before, after time.Time) Finding {
 	return ok(subject, "within %s of the clock here", max(difference.Abs(), after.Sub(before)).Round(time.Millisecond))
 }
 
-// Readable checks that the collections of a database can be read, and which are there.
-// What is optional may be missing.
+// Readable checks that the collections of a database can be read. They may be missing.
 func (m MongoDB) Readable(ctx context.Context, database string, collections []string) []Finding {
 	db := m.Client.Database(database)
 	var findings []Finding
 	for _, name := range collections {
-		err := db.Collection(name).FindOne(ctx, bson.D{}, options.FindOne().SetProjection(bson.D{{Key: "_id", Value: 1}})).Err()
-		if err != nil && !errors.Is(err, mongo.ErrNoDocuments) {
+		if err := majority.Readable(ctx, db.Collection(name), comment); err != nil {
 			findings = append(findings, failure(m.subject("read "+database), short(err),
 				fmt.Sprintf("grant the user find on database %s, for example the role {role: \"read\", db: %q}", database, database)))
-			return findings // it is the same for all of a database
+			return findings // all collections of a database would have the same finding
 		}
 	}
 	return append(findings, ok(m.subject("read "+database), "the user may read %s", strings.Join(collections, ", ")))
 }
 
-// Collections checks which of the collections that are watched there are. groups are
-// collections of which one is enough: those of a resource type's FHIR versions.
-func (m MongoDB) Collections(ctx context.Context, database string, groups map[string][]string) []Finding {
+// Collections checks which of the collections exist, and that the watched ones have change
+// events. One collection of each group is enough: a group has a resource type's collections by
+// FHIR version.
+func (m MongoDB) Collections(ctx context.Context, database string, watched bool, groups map[string][]string) []Finding {
 	subject := m.subject("collections of " + database)
-	names, err := m.Client.Database(database).ListCollectionNames(ctx, bson.D{})
+	kinds, err := watcher.Kinds(ctx, m.Client.Database(database))
 	if err != nil {
 		return []Finding{warning(subject, short(err), "grant listCollections to see whether collections are named as the configuration expects")}
 	}
 	var there, none []string
+	var unwatched []Finding
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
-		found := slices.DeleteFunc(slices.Clone(groups[name]), func(c string) bool { return !slices.Contains(names, c) })
+		found := slices.DeleteFunc(slices.Clone(groups[name]), func(c string) bool { return kinds[c] == "" })
 		there = append(there, found...)
+		for _, c := range found {
+			if why := kinds[c].Unwatched(); watched && why != "" {
+				unwatched = append(unwatched, failure(m.subject(database+"."+c), why, "its documents never become events; take what needs it out of events, or make it an ordinary collection"))
+			}
+		}
 		if len(found) == 0 {
 			none = append(none, name)
 		}
 	}
-	findings := []Finding{ok(subject, "%s", or(strings.Join(there, ", "), "none yet"))}
+	findings := append([]Finding{ok(subject, "%s", or(strings.Join(there, ", "), "none yet"))}, unwatched...)
 	for _, name := range none {
 		findings = append(findings, warning(m.subject(name), "there is no collection "+strings.Join(groups[name], " or ")+" in "+database,
 			"see that the name is right; the collection may also come into being later"))
@@ -128,9 +162,9 @@ func (m MongoDB) Collections(ctx context.Context, database string, groups map[st
 	return findings
 }
 
-// PreImages checks that the collections record documents before they are changed,
-// without which a delete cannot be an event.
-func (m MongoDB) PreImages(ctx context.Context, database string, collections []string) []Finding {
+// PreImages checks that the collections record pre-images, without which a delete cannot
+// become an event of a kind.
+func (m MongoDB) PreImages(ctx context.Context, kind mapper.Kind, database string, collections []string) []Finding {
 	specs, err := m.Client.Database(database).ListCollectionSpecifications(ctx, bson.D{})
 	if err != nil {
 		return []Finding{warning(m.subject("pre-images"), short(err), "grant listCollections")}
@@ -146,13 +180,13 @@ func (m MongoDB) PreImages(ctx context.Context, database string, collections []s
 			continue
 		}
 		findings = append(findings, warning(subject, "not recorded: a delete goes to the dead-letter topic (or stops the stream)",
-			fmt.Sprintf("db.runCommand({collMod: %q, changeStreamPreAndPostImages: {enabled: true}}), or events.change.deletes: false", spec.Name)))
+			fmt.Sprintf("db.runCommand({collMod: %q, changeStreamPreAndPostImages: {enabled: true}}), or events.%s.deletes: false", spec.Name, kind)))
 	}
 	return findings
 }
 
-// Indexes checks that the collections have an index that begins with each field. What
-// is said of a missing one is why it matters.
+// Indexes checks that a collection has an index that begins with each field. why says in the
+// finding why a missing index matters.
 func (m MongoDB) Indexes(ctx context.Context, database, collection string, fields []string, why string) []Finding {
 	subject := m.subject("indexes of " + database + "." + collection)
 	specs, err := m.Client.Database(database).Collection(collection).Indexes().ListSpecifications(ctx)
@@ -175,4 +209,29 @@ func (m MongoDB) Indexes(ctx context.Context, database, collection string, field
 		return []Finding{warning(subject, "there is none on "+strings.Join(missing, ", "), why)}
 	}
 	return []Finding{ok(subject, "%s", strings.Join(fields, ", "))}
+}
+
+// ResourceTypes checks that the names are FHIR's resource types: a misspelt type is watched
+// in vain, without any error.
+func ResourceTypes(kind mapper.Definition, names []string) []Finding {
+	subject := "resource types"
+	if kind.Name != mapper.KindChange {
+		subject += " of " + string(kind.Name)
+	}
+	key := fmt.Sprintf("events.%s.resources (%s)", kind.Name, kind.ResourcesVariable)
+	var findings []Finding
+	for _, name := range names {
+		if resourcetype.Known(name) {
+			continue
+		}
+		advice := "correct " + key
+		if meant := resourcetype.Meant(name); meant != "" {
+			advice = fmt.Sprintf("did you mean %s? Correct %s", meant, key)
+		}
+		findings = append(findings, warning("resource type "+name, "FHIR has no such type, so nothing of it will ever be written", advice))
+	}
+	if len(findings) == 0 {
+		return []Finding{ok(subject, "%s", or(strings.Join(names, ", "), "none"))}
+	}
+	return findings
 }

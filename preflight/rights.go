@@ -4,36 +4,30 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
-)
 
-// notAsked is the brokers' word for "not asked" in a set of operations.
-const notAsked = -1 << 31
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
+)
 
 // TopicRights asks the brokers what the user may do with each topic, by name. That
 // writes nothing.
 func (k Kafka) TopicRights(ctx context.Context, needed map[string][]kmsg.ACLOperation) []Finding {
-	req := kmsg.NewPtrMetadataRequest()
-	req.IncludeTopicAuthorizedOperations = true
-	for name := range needed {
-		t := kmsg.NewMetadataRequestTopic()
-		t.Topic = kmsg.StringPtr(name)
-		req.Topics = append(req.Topics, t)
-	}
-	resp, err := req.RequestWith(ctx, k.Client)
+	topics, err := publisher.DescribeTopics(ctx, k.Client, slices.Collect(maps.Keys(needed)))
 	if err != nil {
 		return []Finding{failure("rights on topics", short(err), "")}
 	}
 	var findings []Finding
-	for _, t := range resp.Topics {
-		if t.Topic == nil || t.ErrorCode != 0 || t.AuthorizedOperations == notAsked {
+	for _, t := range topics {
+		if t.Topic == nil || t.ErrorCode != 0 {
 			continue // that it is missing or hidden is another check's finding
 		}
-		if lacking := lacking(needed[*t.Topic], t.AuthorizedOperations); lacking != "" {
+		if lacking := publisher.Lacking(needed[*t.Topic], t.AuthorizedOperations); lacking != "" {
 			findings = append(findings, failure("rights on topic "+*t.Topic, "the user lacks "+lacking, "grant "+lacking+" on the topic"))
 		}
 	}
@@ -63,7 +57,7 @@ func (k Kafka) GroupRights(ctx context.Context, group string) []Finding {
 	}
 	g := resp.Groups[0]
 	err = kerr.ErrorForCode(g.ErrorCode)
-	lacks := lacking([]kmsg.ACLOperation{kmsg.ACLOperationRead}, g.AuthorizedOperations)
+	lacks := publisher.Lacking([]kmsg.ACLOperation{kmsg.ACLOperationRead}, g.AuthorizedOperations)
 	switch {
 	case errors.Is(err, kerr.GroupIDNotFound):
 		return []Finding{ok(subject, "nobody has joined it yet; whether the user may shows when the daemon starts")}
@@ -71,24 +65,13 @@ func (k Kafka) GroupRights(ctx context.Context, group string) []Finding {
 		return []Finding{starting(subject, err)}
 	case err != nil:
 		return []Finding{failure(subject, short(err), advice)}
-	case g.AuthorizedOperations != notAsked && lacks != "":
+	case lacks != "":
 		return []Finding{failure(subject, "the user lacks "+lacks, advice)}
 	}
-	return []Finding{ok(subject, "the user may join it; %d members now", len(g.Members))}
+	return []Finding{ok(subject, "the user may join it; %s now", terminal.Counted(int64(len(g.Members)), "member"))}
 }
 
 // starting is about a coordinator that is not there yet.
 func starting(subject string, err error) Finding {
 	return warning(subject, short(err), "brokers that have just started need some seconds; check again")
-}
-
-// lacking names the operations that a set of bits does not have.
-func lacking(needed []kmsg.ACLOperation, authorized int32) string {
-	var names []string
-	for _, op := range needed {
-		if authorized&(1<<op) == 0 {
-			names = append(names, op.String())
-		}
-	}
-	return strings.Join(names, ", ")
 }

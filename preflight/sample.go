@@ -11,6 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/majority"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
 
@@ -22,19 +23,19 @@ type Sample struct {
 	Client func(mapper.Namespace) (*mongo.Client, error)
 	// MaxEventBytes is the largest event that a topic takes.
 	MaxEventBytes func(topic string) int
-	// Show, if set, is given each event whole. It holds contents of documents.
+	// Show, if set, gets each event with its contents.
 	Show func(*mapper.Event)
 }
 
-// newest is how many of the newest documents are tried: most AuditEvents are not of
-// an $everything.
+// newest is how many of the newest documents are tried: most AuditEvents record other
+// requests than $everything.
 const newest = 1000
 
 // Events tries the collections of each kind until one has a document of it.
 func (s Sample) Events(ctx context.Context) []Finding {
 	var findings []Finding
 	for _, kind := range mapper.Kinds() {
-		if f, enabled := s.kind(ctx, kind); enabled {
+		if f, enabled := s.kind(ctx, kind.Name); enabled {
 			findings = append(findings, f...)
 		}
 	}
@@ -70,8 +71,7 @@ func (s Sample) kind(ctx context.Context, kind mapper.Kind) (findings []Finding,
 	return []Finding{ok(subject, "there is no document yet that makes one")}, enabled
 }
 
-// document reads the newest document that may tell of an event, as the change that
-// wrote it.
+// document reads the newest document that may become an event, as the change that wrote it.
 func (s Sample) document(ctx context.Context, c mapper.Collection) (bson.Raw, error) {
 	client, err := s.Client(c.Namespace)
 	if err != nil {
@@ -85,7 +85,8 @@ func (s Sample) document(ctx context.Context, c mapper.Collection) (bson.Raw, er
 		latest = append(latest, bson.D{{Key: "$match", Value: c.Filter}})
 	}
 	latest = append(latest, bson.D{{Key: "$limit", Value: 1}}, bson.D{{Key: "$project", Value: c.Projection}})
-	cursor, err := client.Database(c.Namespace.Database).Collection(c.Namespace.Collection).Aggregate(ctx, latest, options.Aggregate().SetComment("fhir-cdc/check"))
+	collection := majority.Collection(client.Database(c.Namespace.Database).Collection(c.Namespace.Collection))
+	cursor, err := collection.Aggregate(ctx, latest, options.Aggregate().SetComment(comment))
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +105,7 @@ func (s Sample) translate(ctx context.Context, document bson.Raw) (*mapper.Outpu
 	return out, daemon.NewTranslation(s.Mapper, s.Facts, 1, s.MaxEventBytes).Append(ctx, []bson.Raw{document}, out)
 }
 
-// of describes the event of a kind, or why there is none.
+// of describes the event of a kind, or why it has none.
 func (s Sample) of(out *mapper.Output, kind mapper.Kind, subject string, from mapper.Namespace) *Finding {
 	for i := range out.Events {
 		e := &out.Events[i]

@@ -13,25 +13,25 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
-// Stream is a change stream to check.
-type Stream struct {
+// CheckedStream is a change stream to check.
+type CheckedStream struct {
 	Name    string
 	Watcher *watcher.Watcher
-	// Client is of the stream's cluster, Database the one that the stream is opened
-	// on; empty for one over the cluster.
+	// Client is the client of the stream's cluster. Database is the database on which the
+	// stream is opened; empty for the whole cluster.
 	Client   *mongo.Client
 	Database string
 	// Sliced says that the stream is one of several slices.
 	Sliced bool
-	// OplogWindow is how much the oplog should hold.
+	// OplogWindow is the time that the oplog should cover.
 	OplogWindow time.Duration
 }
 
-func (s Stream) subject(what string) string { return "stream " + s.Name + ": " + what }
+func (s CheckedStream) subject(what string) string { return "stream " + s.Name + ": " + what }
 
-// Open opens the stream as the daemon does, and once more after its token: that needs
-// the rights, the pipeline, post-batch tokens and startAfter.
-func (s Stream) Open(ctx context.Context) []Finding {
+// Open opens the stream as the daemon does, and once more after its token. This tests the
+// rights, the pipeline, post-batch tokens and startAfter.
+func (s CheckedStream) Open(ctx context.Context) []Finding {
 	token, err := s.Watcher.Begin(ctx, watcher.From{})
 	if err == nil {
 		// The answer to an idle stream's question comes after mongodb.max_await.
@@ -49,12 +49,12 @@ func (s Stream) Open(ctx context.Context) []Finding {
 	return []Finding{ok(s.subject("open"), "it can be opened, and resumed after its post-batch token")}
 }
 
-// probeTime is how long a stream is read that has nothing to say.
+// probeTime is how long Open reads an idle stream.
 const probeTime = 3 * time.Second
 
-// Features checks what only some servers can: hashing keys, which slices need, and
-// splitting events above 16 MB.
-func (s Stream) Features(ctx context.Context) []Finding {
+// Features checks the features that only some servers have: hashing keys, which slices need,
+// and splitting events above 16 MB.
+func (s CheckedStream) Features(ctx context.Context) []Finding {
 	hash := bson.D{{Key: "$match", Value: watcher.Slice{Of: 2}.Filter("$documentKey._id")}}
 	split := bson.D{{Key: "$changeStreamSplitLargeEvent", Value: bson.D{}}}
 	return []Finding{
@@ -70,7 +70,7 @@ func (s Stream) Features(ctx context.Context) []Finding {
 	}
 }
 
-func (s Stream) feature(ctx context.Context, name string, stage bson.D, missing func() Finding) Finding {
+func (s CheckedStream) feature(ctx context.Context, name string, stage bson.D, missing func() Finding) Finding {
 	database := s.Client.Database("admin")
 	stream := bson.D{{Key: "$changeStream", Value: bson.D{{Key: "allChangesForCluster", Value: true}}}}
 	if s.Database != "" {
@@ -94,9 +94,8 @@ func (s Stream) feature(ctx context.Context, name string, stage bson.D, missing 
 	return warning(s.subject(name), "cannot be found out: "+short(err), "")
 }
 
-// Oplog checks how much of the past the oplog holds: that is how long the daemon or
-// Kafka may be away.
-func (s Stream) Oplog(ctx context.Context) []Finding {
+// Oplog checks the time that the oplog covers: the daemon or Kafka may be away for so long.
+func (s CheckedStream) Oplog(ctx context.Context) []Finding {
 	subject := s.subject("oplog window")
 	window, err := s.Watcher.Window(ctx)
 	switch {
@@ -123,9 +122,42 @@ func (s Stream) Oplog(ctx context.Context) []Finding {
 	return []Finding{ok(subject, "%s", text)}
 }
 
-// oplogSize is what the oplog takes and may take, in bytes; zero where that may not be
-// asked.
-func (s Stream) oplogSize(ctx context.Context) (size, most int64) {
+const storedPosition = "stored position"
+
+// Position checks that a stream can go on from its stored position. repairs says that
+// lost history is repaired.
+func (s CheckedStream) Position(ctx context.Context, from watcher.From, repairs bool) []Finding {
+	subject := s.subject(storedPosition)
+	probing, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	err := s.Watcher.Probe(probing, from)
+	var known *watcher.Error
+	switch {
+	case err == nil && !s.Watcher.KnowsSet():
+		return []Finding{warning(subject, "the oplog holds it, as far as the server tells the user; whether the replica set was restored or replaced is not known",
+			"grant find on local.system.replset and local.oplog.rs (a sharded cluster tells neither)")}
+	case err == nil:
+		return []Finding{ok(subject, "the oplog holds it, and is that of the same replica set")}
+	case errors.As(err, &known) && known.Class == watcher.HistoryLost && repairs:
+		return []Finding{warning(subject, short(known.Err), "what was missed is made up for from the collections when the stream runs (repair.on_history_lost: repair)")}
+	case known != nil:
+		return []Finding{failure(subject, short(known.Err), known.Hint)}
+	}
+	return s.NoPosition(err)
+}
+
+// Repairing is the finding about a stream in a repair of lost history.
+func (s CheckedStream) Repairing() []Finding {
+	return []Finding{warning(s.subject(storedPosition), "lost history is being made up for from the collections", "/status tells how far it is")}
+}
+
+// NoPosition is the finding that a stored position cannot be read.
+func (s CheckedStream) NoPosition(err error) []Finding {
+	return []Finding{warning(s.subject(storedPosition), "it cannot be looked at: "+short(err), "")}
+}
+
+// oplogSize is the oplog's present and largest size in bytes; zero if the user may not ask.
+func (s CheckedStream) oplogSize(ctx context.Context) (size, most int64) {
 	stats, err := s.Client.Database("local").RunCommand(ctx, bson.D{{Key: "collStats", Value: "oplog.rs"}}).Raw()
 	if err != nil {
 		return 0, 0

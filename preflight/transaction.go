@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,19 +19,20 @@ type Transaction struct {
 	Client []kgo.Opt
 	// ID is a transactional id that no stream has.
 	ID string
-	// Topic takes the record that is aborted: the position topic, where nobody but the
-	// daemon reads, and it reads committed records only.
+	// Topic gets the aborted record. It is the position topic: only the daemon reads it, and
+	// only committed records.
 	Topic string
 	// Timeout is kafka.transaction_timeout.
 	Timeout time.Duration
 }
 
-// Try begins a transaction, writes a record and aborts it. While it is open, the
-// brokers tell when it began by their clock.
+// Try begins a transaction, writes a record and aborts it. While the transaction is open, the
+// brokers report its beginning by their clock.
 func (t Transaction) Try(ctx context.Context) []Finding {
 	const subject = "transactions"
-	client, err := kgo.NewClient(append(append([]kgo.Opt{}, t.Client...),
-		kgo.TransactionalID(t.ID), kgo.TransactionTimeout(t.Timeout), kgo.RequiredAcks(kgo.AllISRAcks()))...)
+	client, err := kgo.NewClient(slices.Concat(t.Client, []kgo.Opt{
+		kgo.TransactionalID(t.ID), kgo.TransactionTimeout(t.Timeout), kgo.RequiredAcks(kgo.AllISRAcks()),
+	})...)
 	if err != nil {
 		return []Finding{failure(subject, short(err), "")}
 	}
@@ -63,15 +65,15 @@ func (t Transaction) try(ctx context.Context, client *kgo.Client) ([]Finding, er
 // abortTime is how long the brokers may take to abort the transaction.
 const abortTime = 5 * time.Second
 
-// abort also ends the transaction of a check that is broken off: left open, it would hold
-// up every stream of its partition that begins, until it times out.
+// abort ends the transaction, also after ctx has ended: an open one would hold up the start of
+// every stream of its partition until its timeout.
 func abort(ctx context.Context, client *kgo.Client) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTime)
 	defer cancel()
 	return errors.Join(client.AbortBufferedRecords(ctx), client.EndTransaction(ctx, kgo.TryAbort))
 }
 
-// clock compares the coordinator's clock with ours; nothing else of Kafka's tells it.
+// clock compares the coordinator's clock with ours. Kafka has no other way to ask for it.
 func (t Transaction) clock(ctx context.Context, client *kgo.Client, before, after time.Time) []Finding {
 	described, err := kadm.NewClient(client).DescribeTransactions(ctx, t.ID)
 	if err == nil {

@@ -2,15 +2,18 @@ package publisher
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// AuditAction names what an AuditRecord tells of.
+// AuditAction names the act that an AuditRecord records.
 type AuditAction string
 
 // The actions. Whatever makes a stream do something else than carry change after
@@ -27,10 +30,15 @@ const (
 	AuditReplayed AuditAction = "replayed"
 	// AuditBackfilled says that events were published from collections.
 	AuditBackfilled AuditAction = "backfilled"
-	// AuditVerifyRepaired says that events which a topic lacked were published.
-	AuditVerifyRepaired AuditAction = "verify_repaired"
+	// AuditCompleted says that events which a topic lacked were published.
+	AuditCompleted AuditAction = "verify_repaired"
+	// AuditRetried says that the events of dead letters were published.
+	AuditRetried AuditAction = "dead_letters_retried"
 	// AuditControl says that a control of the HTTP port was used.
 	AuditControl AuditAction = "control"
+	// AuditCollectionGone says that a watched collection or database was dropped, renamed or
+	// replaced by another collection.
+	AuditCollectionGone AuditAction = "collection_gone"
 	// AuditLayoutChanged says that the streams of an installation were divided anew.
 	AuditLayoutChanged AuditAction = "layout_changed"
 )
@@ -68,17 +76,16 @@ func NewAudit(client []kgo.Opt, topic string) *Audit {
 	return &Audit{options: client, topic: topic}
 }
 
-// Record writes r and waits until all in-sync replicas have it. What the record
-// tells of must not be done without it where the order can be chosen.
+// Record writes r and waits until all in-sync replicas have it. Callers record an act before
+// they do it, where they can choose the order.
 func (a *Audit) Record(ctx context.Context, r AuditRecord) error {
 	record, err := r.Kafka(a.topic)
 	if err != nil {
 		return err
 	}
-	own := []kgo.Opt{kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(0)}
-	client, err := kgo.NewClient(append(append([]kgo.Opt{}, a.options...), own...)...)
+	client, err := newClient(a.options, kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerLinger(0))
 	if err != nil {
-		return fmt.Errorf("configure kafka client: %w", err)
+		return err
 	}
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, auditTimeout)
@@ -95,8 +102,8 @@ func (a *Audit) Record(ctx context.Context, r AuditRecord) error {
 	return nil
 }
 
-// Kafka makes the record for the audit topic, for those who publish it together with
-// what it tells of. A Time that is zero is now.
+// Kafka makes the record for the audit topic, for callers that publish it in one transaction with
+// the events that it is about. A Time that is zero is now.
 func (r AuditRecord) Kafka(topic string) (kgo.Record, error) {
 	if r.Time.IsZero() {
 		r.Time = time.Now()
@@ -115,4 +122,22 @@ func auditKey(r AuditRecord) string {
 		return r.Name
 	}
 	return r.Name + "/" + r.Stream
+}
+
+// DetailText is the details on one line: name=value, the value as JSON unless it is a text.
+func (r *AuditRecord) DetailText() string {
+	var parts []string
+	for name, value := range r.Details {
+		text, isText := value.(string)
+		if !isText {
+			encoded, err := json.Marshal(value)
+			if err != nil {
+				continue
+			}
+			text = string(encoded)
+		}
+		parts = append(parts, name+"="+text)
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ", ")
 }

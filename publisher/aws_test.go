@@ -16,7 +16,7 @@ import (
 func TestSignatureForMSK(t *testing.T) {
 	const host, secret, session = "b-1.test.abc123.c2.kafka.eu-west-1.amazonaws.com", "secret/key", "session+token=="
 	env := map[string]string{"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": session}
-	mechanism, err := SASL{Enabled: true, Mechanism: MechanismAWS, Getenv: func(name string) string { return env[name] }}.mechanism()
+	mechanism, err := SASL{Enabled: true, Mechanism: mechanismAWS, Getenv: func(name string) string { return env[name] }}.mechanism()
 	if err != nil {
 		t.Fatal(err)
 	}

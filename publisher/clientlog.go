@@ -2,6 +2,7 @@ package publisher
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,9 +46,15 @@ func (l *clientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
 	l.Logger.Log(level, msg, keyvals...)
 }
 
-// repeats tells a line that the client says again and again while a broker is away.
+// repeats tells a line that comes again and again while a broker is away or refuses.
 func repeats(level kgo.LogLevel, msg string) bool {
-	return level == kgo.LogLevelWarn && msg == dialFailed || level == kgo.LogLevelError && msg == groupFailed
+	switch level {
+	case kgo.LogLevelWarn:
+		return msg == dialFailed || msg == refusing || msg == throttling
+	case kgo.LogLevelError:
+		return msg == groupFailed
+	}
+	return false
 }
 
 // due tells whether the last warning of this address and reason is long ago.
@@ -55,7 +62,7 @@ func (l *clientLog) due(keyvals []any) bool {
 	key := ""
 	for i := 0; i+1 < len(keyvals); i += 2 {
 		// The same address is called seed_0 and 1 in turn: the number does not count.
-		if name := keyvals[i]; name == "addr" || name == "group" || name == "err" {
+		if name := keyvals[i]; slices.Contains([]any{"addr", "group", "what", "err"}, name) {
 			key += fmt.Sprint(keyvals[i+1]) + "\n"
 		}
 	}

@@ -2,6 +2,7 @@ package publisher
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -19,19 +20,19 @@ type unfit struct{ fault string }
 
 func (e *unfit) Error() string { return e.fault }
 
-// tooLarge makes a *ConfigurationError of a broker's refusal of a message for its size: a
+// messageTooLarge makes a *ConfigurationError of a broker's refusal of a message for its size: a
 // topic's limit is lower than it was at the start. The next start learns of it, and what
 // does not fit is recorded as a failure then.
-func tooLarge(err error) error {
+func messageTooLarge(err error) error {
 	if errors.Is(err, kerr.MessageTooLarge) {
-		return &ConfigurationError{err}
+		return &ConfigurationError{fmt.Errorf("%w (raise the topic's max.message.bytes, and kafka.max_record_bytes if that is lower)", err)}
 	}
 	return err
 }
 
-// sorted makes a *ConfigurationError of what trying again does not mend and leaves
+// configurationFault makes a *ConfigurationError of what trying again does not mend and leaves
 // everything else (brokers out of reach, elections) as it is.
-func sorted(err error) error {
+func configurationFault(err error) error {
 	var broker *kerr.Error
 	if errors.As(err, new(*unfit)) || (errors.As(err, &broker) && !broker.Retriable) {
 		return &ConfigurationError{err}

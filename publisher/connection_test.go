@@ -114,7 +114,7 @@ func TestClientOptionsMutualTLS(t *testing.T) {
 func TestClientOptionsLogin(t *testing.T) {
 	cluster, _ := emptyKafka(t, kfake.SeedTopics(1, eventTopic), kfake.EnableSASL(),
 		kfake.Superuser("PLAIN", "user", "secret"), kfake.Superuser("SCRAM-SHA-256", "user", "secret"), kfake.Superuser("SCRAM-SHA-512", "user", "secret"))
-	for _, mechanism := range []string{MechanismPlain, MechanismSCRAM256, MechanismSCRAM512} {
+	for _, mechanism := range []string{mechanismPlain, mechanismSCRAM256, mechanismSCRAM512} {
 		t.Run(mechanism, func(t *testing.T) {
 			opts, err := ClientOptions(Connection{
 				Brokers: cluster.ListenAddrs(),
@@ -145,10 +145,10 @@ func TestClientOptionsRefuses(t *testing.T) {
 		{"a certificate without key", Connection{Brokers: brokers, TLS: TLS{Enabled: true, CertFile: certFile}}, "only one of the two"},
 		{"a key that is none", Connection{Brokers: brokers, TLS: TLS{Enabled: true, CertFile: certFile, KeyFile: caFile}}, "read TLS certificate and key"},
 		{"an unknown mechanism", Connection{Brokers: brokers, SASL: SASL{Enabled: true, Mechanism: "kerberos"}}, `"kerberos" is not one of`},
-		{"no password", Connection{Brokers: brokers, SASL: SASL{Enabled: true, Mechanism: MechanismPlain, Username: "u"}}, "user name and a password"},
-		{"no user", Connection{Brokers: brokers, SASL: SASL{Enabled: true, Mechanism: MechanismSCRAM512, Password: "p"}}, "user name and a password"},
-		{"no token", Connection{Brokers: brokers, SASL: SASL{Enabled: true, Mechanism: MechanismOAuthBearer}}, "needs a token"},
-		{"no credentials", Connection{Brokers: brokers, SASL: SASL{Enabled: true, Mechanism: MechanismAWS, Getenv: noEnv}}, "AWS_ACCESS_KEY_ID"},
+		{"no password", Connection{Brokers: brokers, SASL: SASL{Enabled: true, Mechanism: mechanismPlain, Username: "u"}}, "user name and a password"},
+		{"no user", Connection{Brokers: brokers, SASL: SASL{Enabled: true, Mechanism: mechanismSCRAM512, Password: "p"}}, "user name and a password"},
+		{"no token", Connection{Brokers: brokers, SASL: SASL{Enabled: true, Mechanism: mechanismOAuthBearer}}, "needs a token"},
+		{"no credentials", Connection{Brokers: brokers, SASL: SASL{Enabled: true, Mechanism: mechanismAWS, Getenv: noEnv}}, "AWS_ACCESS_KEY_ID"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if _, err := ClientOptions(tc.c, zap.NewNop()); err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -160,7 +160,7 @@ func TestClientOptionsRefuses(t *testing.T) {
 
 func TestSASLCredentialsFromTheEnvironment(t *testing.T) {
 	env := map[string]string{"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key", "AWS_SESSION_TOKEN": "session"}
-	s := SASL{Enabled: true, Mechanism: MechanismAWS, Getenv: func(name string) string { return env[name] }}
+	s := SASL{Enabled: true, Mechanism: mechanismAWS, Getenv: func(name string) string { return env[name] }}
 	got, err := s.awsCredentials()
 	if err != nil || got.AccessKey != "id" || got.SecretKey != "key" || got.SessionToken != "session" {
 		t.Errorf("credentials: %v", err)
@@ -168,13 +168,13 @@ func TestSASLCredentialsFromTheEnvironment(t *testing.T) {
 	if _, err := s.mechanism(); err != nil {
 		t.Error(err)
 	}
-	if _, err := (SASL{Enabled: true, Mechanism: MechanismOAuthBearer, Token: "t"}).mechanism(); err != nil {
+	if _, err := (SASL{Enabled: true, Mechanism: mechanismOAuthBearer, Token: "t"}).mechanism(); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestConnectionPrintsNoSecrets(t *testing.T) {
-	c := Connection{Brokers: []string{"b:1"}, SASL: SASL{Enabled: true, Mechanism: MechanismPlain, Username: "u", Password: "hunter2", Token: "hunter2"}}
+	c := Connection{Brokers: []string{"b:1"}, SASL: SASL{Enabled: true, Mechanism: mechanismPlain, Username: "u", Password: "hunter2", Token: "hunter2"}}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
 		for _, v := range []any{c, &c, c.SASL} {
 			if text := fmt.Sprintf(format, v); strings.Contains(text, "hunter2") {

@@ -44,21 +44,21 @@ type timestampForm struct {
 // deadLetter is the record of a failure: its key is
 // "<database>.<collection>/<id>", so that all of one document are in order.
 func deadLetter(f *mapper.Failure, stream string) (key, value []byte, err error) {
-	namespace := f.Source.Database + "." + f.Source.Collection
-	id := idText(f.Source.DocumentKey.Lookup("_id"))
+	namespace := f.Change.Database + "." + f.Change.Collection
+	id := idText(f.Change.DocumentKey.Lookup("_id"))
 	form := deadLetterForm{
 		Kind:        f.Kind,
 		Namespace:   namespace,
-		Operation:   f.Source.Operation,
+		Operation:   f.Change.Operation,
 		Reason:      f.Reason,
-		ClusterTime: timestampForm{T: f.Source.ClusterTime.T, I: f.Source.ClusterTime.I},
+		ClusterTime: timestampForm{T: f.Change.ClusterTime.T, I: f.Change.ClusterTime.I},
 		Stream:      stream,
 	}
-	if form.DocumentKey, err = documentKey(f.Source.DocumentKey, id); err != nil {
+	if form.DocumentKey, err = documentKey(f.Change.DocumentKey, id); err != nil {
 		return nil, nil, fmt.Errorf("dead letter of %s: document key: %w", namespace, err)
 	}
-	if len(f.Source.Token) > 0 && len(f.Source.Token) <= maxTokenBytes {
-		if form.ResumeToken, err = bson.MarshalExtJSON(f.Source.Token, true, false); err != nil {
+	if len(f.Change.Token) > 0 && len(f.Change.Token) <= maxTokenBytes {
+		if form.ResumeToken, err = bson.MarshalExtJSON(f.Change.Token, true, false); err != nil {
 			return nil, nil, fmt.Errorf("dead letter of %s: resume token: %w", namespace, err)
 		}
 	}

@@ -28,7 +28,7 @@ func failureOf(t testing.TB, id any) mapper.Failure {
 	t.Helper()
 	return mapper.Failure{
 		Kind: mapper.KindExport,
-		Source: mapper.Source{
+		Change: mapper.ChangeName{
 			Database: "fhir", Collection: "ExportStatus_4_0_0", Operation: "replace",
 			DocumentKey: raw(t, bson.D{{Key: "_id", Value: id}}),
 			ClusterTime: bson.Timestamp{T: 1763886848, I: 3},
@@ -102,10 +102,10 @@ func TestDeadLetterIsAlwaysPossible(t *testing.T) {
 	for name, f := range map[string]mapper.Failure{
 		"nothing known":    {},
 		"a huge id":        failureOf(t, huge),
-		"a huge shard key": {Source: mapper.Source{DocumentKey: raw(t, bson.D{{Key: "shard", Value: huge}, {Key: "_id", Value: "a"}})}},
-		"a huge token":     {Source: mapper.Source{Token: token(t, huge)}},
+		"a huge shard key": {Change: mapper.ChangeName{DocumentKey: raw(t, bson.D{{Key: "shard", Value: huge}, {Key: "_id", Value: "a"}})}},
+		"a huge token":     {Change: mapper.ChangeName{Token: token(t, huge)}},
 		"no valid text":    failureOf(t, "a\xff"),
-		"no valid key":     {Source: mapper.Source{DocumentKey: bson.Raw{5, 0, 0, 0, 0}}},
+		"no valid key":     {Change: mapper.ChangeName{DocumentKey: bson.Raw{5, 0, 0, 0, 0}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			key, value, err := deadLetter(&f, "main")

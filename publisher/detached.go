@@ -3,6 +3,7 @@ package publisher
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -43,7 +44,7 @@ func NewDetached(opts DetachedOptions) (*Detached, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Detached{opts: opts.Options, client: append(append([]kgo.Opt{}, opts.Client...), producer...)}
+	d := &Detached{opts: opts.Options, client: slices.Concat(opts.Client, producer)}
 	if opts.Transactions {
 		d.transactions, err = resumetoken.NewTransactions(resumetoken.TransactionsOptions{
 			ClientOptions: opts.Client, Extra: producer, Name: opts.Name, Work: opts.Work, Timeout: opts.TransactionTimeout,
@@ -53,21 +54,17 @@ func NewDetached(opts DetachedOptions) (*Detached, error) {
 }
 
 // Open connects. With transactions it is where the brokers may refuse.
-func (d *Detached) Open(ctx context.Context) error {
+func (d *Detached) Open(ctx context.Context) (err error) {
 	if d.transactions != nil {
-		return sorted(d.transactions.Open(ctx))
+		return configurationFault(d.transactions.Open(ctx))
 	}
-	client, err := kgo.NewClient(d.client...)
-	if err != nil {
-		return fmt.Errorf("configure kafka client: %w", err)
-	}
-	d.producer = client
-	return nil
+	d.producer, err = newClient(d.client)
+	return err
 }
 
-// Publish publishes the events and the dead letters of a batch, and the records that
-// tell of it, all or nothing of them with transactions. The batch's position is of no
-// concern. After an error nothing more is accepted.
+// Publish publishes the events and the dead letters of a batch, and further records, such as
+// the audit record of a replay: with transactions all of them or none. It ignores the batch's
+// position. After an error it accepts nothing more.
 func (d *Detached) Publish(ctx context.Context, batch *Batch, with ...kgo.Record) error {
 	records, err := d.buffer.fill(batch, &d.opts)
 	if err != nil {
@@ -84,7 +81,7 @@ func (d *Detached) Publish(ctx context.Context, batch *Batch, with ...kgo.Record
 	}
 	if err != nil {
 		d.buffer = recordBuffer{} // some of its records may still be on their way
-		return fmt.Errorf("publish %d records: %w", len(records), sorted(err))
+		return fmt.Errorf("publish %d records: %w", len(records), configurationFault(err))
 	}
 	d.buffer.release()
 	return nil

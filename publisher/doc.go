@@ -13,6 +13,5 @@
 // CheckTopics looks at the topics before any of that, and ClientOptions turns a
 // Connection into the Kafka client's options.
 //
-// Imports: mapper (the events), resumetoken (the position), kgo, kadm. It does
-// not know where events come from.
+// It does not know where events come from.
 package publisher

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -46,9 +47,8 @@ func NewIdempotent(positions resumetoken.Store, client []kgo.Opt, opts Options, 
 	if err != nil {
 		return nil, err
 	}
-	all := append(append([]kgo.Opt{}, client...), producer...)
-	// Without it the client goes on after the brokers have lost records.
-	all = append(all, kgo.StopProducerOnDataLossDetected())
+	// Without StopProducerOnDataLossDetected the client goes on after the brokers have lost records.
+	all := slices.Concat(client, producer, []kgo.Opt{kgo.StopProducerOnDataLossDetected()})
 	return &Idempotent{positions: positions, client: all, opts: opts, interval: interval, now: time.Now, isSaved: true}, nil
 }
 
@@ -58,11 +58,11 @@ func (p *Idempotent) Acquire(ctx context.Context) (resumetoken.Position, error) 
 	p.disconnect()
 	position, err := p.positions.Acquire(ctx)
 	if err != nil && !errors.Is(err, resumetoken.ErrNone) {
-		return resumetoken.Position{}, acquiring(p.opts.Stream, err)
+		return resumetoken.Position{}, acquiringFault(p.opts.Stream, err)
 	}
-	client, clientErr := kgo.NewClient(p.client...)
+	client, clientErr := newClient(p.client)
 	if clientErr != nil {
-		return resumetoken.Position{}, fmt.Errorf("configure kafka client: %w", clientErr)
+		return resumetoken.Position{}, clientErr
 	}
 	p.producer, p.live = client, true
 	p.pending, p.isSaved, p.lastSave, p.paused = resumetoken.Position{}, true, time.Time{}, position.Paused
@@ -85,7 +85,7 @@ func (p *Idempotent) Commit(ctx context.Context, batch *Batch) error {
 	}
 	p.opts.observe("before_events")
 	if err := resumetoken.Deliver(ctx, p.producer, records); err != nil {
-		return fmt.Errorf("publish %d records: %w", len(records), tooLarge(p.giveUp(ctx, err)))
+		return fmt.Errorf("publish %d records: %w", len(records), messageTooLarge(p.giveUp(ctx, err)))
 	}
 	p.opts.observe("after_events")
 	p.buffer.release()
@@ -93,7 +93,7 @@ func (p *Idempotent) Commit(ctx context.Context, batch *Batch) error {
 	if p.now().Sub(p.lastSave) < p.interval && batch.Position.Paused == p.paused {
 		return nil
 	}
-	return p.Checkpoint(ctx)
+	return p.checkpoint(ctx)
 }
 
 // giveUp ends a batch that has failed, and saves what was acknowledged before it,
@@ -106,12 +106,12 @@ func (p *Idempotent) giveUp(ctx context.Context, cause error) error {
 	if err := p.producer.AbortBufferedRecords(ctx); err != nil {
 		return errors.Join(cause, fmt.Errorf("wait for records on their way: %w", err))
 	}
-	return errors.Join(cause, p.Checkpoint(ctx))
+	return errors.Join(cause, p.checkpoint(ctx))
 }
 
-// Checkpoint saves the position after the last acknowledged batch, if that has
+// checkpoint saves the position after the last acknowledged batch, if that has
 // not been done. An error means what an error of Commit means.
-func (p *Idempotent) Checkpoint(ctx context.Context) error {
+func (p *Idempotent) checkpoint(ctx context.Context) error {
 	if p.isSaved {
 		return nil
 	}
@@ -135,7 +135,7 @@ func (p *Idempotent) MaxEventBytes(topic string) int { return p.opts.MaxEventByt
 // Close saves the position after the last acknowledged batch and closes the
 // store and the connection.
 func (p *Idempotent) Close(ctx context.Context) error {
-	err := p.Checkpoint(ctx)
+	err := p.checkpoint(ctx)
 	p.disconnect()
 	if closed := p.positions.Close(ctx); closed != nil {
 		err = errors.Join(err, fmt.Errorf("close position store: %w", closed))

@@ -77,7 +77,7 @@ func TestIdempotentSavesAtIntervalsAndAtTheEnd(t *testing.T) {
 		t.Error("saved by Commit:", diff)
 	}
 	for range 2 {
-		if err := p.Checkpoint(t.Context()); err != nil {
+		if err := p.checkpoint(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -97,7 +97,7 @@ func batch(t testing.TB, clusterTime uint32, keys ...string) *Batch {
 // committed are the records that a read_committed consumer sees of a topic.
 func committed(t testing.TB, opts []kgo.Opt, topic string) []*kgo.Record {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	admin := kadm.NewClient(plainClient(t, opts...))
 	offsets, err := admin.ListEndOffsets(ctx, topic)

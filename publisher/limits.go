@@ -45,24 +45,25 @@ func (l *Limits) Known() map[string]int {
 
 // Ask asks the brokers for a topic's limit anew, unless that was done in the last seconds.
 // A topic whose configuration may not be read keeps the limit that is known. It gives up
-// after about ten seconds without an answer; trying again may help then.
+// after about ten seconds without an answer; trying again may help then. Nobody waits for
+// the answer but those who ask.
 func (l *Limits) Ask(ctx context.Context, topic string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if time.Since(l.asked[topic]) < askAgain {
+	if l.fresh(topic) {
 		return nil
 	}
-	client, err := kgo.NewClient(append(append([]kgo.Opt{}, l.client...), kgo.RetryTimeout(clientRetries))...)
+	client, err := newClient(l.client, kgo.RetryTimeout(clientRetries))
 	if err != nil {
-		return fmt.Errorf("configure kafka client: %w", err)
+		return err
 	}
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
-	configs, err := topicConfigs(ctx, kadm.NewClient(client), topic)
+	configs, err := TopicConfigs(ctx, kadm.NewClient(client), topic)
 	if err != nil && !unreadable(err) {
 		return fmt.Errorf("ask for the limit of topic %s: %w", topic, err)
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if limit, ok := maxMessageBytes(configs); ok {
 		l.known[topic] = limit
 	}
@@ -70,9 +71,16 @@ func (l *Limits) Ask(ctx context.Context, topic string) error {
 	return nil
 }
 
-// topicConfigs are a topic's. One is asked for at a time: a topic that may not be read
+// fresh tells whether a topic's limit was asked for a moment ago.
+func (l *Limits) fresh(topic string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.asked[topic]) < askAgain
+}
+
+// TopicConfigs is the configuration of a topic. One is asked for at a time: a topic that may not be read
 // fails the whole request.
-func topicConfigs(ctx context.Context, admin *kadm.Client, topic string) ([]kadm.Config, error) {
+func TopicConfigs(ctx context.Context, admin *kadm.Client, topic string) ([]kadm.Config, error) {
 	all, err := admin.DescribeTopicConfigs(ctx, topic)
 	if err != nil {
 		return nil, err

@@ -58,3 +58,33 @@ func TestLimits(t *testing.T) {
 		t.Errorf("what was known is %v now", before)
 	}
 }
+
+// A broker that does not answer one who asks holds up nobody else, not even one who only
+// wants what is known.
+func TestLimitsWaitForNobody(t *testing.T) {
+	cluster, opts := emptyKafka(t, kfake.SeedTopics(1, eventTopic))
+	limits := NewLimits(opts, Report{MaxMessageBytes: map[string]int{eventTopic: 600}})
+	asked, known := make(chan struct{}), make(chan struct{})
+	cluster.ControlKey(int16(kmsg.DescribeConfigs), func(kmsg.Request) (kmsg.Response, error, bool) {
+		close(asked)
+		<-known
+		return nil, nil, false
+	})
+	answer := make(chan error, 1)
+	go func() { answer <- limits.Ask(t.Context(), eventTopic) }()
+	<-asked
+	told := make(chan int, 1)
+	go func() { told <- limits.Known()[eventTopic] }()
+	select {
+	case limit := <-told:
+		if limit != 600 {
+			t.Errorf("known: %d", limit)
+		}
+	case <-time.After(time.Minute):
+		t.Error("what is known waits for the broker")
+	}
+	close(known)
+	if err := <-answer; err != nil {
+		t.Error(err)
+	}
+}

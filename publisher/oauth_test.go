@@ -38,7 +38,7 @@ func endpoint(t *testing.T, secret func() string, expiresIn int) (address string
 
 func bearerOf(t *testing.T, s SASL) *bearer {
 	t.Helper()
-	s.Enabled, s.Mechanism = true, MechanismOAuthBearer
+	s.Enabled, s.Mechanism = true, mechanismOAuthBearer
 	b, err := newBearer(s)
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +54,7 @@ func TestTokensFromTheEndpoint(t *testing.T) {
 	given := "one"
 	login.Reread = func() (SASL, error) {
 		fresh := login
-		fresh.Mechanism, fresh.OAuth.ClientSecret = MechanismOAuthBearer, given
+		fresh.Mechanism, fresh.OAuth.ClientSecret = mechanismOAuthBearer, given
 		return fresh, nil
 	}
 	b := bearerOf(t, login)

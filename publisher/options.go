@@ -45,8 +45,8 @@ type Options struct {
 	TopicMaxBytes map[string]int
 	// Observe, if set, is called at the named points of each batch that Idempotent
 	// publishes: before_events, after_events (all are acknowledged), before_save,
-	// after_save. Transactional has those of resumetoken.KafkaOptions. It is there
-	// for tests that end the process at each of them; it is nil in production.
+	// after_save. Transactional has the points of resumetoken.KafkaOptions. It is for tests
+	// that end the process at each of them; it is nil in production.
 	Observe func(point string)
 }
 

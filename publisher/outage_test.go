@@ -17,9 +17,7 @@ import (
 // each Commit reports, a publisher that goes on from the acquired position has
 // every event committed once.
 func TestTransactionalThroughARestartOfTheBroker(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a broker twice")
-	}
+	t.Parallel() // mostly waiting
 	server := services.KafkaForTest(t, services.KafkaOptions{
 		NeedControl: true,
 		// Timed-out transactions are ended at once, not every 10 s.

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 )
 
 // recordBuffer turns batches into the Kafka client's records, in memory that is
@@ -68,3 +69,18 @@ func (b *recordBuffer) release() {
 
 // errBroken is what a publisher returns after an error until Acquire.
 var errBroken = errors.New("the stream must be acquired again after the last error")
+
+// Batch is the unit of publishing: the events of consecutive changes of one
+// stream, what could not be made an event, and the position after the last of
+// these changes. It never ends inside the events of one change.
+type Batch struct {
+	Events   []mapper.Event
+	Failures []mapper.Failure
+	Position resumetoken.Position
+	// Changes is how many changes it was made of: of those just read and those that waited.
+	// Bytes is how large they are: what the batch keeps in memory.
+	Changes, Bytes int
+	// Read is when the first of them was read, Map and Mapped when mapping began and
+	// ended: times of this process's clock, for traces. They may be zero.
+	Read, Map, Mapped time.Time
+}

@@ -1,6 +1,7 @@
 package publisher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,11 +9,44 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// unknownOperations is what brokers answer that do not tell the rights.
-const unknownOperations = -1 << 31
+// DescribeTopics asks for topics and the user's rights on them.
+func DescribeTopics(ctx context.Context, client *kgo.Client, names []string) ([]kmsg.MetadataResponseTopic, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	req.IncludeTopicAuthorizedOperations = true
+	req.Topics = []kmsg.MetadataRequestTopic{} // nil would ask for all that there are
+	for _, name := range names {
+		topic := kmsg.NewMetadataRequestTopic()
+		topic.Topic = kmsg.StringPtr(name)
+		req.Topics = append(req.Topics, topic)
+	}
+	resp, err := req.RequestWith(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Topics, nil
+}
+
+// Lacking names the operations that are needed and not among the allowed ones, of which each
+// is a bit: "Read and Write", "" for none and where the brokers do not tell the rights.
+func Lacking(needed []kmsg.ACLOperation, allowed int32) string {
+	const untold = -1 << 31
+	return inWords(slices.DeleteFunc(slices.Clone(needed), func(operation kmsg.ACLOperation) bool {
+		return allowed == untold || allowed&(1<<operation) != 0
+	}))
+}
+
+// inWords are operations in words.
+func inWords(operations []kmsg.ACLOperation) string {
+	words := make([]string, len(operations))
+	for i, o := range operations {
+		words[i] = o.String()[:1] + strings.ToLower(o.String()[1:])
+	}
+	return strings.Join(words, " and ")
+}
 
 // neededOn are the operations that the user has to be allowed on a topic. Each of
 // them implies Describe.
@@ -26,62 +60,26 @@ func (c *topicCheck) neededOn(topic string) []kmsg.ACLOperation {
 	return []kmsg.ACLOperation{kmsg.ACLOperationWrite}
 }
 
-// topicRights returns what is missing of the rights on a topic, of which allowed has
-// a bit for each operation.
+// topicRights is the error of missing rights on a topic.
 func (c *topicCheck) topicRights(topic string, allowed int32) error {
-	if allowed == unknownOperations {
-		return nil
+	if missing := Lacking(c.neededOn(topic), allowed); missing != "" {
+		return lacking(topic, missing)
 	}
-	var missing []kmsg.ACLOperation
-	for _, operation := range c.neededOn(topic) {
-		if allowed&(1<<operation) == 0 {
-			missing = append(missing, operation)
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	return lacking(topic, missing)
+	return nil
 }
 
 // lacking is the error of a topic on which operations are not allowed.
-func lacking(topic string, operations []kmsg.ACLOperation) error {
-	if len(operations) == 0 {
-		operations = []kmsg.ACLOperation{kmsg.ACLOperationDescribe}
-	}
-	names := map[kmsg.ACLOperation]string{kmsg.ACLOperationRead: "Read", kmsg.ACLOperationWrite: "Write", kmsg.ACLOperationDescribe: "Describe"}
-	text := make([]string, len(operations))
-	for i, o := range operations {
-		text[i] = names[o]
-	}
-	return fmt.Errorf("topic %s: the user needs %s on it: %w", topic, strings.Join(text, " and "), kerr.TopicAuthorizationFailed)
+func lacking(topic, operations string) error {
+	return fmt.Errorf("topic %s: the user needs %s on it: %w", topic, cmp.Or(operations, "Describe"), kerr.TopicAuthorizationFailed)
 }
 
-// otherRights checks the rights on the group and the transactional ids, which would
-// else be missed only when this process is to take a stream over, or never: a group
-// that may not be joined assigns nothing. Errors of other kinds show elsewhere.
+// otherRights checks what would else be missed only when this process is to take a stream
+// over: the rights on the transactional ids, and how long a transaction may take. Errors of
+// other kinds show elsewhere.
 func (c *topicCheck) otherRights(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
-	return errors.Join(c.groupRight(ctx), c.transactionRights(ctx))
-}
-
-// groupRight asks by the heartbeat of a member that does not exist: it needs the same
-// right as joining, and changes nothing.
-func (c *topicCheck) groupRight(ctx context.Context) error {
-	if c.req.Group == "" {
-		return nil
-	}
-	req := kmsg.NewPtrHeartbeatRequest()
-	req.Group, req.MemberID, req.Generation = c.req.Group, "fhir-cdc-check", -1
-	resp, err := req.RequestWith(ctx, c.client)
-	if err == nil {
-		err = kerr.ErrorForCode(resp.ErrorCode)
-	}
-	if !errors.Is(err, kerr.GroupAuthorizationFailed) {
-		return nil
-	}
-	return fmt.Errorf("group %s: the user needs Read on it: %w", c.req.Group, err)
+	return errors.Join(c.transactionRights(ctx), c.transactionTimeout(ctx))
 }
 
 func (c *topicCheck) transactionRights(ctx context.Context) error {
@@ -102,14 +100,46 @@ func (c *topicCheck) transactionRights(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
-// acquiring makes a *ConfigurationError of a right that turns out to be missing when a
-// stream is taken.
-func acquiring(stream string, err error) error {
+// transactionTimeout takes the transactional id of the trial. Without the right to it
+// nothing is found out.
+func (c *topicCheck) transactionTimeout(ctx context.Context) error {
+	if c.req.Trial == "" {
+		return nil
+	}
+	req := kmsg.NewPtrInitProducerIDRequest()
+	req.TransactionalID, req.TransactionTimeoutMillis = &c.req.Trial, int32(c.req.TransactionTimeout.Milliseconds())
+	resp, err := req.RequestWith(ctx, c.client)
+	if err == nil {
+		err = kerr.ErrorForCode(resp.ErrorCode)
+	}
+	if !errors.Is(err, kerr.InvalidTransactionTimeout) {
+		return nil
+	}
+	return fmt.Errorf("kafka.transaction_timeout %s is above the brokers' transaction.max.timeout.ms: %w", c.req.TransactionTimeout, err)
+}
+
+// endsAcquiring has every answer to InitProducerID, and whether it ends the process (exit
+// code 2): trying again meets the same. The others pass, as does one that is not here.
+func endsAcquiring() map[*kerr.Error]bool {
+	return map[*kerr.Error]bool{
+		kerr.UnknownServerError: false, kerr.RequestTimedOut: false,
+		kerr.CoordinatorLoadInProgress: false, kerr.CoordinatorNotAvailable: false, kerr.NotCoordinator: false, kerr.ConcurrentTransactions: false,
+		kerr.TransactionalIDNotFound: false, kerr.TransactionAbortable: false,
+		// Another process takes the stream at the same time.
+		kerr.InvalidProducerEpoch: false, kerr.ProducerFenced: false, kerr.InvalidProducerIDMapping: false, kerr.InvalidTxnState: false,
+		kerr.TransactionalIDAuthorizationFailed: true, kerr.ClusterAuthorizationFailed: true,
+		kerr.InvalidTransactionTimeout: true, kerr.InvalidRequest: true, kerr.UnsupportedVersion: true,
+	}
+}
+
+// acquiringFault makes a *ConfigurationError of what trying again does not mend when a stream is
+// taken, such as a right that turns out to be missing.
+func acquiringFault(stream string, err error) error {
 	if errors.Is(err, kerr.TransactionalIDAuthorizationFailed) {
 		return &ConfigurationError{fmt.Errorf("stream %s: the user needs Write on its transactional id: %w", stream, err)}
 	}
-	missing := []error{kerr.TopicAuthorizationFailed, kerr.GroupAuthorizationFailed, kerr.ClusterAuthorizationFailed}
-	if slices.ContainsFunc(missing, func(m error) bool { return errors.Is(err, m) }) {
+	var answer *kerr.Error
+	if errors.Is(err, kerr.TopicAuthorizationFailed) || (errors.As(err, &answer) && endsAcquiring()[answer]) {
 		return &ConfigurationError{err}
 	}
 	return err

@@ -14,18 +14,18 @@ import (
 
 // The SASL mechanisms, by the names that the FHIR server uses.
 const (
-	MechanismAWS         = "aws"
-	MechanismPlain       = "plain"
-	MechanismSCRAM256    = "scram-sha-256"
-	MechanismSCRAM512    = "scram-sha-512"
-	MechanismOAuthBearer = "oauthbearer"
+	mechanismAWS         = "aws"
+	mechanismPlain       = "plain"
+	mechanismSCRAM256    = "scram-sha-256"
+	mechanismSCRAM512    = "scram-sha-512"
+	mechanismOAuthBearer = "oauthbearer"
 )
 
 // SASL says how this client logs in. Printing it shows no secret.
 type SASL struct {
 	// Enabled turns the login on. Nothing else here counts without it.
 	Enabled bool
-	// Mechanism is one of the Mechanism constants.
+	// Mechanism is one of the mechanisms.
 	//
 	// aws is MSK IAM: the credentials come from AWS_ACCESS_KEY_ID,
 	// AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, read again with each login;
@@ -61,20 +61,20 @@ func (s SASL) GoString() string { return s.String() }
 // check returns what the mechanism lacks.
 func (s SASL) check() error {
 	switch s.Mechanism {
-	case MechanismPlain, MechanismSCRAM256, MechanismSCRAM512:
+	case mechanismPlain, mechanismSCRAM256, mechanismSCRAM512:
 		if s.Username == "" || s.Password == "" {
 			return fmt.Errorf("SASL %s needs a user name and a password", s.Mechanism)
 		}
-	case MechanismOAuthBearer:
+	case mechanismOAuthBearer:
 		if s.Token == "" && s.OAuth.TokenEndpoint == "" {
 			return errors.New("SASL oauthbearer needs a token, or a token endpoint to get tokens from")
 		}
-	case MechanismAWS:
+	case mechanismAWS:
 		_, err := s.awsCredentials()
 		return err
 	default:
 		return fmt.Errorf("SASL mechanism %q is not one of %s, %s, %s, %s, %s", s.Mechanism,
-			MechanismAWS, MechanismPlain, MechanismSCRAM256, MechanismSCRAM512, MechanismOAuthBearer)
+			mechanismAWS, mechanismPlain, mechanismSCRAM256, mechanismSCRAM512, mechanismOAuthBearer)
 	}
 	return nil
 }
@@ -99,16 +99,16 @@ func (s SASL) mechanism() (sasl.Mechanism, error) {
 		return nil, err
 	}
 	switch s.Mechanism {
-	case MechanismPlain:
+	case mechanismPlain:
 		return plain.Plain(func(context.Context) (plain.Auth, error) {
 			now, err := s.now()
 			return plain.Auth{User: now.Username, Pass: now.Password}, err
 		}), nil
-	case MechanismSCRAM256:
+	case mechanismSCRAM256:
 		return scram.Sha256(s.scram), nil
-	case MechanismSCRAM512:
+	case mechanismSCRAM512:
 		return scram.Sha512(s.scram), nil
-	case MechanismOAuthBearer:
+	case mechanismOAuthBearer:
 		return newBearer(s)
 	default:
 		return aws.ManagedStreamingIAM(func(context.Context) (aws.Auth, error) { return s.awsCredentials() }), nil

@@ -12,19 +12,20 @@ import (
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/test/proxy"
 	"github.com/fhir-cdc/fhir-cdc/test/services"
 )
 
 // The brokers' two transaction protocols (before and with KIP-890).
 func TestOnRealBrokers(t *testing.T) {
+	t.Parallel() // mostly waiting
 	for _, version := range []int{1, 2} {
 		t.Run(fmt.Sprintf("transaction.version=%d", version), func(t *testing.T) {
-			if testing.Short() && version == 1 {
-				t.Skip("one broker is enough for a short run")
-			}
+			t.Parallel()
+			network := proxy.ForTest(t, proxy.Kafka())
 			server := services.KafkaForTest(t, services.KafkaOptions{
 				TransactionVersion: version,
-				Listeners:          []services.KafkaListener{{Name: "LOGIN", Protocol: "SASL_PLAINTEXT"}},
+				Listeners:          []services.KafkaListener{{Name: "LOGIN", Protocol: "SASL_PLAINTEXT"}, proxied(network)},
 				Properties: map[string]string{
 					"sasl.enabled.mechanisms":                     "PLAIN",
 					"listener.name.login.sasl.enabled.mechanisms": "PLAIN",
@@ -37,9 +38,12 @@ func TestOnRealBrokers(t *testing.T) {
 				t.Fatal(err)
 			}
 			createsTopics(t, opts)
+			t.Run("read back", func(t *testing.T) { readsBack(t, opts) })
 			logsIn(t, server.Listeners["LOGIN"])
 			t.Run("exactly once", func(t *testing.T) { exactlyOnce(t, opts) })
 			t.Run("at least once", func(t *testing.T) { atLeastOnce(t, opts) })
+			network.Forward(server.Listeners[proxyListener])
+			t.Run("late EndTxn", func(t *testing.T) { lateEndTxn(t, version, network, 24/version) })
 		})
 	}
 }
@@ -70,7 +74,7 @@ func logsIn(t *testing.T, broker string) {
 	for password, want := range map[string]string{"secret": "", "wrong": "refuse the login"} {
 		opts, err := ClientOptions(Connection{
 			Brokers: []string{broker},
-			SASL:    SASL{Enabled: true, Mechanism: MechanismPlain, Username: "daemon", Password: password},
+			SASL:    SASL{Enabled: true, Mechanism: mechanismPlain, Username: "daemon", Password: password},
 		}, zap.NewNop())
 		if err != nil {
 			t.Fatal(err)

@@ -1,7 +1,6 @@
 package publisher
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -11,11 +10,14 @@ import (
 	"math"
 	"unicode/utf8"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 )
 
-// stdoutBuffer holds a usual batch, so that writing one takes few system calls.
+// stdoutBuffer holds a usual batch, so that writing one takes few system calls. What is
+// written at once are whole lines: streams share the output, and may each write at any time.
 const stdoutBuffer = 64 << 10
 
 // Stdout writes each event as one line of JSON, for trying out without Kafka:
@@ -26,16 +28,18 @@ const stdoutBuffer = 64 << 10
 // The value is the event's own JSON; text that is no UTF-8 has its bad bytes
 // replaced. A batch is written as a whole before its position is saved.
 type Stdout struct {
-	out       *bufio.Writer
+	out       io.Writer
+	lines     bytes.Buffer      // lines that are not written yet
 	positions resumetoken.Store // nil: the position is not kept
 	stream    string
 	live      bool
 }
 
-// NewStdout writes to w. positions may be nil, for a stream that starts anew each
+// NewStdout writes to w, whole lines with each write. If several publishers share w, it must keep
+// their writes apart, as a file does. positions may be nil, for a stream that starts anew each
 // time; otherwise it belongs to the publisher from here on.
 func NewStdout(w io.Writer, positions resumetoken.Store, stream string) *Stdout {
-	return &Stdout{out: bufio.NewWriterSize(w, stdoutBuffer), positions: positions, stream: stream}
+	return &Stdout{out: w, positions: positions, stream: stream}
 }
 
 // Acquire returns the store's position, or resumetoken.ErrNone.
@@ -49,8 +53,8 @@ func (s *Stdout) Acquire(ctx context.Context) (resumetoken.Position, error) {
 	return p, err
 }
 
-// Commit writes a batch and saves its position. An error of the writer, such as
-// a pipe that nobody reads any more, stays until the end of the process.
+// Commit writes a batch and saves its position. After an error of the writer, such as a
+// pipe that nobody reads any more, nothing is written until Acquire.
 func (s *Stdout) Commit(ctx context.Context, batch *Batch) error {
 	if !s.live {
 		return errBroken
@@ -70,28 +74,35 @@ func (s *Stdout) Commit(ctx context.Context, batch *Batch) error {
 }
 
 func (s *Stdout) write(batch *Batch) error {
-	// The writer keeps its first error, so the flush reports it for all lines.
+	s.lines.Reset()
 	for i := range batch.Events {
-		line, err := eventLine(&batch.Events[i])
-		if err != nil {
+		if err := appendEventLine(&s.lines, &batch.Events[i]); err != nil {
 			return err
 		}
-		_, _ = s.out.Write(line)
+		if s.lines.Len() >= stdoutBuffer {
+			if err := s.flush(); err != nil {
+				return err
+			}
+		}
 	}
 	for i := range batch.Failures {
 		_, value, err := deadLetter(&batch.Failures[i], s.stream)
 		if err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintf(s.out, "{\"dead_letter\":%s}\n", value)
+		_, _ = fmt.Fprintf(&s.lines, "{\"dead_letter\":%s}\n", value)
 	}
-	return s.out.Flush()
+	return s.flush()
 }
 
-// eventLine is written by hand because the headers keep their order and the value
+func (s *Stdout) flush() error {
+	_, err := s.lines.WriteTo(s.out)
+	return err
+}
+
+// appendEventLine writes by hand because the headers keep their order and the value
 // is JSON already.
-func eventLine(e *mapper.Event) ([]byte, error) {
-	var line bytes.Buffer
+func appendEventLine(line *bytes.Buffer, e *mapper.Event) error {
 	var failed error
 	text := func(before string, value []byte) {
 		quoted, err := compactJSON(string(value))
@@ -112,12 +123,12 @@ func eventLine(e *mapper.Event) ([]byte, error) {
 	}
 	line.WriteString(`},"value":`)
 	if json.Valid(e.Value) && utf8.Valid(e.Value) {
-		failed = errors.Join(failed, json.Compact(&line, e.Value))
+		failed = errors.Join(failed, json.Compact(line, e.Value))
 	} else {
 		text("", e.Value)
 	}
 	line.WriteString("}\n")
-	return line.Bytes(), failed
+	return failed
 }
 
 // MaxEventBytes is no limit here.
@@ -134,3 +145,17 @@ func (s *Stdout) Close(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Printer writes events as Stdout does, for commands that publish beside the streams.
+type Printer struct{ stdout *Stdout }
+
+// NewPrinter writes to w.
+func NewPrinter(w io.Writer, stream string) *Printer { return &Printer{NewStdout(w, nil, stream)} }
+
+// Publish writes a batch; records that would go with it are for Kafka only.
+func (p *Printer) Publish(_ context.Context, batch *Batch, _ ...kgo.Record) error {
+	return p.stdout.write(batch)
+}
+
+// Close does nothing: the writer stays open.
+func (p *Printer) Close() {}

@@ -1,13 +1,17 @@
 package publisher
 
 import (
+	"bufio"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
@@ -66,6 +70,52 @@ func TestStdoutKeepsItsPosition(t *testing.T) {
 	closePublisher(t, p)
 	if !store.closed {
 		t.Error("the store was left open")
+	}
+}
+
+// TestStdoutOfSeveralStreams: streams that write to one output at the same time, batches
+// larger than any buffer among them, leave whole lines there.
+func TestStdoutOfSeveralStreams(t *testing.T) {
+	const streams, batches, events = 4, 20, 900
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	b := &Batch{}
+	for n := range events {
+		b.Events = append(b.Events, mapper.Event{Kind: mapper.KindExport, Topic: "t", Key: []byte("k"), Value: fmt.Appendf(nil, `{"a":"%s"}`, strings.Repeat("x", n))})
+	}
+	var writing errgroup.Group
+	for range streams {
+		writing.Go(func() error {
+			p := NewStdout(w, nil, "main")
+			if _, err := p.Acquire(t.Context()); !errors.Is(err, resumetoken.ErrNone) {
+				return err
+			}
+			for range batches {
+				if err := p.Commit(t.Context(), b); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	go func() {
+		if err := errors.Join(writing.Wait(), w.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	whole := 0
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		if !json.Valid(lines.Bytes()) {
+			t.Fatalf("no JSON: %s", lines.Text())
+		}
+		whole++
+	}
+	if err := lines.Err(); err != nil || whole != streams*batches*events {
+		t.Errorf("%d lines, want %d; %v", whole, streams*batches*events, err)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/fhir-cdc/fhir-cdc/handshake"
+	"github.com/fhir-cdc/fhir-cdc/wait"
 )
 
 const (
@@ -25,8 +26,7 @@ const (
 	clientRetries = 6 * time.Second
 )
 
-// Requirements say which topics there must be, and what they are to be like if
-// they are made here.
+// Requirements say which topics must exist, and the settings of topics that are made here.
 type Requirements struct {
 	// Events are the topics of the events.
 	Events []string
@@ -37,21 +37,52 @@ type Requirements struct {
 	// Audit is the audit topic; empty where there is none.
 	Audit string
 	// Rights are the operations that the user has to be allowed on a topic, where they
-	// are others than those of a daemon: Write, and on the position topic Read too. An
+	// are others than a daemon's: Write, and on the position topic Read too. An
 	// empty list stands for Describe.
 	Rights map[string][]kmsg.ACLOperation
-	// Group is the consumer group of the replicas; empty where there is none.
-	Group string
-	// TransactionalIDs are those of the streams.
+	// TransactionalIDs are the streams' ids.
 	TransactionalIDs []string
+	// Trial is a transactional id that no stream has, to find out whether the brokers
+	// take TransactionTimeout; empty to try nothing.
+	Trial              string
+	TransactionTimeout time.Duration
 	// Create has missing topics made. Without it they are an error.
 	Create bool
+	// DaemonCreates says that the daemon makes missing topics, though this process must not.
+	DaemonCreates bool
 	// Partitions are for event and dead-letter topics that are made here,
 	// PositionPartitions for the position topic.
 	Partitions, PositionPartitions int
 	// ReplicationFactor is for topics that are made here; -1 leaves it to the
 	// brokers.
 	ReplicationFactor int
+}
+
+// The largest records of our own, with their framing. Events have no such size: one that is
+// too large for its topic goes to the dead-letter topic.
+const (
+	// positionBytes is the size of a position: up to two tokens (the second one's in a repair) of
+	// 16 kB each, 26 kB of runs, and the rest of a change of the streams.
+	positionBytes = 64 << 10
+	// deadLetterBytes is the size of a dead letter, whose id and token are cut.
+	deadLetterBytes = 16 << 10
+	// auditBytes is the size of an audit record: positions before and after, counts.
+	auditBytes = 16 << 10
+)
+
+// LeastMessageBytes is what the max.message.bytes of a topic must be at least, 0 if the
+// daemon gets along with anything.
+func (r Requirements) LeastMessageBytes(topic string) int {
+	least := 0
+	for _, own := range []struct {
+		topic string
+		bytes int
+	}{{r.Positions, positionBytes}, {r.DeadLetters, deadLetterBytes}, {r.Audit, auditBytes}} {
+		if own.topic == topic {
+			least = max(least, own.bytes)
+		}
+	}
+	return least
 }
 
 // Report is what CheckTopics has found.
@@ -71,9 +102,9 @@ type Report struct {
 // fit: all that is missing or unfit is in one *ConfigurationError. It gives up
 // after about ten seconds without an answer; trying again may help then.
 func CheckTopics(ctx context.Context, client []kgo.Opt, req Requirements) (Report, error) {
-	cl, err := kgo.NewClient(append(append([]kgo.Opt{}, client...), kgo.RetryTimeout(clientRetries))...)
+	cl, err := newClient(client, kgo.RetryTimeout(clientRetries))
 	if err != nil {
-		return Report{}, fmt.Errorf("configure kafka client: %w", err)
+		return Report{}, err
 	}
 	defer cl.Close()
 	c := topicCheck{
@@ -83,7 +114,7 @@ func CheckTopics(ctx context.Context, client []kgo.Opt, req Requirements) (Repor
 		report: Report{MaxMessageBytes: make(map[string]int), Partitions: make(map[string]int)},
 	}
 	if err := c.run(ctx); err != nil {
-		return Report{}, sorted(fmt.Errorf("check topics: %w", err))
+		return Report{}, configurationFault(fmt.Errorf("check topics: %w", err))
 	}
 	return c.report, nil
 }
@@ -131,20 +162,12 @@ func (c *topicCheck) names() []string {
 func (c *topicCheck) list(ctx context.Context, names []string) (missing []string, err error) {
 	limited, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
-	req := kmsg.NewPtrMetadataRequest()
-	req.IncludeTopicAuthorizedOperations = true
-	req.Topics = []kmsg.MetadataRequestTopic{} // nil would ask for all that there are
-	for _, name := range names {
-		topic := kmsg.NewMetadataRequestTopic()
-		topic.Topic = kmsg.StringPtr(name)
-		req.Topics = append(req.Topics, topic)
-	}
-	resp, err := req.RequestWith(limited, c.client)
+	topics, err := DescribeTopics(limited, c.client, names)
 	if err != nil {
 		return nil, c.unreachable(ctx, err)
 	}
 	var faults []error
-	for _, topic := range resp.Topics {
+	for _, topic := range topics {
 		if topic.Topic == nil {
 			continue
 		}
@@ -156,7 +179,7 @@ func (c *topicCheck) list(ctx context.Context, names []string) (missing []string
 		case errors.Is(err, kerr.UnknownTopicOrPartition):
 			missing = append(missing, name)
 		case errors.Is(err, kerr.TopicAuthorizationFailed):
-			faults = append(faults, lacking(name, c.neededOn(name)))
+			faults = append(faults, lacking(name, inWords(c.neededOn(name))))
 		default:
 			faults = append(faults, fmt.Errorf("topic %s: %w", name, err))
 		}
@@ -171,7 +194,7 @@ func (c *topicCheck) unreachable(ctx context.Context, err error) error {
 	}
 	brokers, _ := c.client.OptValue(kgo.SeedBrokers).([]string)
 	at := strings.Join(brokers, ", ")
-	if fault := misfit(ctx, err); fault != nil {
+	if fault := tlsMismatch(ctx, err); fault != nil {
 		return &ConfigurationError{fmt.Errorf("no connection to the brokers at %s: %w", at, fault)}
 	}
 	switch {
@@ -195,7 +218,7 @@ func (c *topicCheck) unreachable(ctx context.Context, err error) error {
 func (c *topicCheck) describe(ctx context.Context, names []string) error {
 	var faults []error
 	for _, name := range names {
-		configs, err := topicConfigs(ctx, c.admin, name)
+		configs, err := TopicConfigs(ctx, c.admin, name)
 		switch {
 		case err != nil && unreadable(err):
 			c.report.Warnings = append(c.report.Warnings, fmt.Sprintf(
@@ -209,10 +232,13 @@ func (c *topicCheck) describe(ctx context.Context, names []string) error {
 	return errors.Join(faults...)
 }
 
-// noteConfigs keeps a topic's limit and checks the position topic.
+// noteConfigs keeps a topic's limit and checks the topics of our own.
 func (c *topicCheck) noteConfigs(name string, configs []kadm.Config) error {
 	if limit, ok := maxMessageBytes(configs); ok {
 		c.report.MaxMessageBytes[name] = limit
+		if least := c.req.LeastMessageBytes(name); limit < least {
+			return &unfit{fmt.Sprintf("topic %s has max.message.bytes=%d, too little for what fhir-cdc writes to it: set max.message.bytes=%d or more", name, limit, least)}
+		}
 	}
 	for _, config := range configs {
 		if config.Key == "cleanup.policy" && name == c.req.Positions {
@@ -233,7 +259,7 @@ func maxMessageBytes(configs []kadm.Config) (int, bool) {
 	return 0, false
 }
 
-// checkPolicy refuses a position topic that would forget: a deleted position
+// checkPolicy refuses a position topic that would delete positions: a deleted position
 // makes the stream start anew and skip changes.
 func checkPolicy(topic, policy string) error {
 	policies := strings.Split(policy, ",")
@@ -241,4 +267,111 @@ func checkPolicy(topic, policy string) error {
 		return nil
 	}
 	return &unfit{fmt.Sprintf("position topic %s has cleanup.policy=%s, with which positions get lost: set cleanup.policy=compact", topic, policy)}
+}
+
+const (
+	// createTimeout bounds how long a new topic may take to be known.
+	createTimeout = 30 * time.Second
+	createPoll    = 100 * time.Millisecond
+	// registerTimeout is how long brokers that have just been started may take to count for
+	// a replication factor.
+	registerTimeout = 5 * time.Second
+)
+
+// topicSettings are the settings of a topic that is made here.
+type topicSettings struct {
+	partitions int
+	configs    []topicConfig
+}
+
+type topicConfig struct{ name, value string }
+
+// settings are the settings for making a missing topic. The position topic is cleaned
+// often and in small segments: a start reads back to the last position. The audit
+// topic is in one order, and nothing of it is forgotten.
+func (c *topicCheck) settings(topic string) topicSettings {
+	switch topic {
+	case c.req.Positions:
+		return topicSettings{partitions: c.req.PositionPartitions, configs: []topicConfig{
+			{"cleanup.policy", "compact"},
+			{"segment.ms", "600000"},
+			{"min.cleanable.dirty.ratio", "0.1"},
+		}}
+	case c.req.Audit:
+		return topicSettings{partitions: 1, configs: []topicConfig{{"retention.ms", "-1"}}}
+	}
+	return topicSettings{partitions: c.req.Partitions}
+}
+
+func (c *topicCheck) describeSettings(topic string) string {
+	s := c.settings(topic)
+	text := fmt.Sprintf("%s (%d partitions", topic, s.partitions)
+	for _, config := range s.configs {
+		text += fmt.Sprintf(", %s=%s", config.name, config.value)
+	}
+	return text + ")"
+}
+
+// missingError names every missing topic and both ways to get them.
+func (c *topicCheck) missingError(missing []string) error {
+	list := make([]string, len(missing))
+	for i, topic := range missing {
+		list[i] = c.describeSettings(topic)
+	}
+	factor := fmt.Sprintf("replication factor %d", c.req.ReplicationFactor)
+	if c.req.ReplicationFactor < 0 {
+		factor = "the brokers' replication factor"
+	}
+	if c.req.DaemonCreates {
+		return &unfit{fmt.Sprintf("missing: %s. The daemon creates them when it first runs (topics.create: true): has it run with this configuration?", strings.Join(missing, ", "))}
+	}
+	return &unfit{fmt.Sprintf("missing: %s. Create them, or set topics.create: true (FHIR_CDC_TOPICS_CREATE=true) to have them made like this, with %s",
+		strings.Join(list, ", "), factor)}
+}
+
+func (c *topicCheck) create(ctx context.Context, missing []string) error {
+	var faults []error
+	patience := time.Now().Add(registerTimeout)
+	for _, topic := range missing {
+		s := c.settings(topic)
+		configs := make(map[string]*string, len(s.configs))
+		for _, config := range s.configs {
+			configs[config.name] = &config.value
+		}
+		made, err := c.admin.CreateTopic(ctx, int32(s.partitions), int16(c.req.ReplicationFactor), configs, topic)
+		for errors.Is(err, kerr.InvalidReplicationFactor) && time.Now().Before(patience) && wait.Sleep(ctx, createPoll) == nil {
+			made, err = c.admin.CreateTopic(ctx, int32(s.partitions), int16(c.req.ReplicationFactor), configs, topic)
+		}
+		switch {
+		case err == nil:
+			c.report.Created = append(c.report.Created, topic)
+		case errors.Is(err, kerr.TopicAlreadyExists): // another replica was faster
+		case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+			faults = append(faults, fmt.Errorf("create topic %s: the user needs Create on it or on the cluster: %w", topic, err))
+		default:
+			if made.ErrMessage != "" {
+				err = fmt.Errorf("%w: %s", err, made.ErrMessage)
+			}
+			faults = append(faults, fmt.Errorf("create topic %s: %w", topic, err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// awaitTopics waits until the brokers know the new topics and their leaders.
+func (c *topicCheck) awaitTopics(ctx context.Context, topics []string) error {
+	ctx, cancel := context.WithTimeout(ctx, createTimeout)
+	defer cancel()
+	for {
+		missing, err := c.list(ctx, slices.Clone(topics))
+		if err != nil && !kerr.IsRetriable(err) {
+			return err
+		}
+		if err == nil && len(missing) == 0 {
+			return nil
+		}
+		if wait.Sleep(ctx, createPoll) != nil {
+			return fmt.Errorf("wait for new topics %s: %w", strings.Join(topics, ", "), ctx.Err())
+		}
+	}
 }

@@ -50,6 +50,17 @@ func TestCheckTopicsNamesAllThatAreMissing(t *testing.T) {
 	}
 }
 
+// A process that must not create topics does not advise what is set already.
+func TestCheckTopicsThatTheDaemonCreates(t *testing.T) {
+	_, opts := emptyKafka(t)
+	req := requirements()
+	req.DaemonCreates = true
+	_, err := CheckTopics(t.Context(), opts, req)
+	if err == nil || !strings.Contains(err.Error(), "The daemon creates them when it first runs") || strings.Contains(err.Error(), "Create them") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestCheckTopicsCreates(t *testing.T) {
 	_, opts := emptyKafka(t)
 	req := requirements()
@@ -191,4 +202,28 @@ func TestCheckTopicsOutOfReach(t *testing.T) {
 			t.Errorf("CheckTopics: %v", err)
 		}
 	})
+}
+
+func TestLacking(t *testing.T) {
+	needed := []kmsg.ACLOperation{kmsg.ACLOperationRead, kmsg.ACLOperationDescribe, kmsg.ACLOperationWrite}
+	bits := func(ops ...kmsg.ACLOperation) (set int32) {
+		for _, op := range ops {
+			set |= 1 << op
+		}
+		return set
+	}
+	for _, test := range []struct {
+		has  int32
+		want string
+	}{
+		{bits(needed...), ""},
+		{bits(kmsg.ACLOperationRead, kmsg.ACLOperationDescribe), "Write"},
+		{bits(kmsg.ACLOperationWrite, kmsg.ACLOperationAlter), "Read and Describe"},
+		{-1 << 31, ""}, // The brokers do not tell.
+		{0, "Read and Describe and Write"},
+	} {
+		if got := Lacking(needed, test.has); got != test.want {
+			t.Errorf("%b lacks %q, want %q", test.has, got, test.want)
+		}
+	}
 }

@@ -38,7 +38,7 @@ func NewTransactional(positions resumetoken.KafkaOptions, opts Options) (*Transa
 // resumetoken.ErrNone. It is also the only way on after an error of Commit.
 func (t *Transactional) Acquire(ctx context.Context) (resumetoken.Position, error) {
 	position, err := t.positions.Acquire(ctx)
-	return position, acquiring(t.opts.Stream, err)
+	return position, acquiringFault(t.opts.Stream, err)
 }
 
 // Commit publishes a batch and the position after it. A batch without events
@@ -55,7 +55,7 @@ func (t *Transactional) Commit(ctx context.Context, batch *Batch) error {
 	}
 	if err := t.positions.Commit(ctx, records, batch.Position); err != nil {
 		t.buffer = recordBuffer{} // some of its records may still be on their way
-		return tooLarge(err)
+		return messageTooLarge(err)
 	}
 	t.buffer.release()
 	return nil
@@ -64,11 +64,6 @@ func (t *Transactional) Commit(ctx context.Context, batch *Batch) error {
 // MaxEventBytes is the largest event, as Event.Size counts it, that the topic
 // takes.
 func (t *Transactional) MaxEventBytes(topic string) int { return t.opts.MaxEventBytes(topic) }
-
-// Owner reads who acquired the stream last, without acquiring it.
-func (t *Transactional) Owner(ctx context.Context) (resumetoken.Claim, error) {
-	return t.positions.Owner(ctx)
-}
 
 // Close gives up the stream and the connection. Nothing is pending between two
 // Commits, so no event is committed by it.

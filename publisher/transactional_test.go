@@ -179,7 +179,7 @@ func TestTransactionalZombieIsFenced(t *testing.T) {
 	if err := zombie.Commit(t.Context(), batch(t, 1000, "a")); !errors.Is(err, resumetoken.ErrFenced) {
 		t.Errorf("the zombie's Commit: %v; want ErrFenced", err)
 	}
-	if owner, err := zombie.Owner(t.Context()); err != nil || owner.Instance != "successor" {
+	if owner, err := zombie.positions.Owner(t.Context()); err != nil || owner.Instance != "successor" {
 		t.Errorf("Owner: %+v, %v", owner, err)
 	}
 }

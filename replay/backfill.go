@@ -13,19 +13,20 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/wait"
 )
 
-// Backfill publishes what collections hold, beside the live streams. Its state is a
+// Backfill publishes the documents of collections, beside the live streams. Its state is a
 // position of its own, which it commits with the events: an interrupted backfill goes
 // on where it was.
 type Backfill struct {
 	// Stream is the name of its position.
-	Stream  string
-	Scanner *Scanner
-	Sources []Source
-	// Documents is about how many there are in all sources.
+	Stream      string
+	Scanner     *Scanner
+	Collections []Collection
+	// Documents is the approximate number of documents in all collections.
 	Documents int64
-	Span      Span
+	Period    Period
 	// Translate makes the translation of an attempt.
 	Translate func(maxEventBytes func(topic string) int) *daemon.Translation
 	// Open makes the publisher of an attempt; nil only counts.
@@ -38,23 +39,23 @@ type Backfill struct {
 	Stop map[mapper.Kind]bool
 	// First is how many events the result names.
 	First int
-	// Restart begins anew, whatever has been done: what is stored of it is replaced
-	// before anything is published.
+	// Restart begins anew: the stored state is replaced before anything is published.
 	Restart bool
-	// Advanced, if set, is told how many documents have been looked at in all.
+	// Advanced, if set, is called with the numbers of documents that all runs together have
+	// looked at, and of events.
 	Advanced func(scanned, events int64)
-	// Interrupted, if set, is told an error after which the backfill goes on.
+	// Interrupted, if set, is called with an error after which the backfill goes on.
 	Interrupted func(error)
 
 	result BackfillResult
-	// restarted says that what is stored is of this run.
+	// restarted says that the stored state is of this run.
 	restarted bool
 }
 
-// BackfillResult is what has been done, in the form of its JSON output.
+// BackfillResult are the counts of a backfill, in the form of its JSON output.
 type BackfillResult struct {
 	DryRun bool `json:"dryRun"`
-	// Done says that all is published; Already that it had been before this run.
+	// Done says that all is published, Already that an earlier run had published it.
 	Done    bool `json:"done"`
 	Already bool `json:"already"`
 	// Resumed says that an interrupted run went on.
@@ -69,11 +70,11 @@ type BackfillResult struct {
 	Seconds   float64 `json:"seconds"`
 	PerSecond float64 `json:"perSecond"`
 	// Counts are of all runs together too, by kind, resource type and topic.
-	Counts []ReplayCount `json:"counts"`
+	Counts []Count `json:"counts"`
 	// First are the first events, up to the number that was asked for.
 	First []EventName `json:"first"`
-	// Attempted says that this run has begun to publish: after an error, too, something may
-	// be there.
+	// Attempted says that this run has begun to publish: events may be in the topics after an
+	// error too.
 	Attempted bool `json:"-"`
 }
 
@@ -81,11 +82,11 @@ type BackfillResult struct {
 // getting any further.
 const backfillAttempts = 5
 
-// Run publishes until all is done or ctx ends. The result comes with an error too;
-// what it tells has been published.
+// Run publishes until all is done or ctx ends. The result, which counts the published events,
+// comes with an error too.
 func (b *Backfill) Run(ctx context.Context) (*BackfillResult, error) {
 	began, before := time.Now(), int64(-1)
-	b.result = BackfillResult{DryRun: b.Open == nil, Counts: []ReplayCount{}, First: []EventName{}}
+	b.result = BackfillResult{DryRun: b.Open == nil, Counts: []Count{}, First: []EventName{}}
 	var err error
 	for failed := 0; failed < backfillAttempts; {
 		at := b.result.Scanned
@@ -99,7 +100,7 @@ func (b *Backfill) Run(ctx context.Context) (*BackfillResult, error) {
 		if b.Interrupted != nil {
 			b.Interrupted(err)
 		}
-		if wait(ctx, time.Duration(failed)*time.Second) != nil {
+		if wait.Sleep(ctx, time.Duration(failed)*time.Second) != nil {
 			break
 		}
 	}
@@ -117,13 +118,16 @@ func (b *Backfill) final(err error) bool {
 // attempt is one life of the publisher. before becomes the events that earlier runs
 // have published.
 func (b *Backfill) attempt(ctx context.Context, before *int64) (err error) {
-	a := &backfilling{Backfill: b, state: backfillState{Began: time.Now().UTC(), Since: b.Span.Since, Until: b.Span.Until}}
+	a := &backfilling{Backfill: b, state: backfillState{Began: time.Now().UTC(), Since: b.Period.Since, Until: b.Period.Until}}
 	limit := b.MaxEventBytes
 	if b.Open != nil {
 		if a.publisher, err = b.Open(); err != nil {
 			return err
 		}
 		defer func() {
+			if errors.Is(err, ErrUnanswered) {
+				return // publish may use the publisher, and the process ends
+			}
 			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 			defer cancel()
 			if e := a.publisher.Close(closing); e != nil && err == nil {
@@ -164,13 +168,13 @@ type backfilling struct {
 	translation *daemon.Translation
 	state       backfillState
 	saved       time.Time
-	tally       tally
-	// written is when the versions of a batch were written, by their documents' ids, as
+	counts      counts
+	// written is when the versions of a page were written, by their documents' ids, as
 	// long as events are named.
 	written map[string]time.Time
 }
 
-// resume takes the stored state up, or replaces it.
+// resume takes up the stored state, or with Restart replaces it.
 func (a *backfilling) resume(ctx context.Context, first bool) error {
 	position, err := a.publisher.Acquire(ctx)
 	if errors.Is(err, resumetoken.ErrNone) {
@@ -181,20 +185,23 @@ func (a *backfilling) resume(ctx context.Context, first bool) error {
 		return fmt.Errorf("acquire the backfill's state: %w", err)
 	}
 	if a.Restart && !a.restarted {
-		// At once: an attempt after this one, or another run, must not take up what
-		// was before.
+		// The new state is stored at once: neither an attempt after this one nor another run
+		// may take up the former state.
 		if err := a.commit(ctx, &mapper.Output{}); err != nil {
 			return err
 		}
 		a.restarted = true
 		return nil
 	}
+	if position.State == nil {
+		return errors.New("read the backfill's state: a stream's position is stored in its place")
+	}
 	var state backfillState
-	if err := bson.Unmarshal(position.Token, &state); err != nil {
+	if err := bson.Unmarshal(position.State.Document, &state); err != nil {
 		return fmt.Errorf("read the backfill's state: %w", err)
 	}
 	a.state = state
-	a.tally = tallyOf(state.Counts)
+	a.counts = countsOf(state.Counts)
 	if first {
 		a.result.Resumed = !state.Done
 	}
@@ -202,26 +209,26 @@ func (a *backfilling) resume(ctx context.Context, first bool) error {
 }
 
 // left are the collections that are not done.
-func (a *backfilling) left() []Source {
-	i := slices.IndexFunc(a.Sources, func(s Source) bool { return s.Name() == a.state.Step })
+func (a *backfilling) left() []Collection {
+	i := slices.IndexFunc(a.Collections, func(s Collection) bool { return s.Name() == a.state.Step })
 	if i < 0 {
-		return a.Sources
+		return a.Collections
 	}
-	return a.Sources[i:]
+	return a.Collections[i:]
 }
 
 // saveEvery is how often the state is stored while nothing is found.
 const saveEvery = 2 * time.Second
 
-func (a *backfilling) scan(ctx context.Context, s Source) error {
+func (a *backfilling) scan(ctx context.Context, s Collection) error {
 	if a.state.Step != s.Name() {
 		a.state.Step, a.state.After = s.Name(), bson.RawValue{}
 	}
-	// The span is that of the first run: "the last 3 days" must not end it differently.
-	return a.Scanner.Scan(ctx, s, Span{Since: a.state.Since, Until: a.state.Until}, Cursor{a.state.After}, func(ctx context.Context, batch Batch) error {
-		a.writtenOf(batch.Changes)
+	// The period is that of the first run: "the last 3 days" would begin later in this one.
+	return a.Scanner.Scan(ctx, s, Period{Since: a.state.Since, Until: a.state.Until}, Cursor{a.state.After}, func(ctx context.Context, page Page) error {
+		a.writtenOf(page.Changes)
 		var out mapper.Output
-		if err := a.translation.AppendChanges(ctx, batch.Changes, &out); err != nil {
+		if err := a.translation.AppendChanges(ctx, page.Changes, &out); err != nil {
 			return err
 		}
 		for _, f := range out.Failures {
@@ -234,34 +241,33 @@ func (a *backfilling) scan(ctx context.Context, s Source) error {
 				return err
 			}
 		}
-		a.state.After = batch.After.RawValue
-		a.state.Scanned += batch.Scanned
+		a.state.After = page.After.RawValue
+		a.state.Scanned += page.Scanned
 		if len(out.Events)+len(out.Failures) > 0 || time.Since(a.saved) > saveEvery {
 			if err := a.commit(ctx, &out); err != nil {
 				return err
 			}
 		}
 		a.show()
-		// What was under way is committed; nothing more is begun.
+		// The page is committed. After an interruption no other one is begun.
 		return context.Cause(ctx)
 	})
 }
 
-// commit publishes events with the state after them. It is not broken off: a
-// transaction that has begun is soon over.
+// commit publishes events with the state after them.
 func (a *backfilling) commit(ctx context.Context, out *mapper.Output) error {
 	a.state.Events += int64(len(out.Events))
 	a.state.DeadLetters += int64(len(out.Failures))
 	a.count(out)
 	if a.publisher != nil {
-		token, err := bson.Marshal(a.state)
+		document, err := bson.Marshal(a.state)
 		if err != nil {
 			return fmt.Errorf("store the backfill's state: %w", err)
 		}
-		position := resumetoken.Position{Stream: a.Stream, Token: token}
+		position := resumetoken.Position{Stream: a.Stream, State: &resumetoken.State{Document: document}}
 		batch := &publisher.Batch{Events: out.Events, Failures: out.Failures, Position: position}
 		a.result.Attempted = a.result.Attempted || len(out.Events)+len(out.Failures) > 0
-		if err := a.publisher.Commit(context.WithoutCancel(ctx), batch); err != nil {
+		if err := Answered(ctx, func(ctx context.Context) error { return a.publisher.Commit(ctx, batch) }); err != nil {
 			return fmt.Errorf("commit: %w", err)
 		}
 	}
@@ -270,8 +276,8 @@ func (a *backfilling) commit(ctx context.Context, out *mapper.Output) error {
 		if len(a.result.First) == a.First {
 			break
 		}
-		name := NameOf(&out.Events[i])
-		name.Changed = a.written[string(out.Events[i].Source.DocumentKey)]
+		name := nameOf(&out.Events[i])
+		name.Changed = a.written[string(out.Events[i].Change.DocumentKey)]
 		a.result.First = append(a.result.First, name)
 	}
 	return nil
@@ -281,8 +287,48 @@ func (a *backfilling) commit(ctx context.Context, out *mapper.Output) error {
 func (a *backfilling) show() {
 	r, s := &a.result, a.state
 	r.Scanned, r.Events, r.DeadLetters, r.Began, r.Done = s.Scanned, s.Events, s.DeadLetters, s.Began, s.Done
-	r.Counts = a.tally.sorted()
+	r.Counts = a.counts.sorted()
 	if a.Advanced != nil {
 		a.Advanced(s.Scanned, s.Events)
+	}
+}
+
+// backfillState is the stored state of a backfill.
+type backfillState struct {
+	Step        string        `bson:"collection"`
+	After       bson.RawValue `bson:"after,omitempty"`
+	Scanned     int64         `bson:"scanned"`
+	Events      int64         `bson:"events"`
+	DeadLetters int64         `bson:"deadLetters"`
+	Began       time.Time     `bson:"began"`
+	Since       time.Time     `bson:"since"`
+	Until       time.Time     `bson:"until"`
+	Done        bool          `bson:"done"`
+	// Counts are the events and dead letters by kind, resource type and topic.
+	Counts []Count `bson:"counts"`
+}
+
+// count adds events and dead letters to the state's counts.
+func (a *backfilling) count(out *mapper.Output) {
+	for i := range out.Events {
+		e := &out.Events[i]
+		a.counts.of(e.Kind, e.Change, e.Topic).Events++
+	}
+	for i := range out.Failures {
+		a.counts.of(out.Failures[i].Kind, out.Failures[i].Change, "").DeadLetters++
+	}
+	a.state.Counts = a.counts.sorted()
+}
+
+// writtenOf notes when a page's versions were written, as long as events are named.
+func (a *backfilling) writtenOf(changes []mapper.Change) {
+	if len(a.result.First) == a.First {
+		return
+	}
+	a.written = make(map[string]time.Time, len(changes))
+	for i := range changes {
+		if at, ok := changes[i].Written(); ok {
+			a.written[string(changes[i].Name.DocumentKey)] = at
+		}
 	}
 }

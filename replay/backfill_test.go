@@ -56,7 +56,7 @@ func (p *topicOfOne) Close(context.Context) error { return nil }
 // backfill prepares a backfill of all Consents into a topic, two in a transaction.
 func (p place) backfill(topic *topicOfOne, facts daemon.Facts) *replay.Backfill {
 	return &replay.Backfill{
-		Stream: "backfill", Scanner: replay.NewScanner(p.mapper, replay.Options{Batch: 2}), Sources: []replay.Source{p.consents()},
+		Stream: "backfill", Scanner: replay.NewScanner(p.mapper, replay.Options{Page: 2}), Collections: []replay.Collection{p.consents()},
 		Translate: func(limit func(string) int) *daemon.Translation {
 			return daemon.NewTranslation(p.mapper, facts, 1, limit)
 		},

@@ -1,13 +1,10 @@
-// Package replay makes events once more, outside of the live streams: of a span of the
-// oplog (Oplog), and of what MongoDB's collections hold, for everything that the oplog
-// does not tell, or not any more: the repair of a stream whose history is lost, and the
-// backfill of a topic (Scanner).
+// Package replay makes events once more, outside of the live streams: from a span of the
+// oplog (Reader), and from MongoDB's collections (Scanner), for changes that the oplog does
+// not have, or no longer has. The commands replay and backfill are here; verify and repair
+// build on it.
 //
 // A Scanner reads a collection in _id order and hands its documents over as the
 // changes that wrote them, so that the mapper gives them the ids, keys, headers and
-// bytes that the live path gives. What a collection cannot tell (versions that were
-// overwritten without history, deletes) no scan finds.
-//
-// Imports: mapper, lookup, publisher, resumetoken, watcher, daemon, mongo. Only cmd
-// imports it.
+// bytes that the live path gives. No scan finds changes that left nothing in a collection:
+// deletes, and versions that were overwritten without history.
 package replay

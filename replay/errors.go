@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/auth"
 
 	"github.com/fhir-cdc/fhir-cdc/servererror"
+	"github.com/fhir-cdc/fhir-cdc/wait"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -41,39 +41,28 @@ func isRefusal(err error) bool {
 	if errors.As(err, &server) {
 		return server.HasErrorCode(servererror.Unauthorized) || server.HasErrorCode(codeAuthenticationFailed) || server.HasErrorCode(codeAtlas)
 	}
-	return errors.As(err, new(*auth.Error))
+	return servererror.AtLogin(err)
 }
 
 const (
-	// attempts of one query, with pauses that double from firstPause: an election
-	// takes less than they do together.
+	// attempts of one query, with a back-off from firstPause: an election takes less than the
+	// pauses together, which are 12 s at least.
 	attempts   = 8
-	firstPause = 100 * time.Millisecond
+	firstPause = 200 * time.Millisecond
 )
 
-// retry calls fn until it succeeds, a few times, unless the error is the receiver's
+// Retry calls fn until it succeeds, a few times, unless the error is the receiver's
 // or a refusal.
-func retry[T any](ctx context.Context, fn func() (T, error)) (T, error) {
-	for n, pause := 1, firstPause; ; n, pause = n+1, 2*pause {
+func Retry[T any](ctx context.Context, fn func() (T, error)) (T, error) {
+	backoff := wait.Backoff{Min: firstPause, Max: time.Minute}
+	for n := 1; ; n++ {
 		result, err := fn()
 		if err == nil || n == attempts || ctx.Err() != nil || errors.As(err, new(*eachError)) || isRefusal(err) {
 			return result, err
 		}
-		if e := wait(ctx, pause); e != nil {
+		if e := wait.Sleep(ctx, backoff.Next()); e != nil {
 			return result, fmt.Errorf("%w (after %w)", e, err)
 		}
-	}
-}
-
-// wait waits, or returns why ctx ended.
-func wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 

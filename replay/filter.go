@@ -1,8 +1,6 @@
 package replay
 
 import (
-	"strings"
-
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
 
@@ -38,28 +36,17 @@ func set(list []string) map[string]bool {
 
 // Chooses tells whether an event is chosen.
 func (f *Filter) Chooses(e *mapper.Event) bool {
-	return f.source(e.Kind, e.Source) && (len(f.ids) == 0 || f.ids[e.ID] || f.ids[string(e.Key)])
+	return f.source(e.Kind, e.Change) && (len(f.ids) == 0 || f.ids[e.ID] || f.ids[string(e.Key)])
 }
 
-// ChoosesFailure tells whether what cannot be an event is chosen. It has no id.
+// ChoosesFailure tells whether a failure is chosen. It has no id.
 func (f *Filter) ChoosesFailure(x *mapper.Failure) bool {
-	return f.source(x.Kind, x.Source) && len(f.ids) == 0
+	return f.source(x.Kind, x.Change) && len(f.ids) == 0
 }
 
-func (f *Filter) source(kind mapper.Kind, s mapper.Source) bool {
+func (f *Filter) source(kind mapper.Kind, s mapper.ChangeName) bool {
 	if len(f.kinds) > 0 && !f.kinds[string(kind)] {
 		return false
 	}
-	return len(f.resources) == 0 || (kind != mapper.KindAccessedEverything && f.resources[ResourceOf(s)])
-}
-
-// ResourceOf is the resource type of a change's collection; of one that holds no
-// resources, its name.
-func ResourceOf(s mapper.Source) string {
-	for _, suffix := range []string{"_4_0_0", "_3_0_1"} {
-		if resource, ok := strings.CutSuffix(s.Collection, suffix); ok {
-			return resource
-		}
-	}
-	return s.Collection
+	return len(f.resources) == 0 || (kind != mapper.KindAccessedEverything && f.resources[mapper.ResourceOf(s.Collection)])
 }

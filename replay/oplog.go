@@ -11,47 +11,80 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/lookup"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
-	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/tokens"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
-// OplogSource is where a stream's changes are read again; *watcher.Watcher is one.
-type OplogSource interface {
+// Oplog is where a stream's changes are read again; *watcher.Watcher is one.
+type Oplog interface {
 	// Now is the time of the newest entry.
 	Now(ctx context.Context) (bson.Timestamp, error)
-	// Oldest is the time of the oldest entry.
-	Oldest(ctx context.Context) (bson.Timestamp, error)
+	// Window is the span of the oplog, as far as the server tells it.
+	Window(ctx context.Context) (watcher.Window, error)
 	ReadSpan(ctx context.Context, span watcher.Span, each func(context.Context, watcher.Chunk) error) error
 }
 
-// Stream is one stream of the installation.
-type Stream struct {
+// StreamOplog is the oplog as one stream of the installation reads it.
+type StreamOplog struct {
 	Name   string
 	Mapper *mapper.Mapper
-	Source OplogSource
+	Oplog  Oplog
 	// Requests reads the feeds of AccessedEverything only; nil where there are none.
-	Requests OplogSource
+	Requests Oplog
 }
 
-// Oplog reads spans of the oplog as the live streams read them: the same changes in
+// Reader reads spans of the oplog as the live streams read them: the same changes in
 // the same order become the same events.
-type Oplog struct {
-	// Facts are the look-ups. What has been written since may make a fact known that
-	// was not known live, and Persons are as they are now.
+type Reader struct {
+	// Facts are the look-ups. They may find a request id that was written after the stream
+	// had looked for it, and they find Persons as they are now.
 	Facts daemon.Facts
-	// SeenWindow is how far before the span a stream reads which $everything requests
-	// had had their event; SeenRequests is how many it remembers.
+	// SeenWindow is the time before the span that is read for $everything requests that have
+	// had their event; SeenRequests is the number of requests that are remembered.
 	SeenWindow   time.Duration
 	SeenRequests int
 	// MaxEventBytes is the largest mapper.Event.Size that a topic takes.
 	MaxEventBytes func(topic string) int
-	// Forgotten is told when the window before the span could not be read: a request
+	// Forgotten is called when the window before the span could not be read: a request
 	// may have a second event, of the same id.
 	Forgotten func(stream string, err error)
+	// Lags, if set, is called about every second with the stream or collection that waits for a
+	// majority, and with "" when the wait is over.
+	Lags func(what string)
 }
 
-// Part is what came of consecutive changes.
+// IDsOnly is a Reader for the ids of events, which do not depend on look-ups.
+func (r Reader) IDsOnly() Reader {
+	r.Facts = daemon.Facts{Persons: noPersons{}}
+	r.MaxEventBytes = func(string) int { return math.MaxInt }
+	return r
+}
+
+// noPersons stands in for look-ups where only ids matter.
+type noPersons struct{}
+
+func (noPersons) Find(context.Context, []string, bson.Timestamp) (map[string]lookup.Person, error) {
+	return nil, nil
+}
+func (noPersons) Changed(string, string, []string) {}
+func (noPersons) Forget()                          {}
+
+// Translation maps changes to events with the Reader's look-ups.
+func (r *Reader) Translation(m *mapper.Mapper) *daemon.Translation {
+	return daemon.NewTranslation(m, r.Facts, r.SeenRequests, r.MaxEventBytes)
+}
+
+// Bare are the events of a change without facts. Their ids do not depend on facts, which
+// cost queries.
+func Bare(m *mapper.Mapper, c *mapper.Change) mapper.Output {
+	var out mapper.Output
+	m.Append(c, mapper.Facts{}, &out)
+	return out
+}
+
+// Part are the events and failures of consecutive changes.
 type Part struct {
 	Events   []mapper.Event
 	Failures []mapper.Failure
@@ -65,22 +98,25 @@ type Part struct {
 
 // Read hands the events of a span to each, part by part, in order. The next part is
 // read and mapped meanwhile.
-func (o *Oplog) Read(ctx context.Context, s Stream, span watcher.Span, each func(context.Context, Part) error) error {
-	t := daemon.NewTranslation(s.Mapper, o.Facts, o.SeenRequests, o.MaxEventBytes)
-	if err := o.remember(ctx, s, span, t); err != nil {
+func (r *Reader) Read(ctx context.Context, s StreamOplog, span watcher.Span, each func(context.Context, Part) error) error {
+	t := r.Translation(s.Mapper)
+	if err := r.remember(ctx, s, span, t); err != nil {
 		return err
 	}
 	parts := make(chan Part, 1)
+	still := Standstill{Lags: r.Lags}
+	defer still.End()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(parts)
-		return s.Source.ReadSpan(ctx, span, func(ctx context.Context, c watcher.Chunk) error {
+		return s.Oplog.ReadSpan(ctx, span, func(ctx context.Context, c watcher.Chunk) error {
+			still.Look(c, "the oplog of stream "+s.Name)
 			var out mapper.Output
 			if err := t.Append(ctx, c.Changes, &out); err != nil {
 				return err
 			}
 			p := Part{Events: out.Events, Failures: out.Failures, Changes: len(c.Changes), Token: c.Token}
-			p.At, _ = resumetoken.ClusterTime(c.Token)
+			p.At, _ = tokens.ClusterTime(c.Token)
 			select {
 			case parts <- p:
 				return nil
@@ -89,27 +125,34 @@ func (o *Oplog) Read(ctx context.Context, s Stream, span watcher.Span, each func
 			}
 		})
 	})
+	var handing error
 	g.Go(func() error {
 		for p := range parts {
-			if err := each(ctx, p); err != nil {
-				return err
+			if handing = each(ctx, p); handing != nil {
+				return handing
 			}
 		}
 		return nil
 	})
-	if err := g.Wait(); err != nil {
+	switch err := g.Wait(); {
+	case err == nil:
+		return nil
+	case handing == nil || errors.Is(err, handing):
 		return fmt.Errorf("stream %s: %w", s.Name, err)
+	default:
+		// The reading ended first, for instance by an interruption. The error of each is
+		// returned with it.
+		return fmt.Errorf("stream %s: %w: %w", s.Name, handing, err)
 	}
-	return nil
 }
 
 // remember reads which $everything requests were seen in the window before the span.
-func (o *Oplog) remember(ctx context.Context, s Stream, span watcher.Span, t *daemon.Translation) error {
-	window := uint32(o.SeenWindow / time.Second)
+func (r *Reader) remember(ctx context.Context, s StreamOplog, span watcher.Span, t *daemon.Translation) error {
+	window := uint32(r.SeenWindow / time.Second)
 	if s.Requests == nil || window == 0 || span.From.T <= window {
 		return nil
 	}
-	before := watcher.Span{From: bson.Timestamp{T: span.From.T - window}, Until: span.After}
+	before := watcher.Span{From: bson.Timestamp{T: span.From.T - window}, Until: span.After, OrFirst: true, History: span.History}
 	if span.After == nil {
 		before.UntilTime = Before(span.From)
 	}
@@ -119,8 +162,8 @@ func (o *Oplog) remember(ctx context.Context, s Stream, span watcher.Span, t *da
 		}
 		return nil
 	})
-	if err != nil && ctx.Err() == nil && o.Forgotten != nil {
-		o.Forgotten(s.Name, err) // An event twice (with one id) is better than none.
+	if err != nil && ctx.Err() == nil && r.Forgotten != nil {
+		r.Forgotten(s.Name, err) // An event twice (with one id) is better than none.
 		return nil
 	}
 	return err
@@ -134,12 +177,12 @@ func Before(t bson.Timestamp) bson.Timestamp {
 	return bson.Timestamp{T: t.T - 1, I: math.MaxUint32}
 }
 
-// Reach makes sure that the oplog still holds a span's beginning, before anything is
-// done about the span.
-func Reach(ctx context.Context, s Stream, span watcher.Span) error {
+// Reach makes sure that the oplog still holds a span's beginning, before any of its events is
+// published.
+func Reach(ctx context.Context, s StreamOplog, span watcher.Span) error {
 	chunks := 0
-	err := s.Source.ReadSpan(ctx, span, func(context.Context, watcher.Chunk) error {
-		// A stream is opened without looking at the oplog.
+	err := s.Oplog.ReadSpan(ctx, span, func(context.Context, watcher.Chunk) error {
+		// The server opens a stream without a look at the oplog.
 		if chunks++; chunks > 1 {
 			return errEnough
 		}
@@ -149,21 +192,20 @@ func Reach(ctx context.Context, s Stream, span watcher.Span) error {
 		return nil
 	}
 	if lost := new(watcher.Error); errors.As(err, &lost) && lost.Class == watcher.HistoryLost {
-		return &BeyondOplogError{Stream: s.Name, From: span.From, Oldest: oldest(ctx, s), Err: err}
+		return &BeyondOplogError{Stream: s.Name, From: span.From, Oldest: s.Window(ctx).Oldest, Err: err}
 	}
 	return fmt.Errorf("stream %s: %w", s.Name, err)
 }
 
 var errEnough = errors.New("enough")
 
-// oldest is the time of the oldest change that can be read; zero if the user may not
-// ask.
-func oldest(ctx context.Context, s Stream) bson.Timestamp {
-	at, err := s.Source.Oldest(ctx)
+// Window is the span that the oplog still holds; zero where it cannot be asked.
+func (s StreamOplog) Window(ctx context.Context) watcher.Window {
+	window, err := s.Oplog.Window(ctx)
 	if err != nil {
-		return bson.Timestamp{}
+		return watcher.Window{}
 	}
-	return at
+	return window
 }
 
 // BeyondOplogError says that a span begins before the oplog does.

@@ -45,7 +45,7 @@ func newPlace(t *testing.T, client *mongo.Client) place {
 	})
 	cfg := mapper.Config{
 		Database: d.Main, Resources: []string{"Consent", "ExportStatus"},
-		ChangeTopic: "changes", ExportTopic: "exports", AccessedEverythingTopic: "usage",
+		Topics:      map[mapper.Kind]string{mapper.KindChange: "changes", mapper.KindExport: "exports", mapper.KindAccessedEverything: "usage"},
 		AccessLogs:  mapper.Namespace{Database: d.AccessLogs, Collection: "access-logs"},
 		AuditEvents: mapper.Namespace{Database: d.AuditEvents, Collection: "AuditEvent_4_0_0"},
 	}
@@ -56,22 +56,22 @@ func newPlace(t *testing.T, client *mongo.Client) place {
 }
 
 // sources are the collections of a form.
-func (p place) sources(form mapper.Form) []replay.Source {
-	var all []replay.Source
+func (p place) sources(form mapper.Form) []replay.Collection {
+	var all []replay.Collection
 	for _, c := range p.mapper.Collections(form) {
 		documents := p.client.Database(c.Namespace.Database).Collection(c.Namespace.Collection)
 		if form == mapper.History {
-			documents = p.client.Database(p.databases.History).Collection(c.Namespace.Collection + mapper.HistorySuffix)
+			documents = p.client.Database(p.databases.History).Collection(c.StoredIn)
 		}
-		all = append(all, replay.Source{Collection: c, Documents: documents})
+		all = append(all, replay.Collection{Collection: c, Documents: documents})
 	}
 	return all
 }
 
 // consents is the source of the Consents.
-func (p place) consents() replay.Source {
+func (p place) consents() replay.Collection {
 	all := p.sources(mapper.Current)
-	return all[slices.IndexFunc(all, func(s replay.Source) bool { return s.Documents.Name() == "Consent_4_0_0" })]
+	return all[slices.IndexFunc(all, func(s replay.Collection) bool { return s.Documents.Name() == "Consent_4_0_0" })]
 }
 
 // events are those of changes, as text.
@@ -95,7 +95,7 @@ func (p place) scan(t *testing.T, form mapper.Form) []mapper.Change {
 	t.Helper()
 	var all []mapper.Change
 	for _, source := range p.sources(form) {
-		err := replay.NewScanner(p.mapper, replay.Options{}).Scan(t.Context(), source, replay.Span{}, replay.Cursor{}, func(_ context.Context, b replay.Batch) error {
+		err := replay.NewScanner(p.mapper, replay.Options{}).Scan(t.Context(), source, replay.Period{}, replay.Cursor{}, func(_ context.Context, b replay.Page) error {
 			all = append(all, b.Changes...)
 			return nil
 		})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -13,45 +14,48 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
+	"github.com/fhir-cdc/fhir-cdc/majority"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
 
-// Source is a collection to scan.
-type Source struct {
+// Collection is a collection to scan.
+type Collection struct {
 	// Collection says how its documents are read as changes.
 	mapper.Collection
-	// Documents is where they are.
+	// Documents is the MongoDB collection.
 	Documents *mongo.Collection
-	// Filter further restricts the documents; empty means none.
+	// Filter further restricts the documents; an empty one does not.
 	Filter bson.D
+	// After is an oplog time of the documents' cluster. A scan sees all writes up to it, and
+	// all writes that the primary has when the scan asks it.
+	After bson.Timestamp
 }
 
 // Name is "database.collection" of the documents.
-func (s Source) Name() string { return s.Documents.Database().Name() + "." + s.Documents.Name() }
+func (s Collection) Name() string { return s.Documents.Database().Name() + "." + s.Documents.Name() }
 
-// Span is a range of times by the FHIR server's clock, at which versions were
+// Period is a range of times by the FHIR server's clock, at which versions were
 // written. Both ends are included; a zero one is open. A document without such a
-// time is in no span but the one that is open at both ends.
-type Span struct{ Since, Until time.Time }
+// time is only in the period that is open at both ends.
+type Period struct{ Since, Until time.Time }
 
-// Cursor is how far a scan has come: the _id of the last document of the collection
-// that is done with, whether it was in the span or not. The zero Cursor is the
-// beginning.
+// Cursor is the progress of a scan: the _id of the last document of the collection
+// that has been handled, in the period or not. The zero Cursor is the beginning.
 type Cursor struct{ bson.RawValue }
 
 // IsZero tells whether c is the beginning.
 func (c Cursor) IsZero() bool { return c.Type == 0 }
 
-// Batch is consecutive documents of a scan, as the changes that wrote them.
-type Batch struct {
+// Page is consecutive documents of a scan, as the changes that wrote them.
+type Page struct {
 	// Changes have no cluster time and no token. They stay valid.
 	Changes []mapper.Change
-	// After is the cursor after them. A scan that begins there goes on with the next.
+	// After is the cursor after them. A scan that begins there goes on with the next page.
 	After Cursor
 	// Scanned is how many documents of the collection were looked at since the last
-	// Batch; without a span or filter it is the number of Changes.
+	// Page; without a period or filter it is the number of Changes.
 	Scanned int64
-	// Seen is an oplog time at or after that of every change that the batch may tell of.
+	// Seen is an oplog time at or after the time of every change in the page.
 	Seen bson.Timestamp
 }
 
@@ -59,15 +63,18 @@ type Batch struct {
 type Options struct {
 	// Chunk is how many documents of the collection one query looks at; default
 	// 20,000. It bounds the server's work between two cursors, however few of the
-	// documents are in the span.
+	// documents are in the period.
 	Chunk int
-	// Batch is the most changes of a Batch; default 2,000.
-	Batch int
+	// Page is the most changes of one Page; default 2,000.
+	Page int
+	// Waits, if set, is called about every second with a collection that cannot be read yet,
+	// because no majority has the primary's writes, and with "" when the wait is over.
+	Waits func(collection string)
 }
 
 const (
 	defaultChunk = 20_000
-	defaultBatch = 2_000
+	defaultPage  = 2_000
 	// closeTimeout bounds the clean-up of a cursor that was left early.
 	closeTimeout = 5 * time.Second
 )
@@ -76,6 +83,8 @@ const (
 type Scanner struct {
 	mapper *mapper.Mapper
 	opts   Options
+	// settled are the times that a majority of each cluster has, by client.
+	settled *sync.Map
 }
 
 // NewScanner returns a Scanner that reads documents with m.
@@ -83,33 +92,52 @@ func NewScanner(m *mapper.Mapper, opts Options) *Scanner {
 	if opts.Chunk <= 0 {
 		opts.Chunk = defaultChunk
 	}
-	if opts.Batch <= 0 {
-		opts.Batch = defaultBatch
+	if opts.Page <= 0 {
+		opts.Page = defaultPage
 	}
-	return &Scanner{mapper: m, opts: opts}
+	if opts.Waits == nil {
+		opts.Waits = func(string) {}
+	}
+	return &Scanner{mapper: m, opts: opts, settled: &sync.Map{}}
 }
 
-// Scan hands the changes of a collection's documents in a span to each, in _id
-// order across all BSON types, beginning after a cursor. The last batch of a query
-// may be empty: its cursor moves all the same. It reads what a majority has, from
-// the primary, so what it hands over is not rolled back.
+// Scan hands the changes of a collection's documents in a period to each, in _id
+// order across all BSON types, beginning after a cursor. The last page of a query
+// may be empty: its cursor moves all the same. Scan reads majority-committed documents
+// only, and waits until these include all writes that the primary had when it was asked.
+//
+// A collection without change events (a view, a time-series collection) cannot lack
+// events: Scan reads nothing of it and returns an *UnwatchedError.
 //
 // It ends at the end of the collection, with each's error as it is, or with an
 // error of MongoDB after a few attempts. A scan that goes on at the last cursor
-// leaves nothing out that was there all the time.
-func (s *Scanner) Scan(ctx context.Context, src Source, span Span, after Cursor, each func(context.Context, Batch) error) error {
+// misses no document that existed all the time.
+func (s *Scanner) Scan(ctx context.Context, src Collection, period Period, after Cursor, each func(context.Context, Page) error) error {
+	if err := s.Watched(ctx, src); err != nil {
+		return err
+	}
+	// Each reading in the session sees at least the state that the readings before it saw.
 	session, err := src.Documents.Database().Client().StartSession(options.Session().SetCausalConsistency(true))
 	if err != nil {
 		return fmt.Errorf("scan %s: %w", src.Name(), err)
 	}
 	defer session.EndSession(context.WithoutCancel(ctx))
-	src.Documents = src.Documents.Clone(options.Collection().SetReadPreference(readpref.Primary()).SetReadConcern(readconcern.Majority()))
-	// Not with the session: what each asks may be on another cluster, whose client
-	// refuses it.
-	receive := func(_ context.Context, b Batch) error { return each(ctx, b) }
-	scan := &scan{Scanner: s, src: src, span: span, session: session, after: after, each: receive}
+	src.Documents = majority.Collection(src.Documents)
+	// each gets no session: it may ask another cluster, whose client would refuse this
+	// session.
+	receive := func(_ context.Context, b Page) error { return each(ctx, b) }
+	scan := &scan{Scanner: s, src: src, period: period, session: session, after: after, each: receive}
 	for {
-		more, err := retry(ctx, func() (bool, error) { return scan.chunk(mongo.NewSessionContext(ctx, session)) })
+		more, err := Retry(ctx, func() (bool, error) {
+			at, err := s.settle(ctx, src)
+			if err == nil {
+				err = session.AdvanceOperationTime(&at)
+			}
+			if err != nil {
+				return false, err
+			}
+			return scan.chunk(mongo.NewSessionContext(ctx, session))
+		})
 		if err != nil {
 			var received *eachError
 			if errors.As(err, &received) {
@@ -123,9 +151,13 @@ func (s *Scanner) Scan(ctx context.Context, src Source, span Span, after Cursor,
 	}
 }
 
-// Estimate is about how many documents a collection has; 0 if it is not there.
-func (s *Scanner) Estimate(ctx context.Context, src Source) (int64, error) {
-	n, err := retry(ctx, func() (int64, error) { return src.Documents.EstimatedDocumentCount(ctx) })
+// Estimate is the approximate number of a collection's documents; 0 if it does not exist.
+func (s *Scanner) Estimate(ctx context.Context, src Collection) (int64, error) {
+	// The number decides nothing, so it need not wait for a majority to have the collection.
+	documents := src.Documents.Clone(options.Collection().SetReadPreference(readpref.Primary()).SetReadConcern(readconcern.Local()))
+	n, err := Retry(ctx, func() (int64, error) {
+		return documents.EstimatedDocumentCount(ctx, options.EstimatedDocumentCount().SetComment(comment))
+	})
 	if err != nil {
 		return 0, fmt.Errorf("count %s: %w", src.Name(), refused(src.Name(), err))
 	}
@@ -135,12 +167,12 @@ func (s *Scanner) Estimate(ctx context.Context, src Source) (int64, error) {
 // scan is one Scan.
 type scan struct {
 	*Scanner
-	src     Source
-	span    Span
+	src     Collection
+	period  Period
 	session *mongo.Session
 	after   Cursor
-	each    func(context.Context, Batch) error
-	// scanned counts the documents of the chunk that no batch has told of yet.
+	each    func(context.Context, Page) error
+	// scanned counts the documents of the chunk that no page's Scanned includes yet.
 	scanned int64
 }
 
@@ -153,7 +185,7 @@ func (s *scan) chunk(ctx context.Context) (more bool, err error) {
 	s.scanned = n
 	cur, err := s.src.Documents.Find(ctx, s.filter(last), options.Find().
 		SetSort(bson.D{{Key: "_id", Value: 1}}).SetHint(bson.D{{Key: "_id", Value: 1}}).
-		SetProjection(s.src.Projection).SetBatchSize(int32(s.opts.Batch)).SetComment(comment))
+		SetProjection(s.src.Projection).SetBatchSize(int32(s.opts.Page)).SetComment(comment))
 	if err != nil {
 		return false, err
 	}
@@ -163,24 +195,24 @@ func (s *scan) chunk(ctx context.Context) (more bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		b := Batch{Changes: changes, After: last}
-		if len(changes) == s.opts.Batch {
-			id := changes[len(changes)-1].Source.DocumentKey.Lookup("_id")
+		b := Page{Changes: changes, After: last}
+		if len(changes) == s.opts.Page {
+			id := changes[len(changes)-1].Name.DocumentKey.Lookup("_id")
 			b.After = Cursor{bson.RawValue{Type: id.Type, Value: bytes.Clone(id.Value)}}
 			b.Scanned = int64(len(changes))
 		}
 		if err := s.emit(ctx, b); err != nil {
 			return false, err
 		}
-		if len(changes) < s.opts.Batch {
+		if len(changes) < s.opts.Page {
 			return n == int64(s.opts.Chunk), nil
 		}
 	}
 }
 
-func (s *scan) emit(ctx context.Context, b Batch) error {
+func (s *scan) emit(ctx context.Context, b Page) error {
 	b.Scanned = min(max(b.Scanned, 0), s.scanned)
-	if len(b.Changes) < s.opts.Batch {
+	if len(b.Changes) < s.opts.Page {
 		b.Scanned = s.scanned // the rest of the chunk
 	}
 	s.scanned -= b.Scanned
@@ -194,9 +226,9 @@ func (s *scan) emit(ctx context.Context, b Batch) error {
 	return nil
 }
 
-// bound finds the last document of the next chunk by the _id index alone, and how
-// many there are up to it. So a query in a span that few documents are in still
-// ends soon, and how far a scan has come is known exactly.
+// bound finds the last document of the next chunk and the number of documents up to it, by
+// the _id index alone. So a query still ends soon if few documents are in the period, and
+// the progress of the scan is exact.
 func (s *scan) bound(ctx context.Context) (int64, Cursor, error) {
 	match := bson.D{}
 	if !s.after.IsZero() {
@@ -228,13 +260,13 @@ func beyond(operator string, c Cursor) bson.E {
 	return bson.E{Key: "$expr", Value: bson.D{{Key: operator, Value: bson.A{"$_id", bson.D{{Key: "$literal", Value: c.RawValue}}}}}}
 }
 
-// filter matches what is wanted of the documents after the cursor up to last.
+// filter matches the wanted documents after the cursor up to last.
 func (s *scan) filter(last Cursor) bson.D {
 	all := bson.A{bson.D{beyond("$lte", last)}}
 	if !s.after.IsZero() {
 		all = append(all, bson.D{beyond("$gt", s.after)})
 	}
-	for _, f := range []bson.D{s.src.Collection.Filter, s.src.Filter, s.span.filter(s.src.Time)} {
+	for _, f := range []bson.D{s.src.Collection.Filter, s.src.Filter, s.period.filter(s.src.Time)} {
 		if len(f) > 0 {
 			all = append(all, f)
 		}
@@ -242,7 +274,7 @@ func (s *scan) filter(last Cursor) bson.D {
 	return bson.D{{Key: "$and", Value: all}}
 }
 
-func (s Span) filter(field string) bson.D {
+func (s Period) filter(field string) bson.D {
 	var limits bson.D
 	if !s.Since.IsZero() {
 		limits = append(limits, bson.E{Key: "$gte", Value: s.Since})
@@ -256,10 +288,10 @@ func (s Span) filter(field string) bson.D {
 	return bson.D{{Key: field, Value: limits}}
 }
 
-// read takes the cursor's next documents, up to a batch.
+// read reads the cursor's next documents, at most a page.
 func (s *scan) read(ctx context.Context, cur *mongo.Cursor) ([]mapper.Change, error) {
 	var changes []mapper.Change
-	for len(changes) < s.opts.Batch && cur.Next(ctx) {
+	for len(changes) < s.opts.Page && cur.Next(ctx) {
 		var c mapper.Change
 		s.mapper.Read(bytes.Clone(cur.Current), &c)
 		changes = append(changes, c)

@@ -150,16 +150,16 @@ func testEveryType(t *testing.T, p place) {
 	if _, err := source.Documents.InsertMany(t.Context(), documents); err != nil {
 		t.Fatal(err)
 	}
-	for _, sizes := range []replay.Options{{Chunk: 1, Batch: 1}, {Chunk: 4, Batch: 3}, {Chunk: 3, Batch: 3}, {Chunk: 100, Batch: 2}, {}} {
+	for _, sizes := range []replay.Options{{Chunk: 1, Page: 1}, {Chunk: 4, Page: 3}, {Chunk: 3, Page: 3}, {Chunk: 100, Page: 2}, {}} {
 		scanner := replay.NewScanner(p.mapper, sizes)
 		var cursor replay.Cursor
 		var got []string
 		var scanned int64
 		broken := errors.New("broken off")
-		for err := broken; errors.Is(err, broken); { // goes on at the cursor after every batch
-			err = scanner.Scan(t.Context(), source, replay.Span{}, cursor, func(_ context.Context, b replay.Batch) error {
+		for err := broken; errors.Is(err, broken); { // goes on at the cursor after every page
+			err = scanner.Scan(t.Context(), source, replay.Period{}, cursor, func(_ context.Context, b replay.Page) error {
 				for _, c := range b.Changes {
-					version, _ := c.Source.DocumentKey.LookupErr("_id")
+					version, _ := c.Name.DocumentKey.LookupErr("_id")
 					got = append(got, version.String())
 				}
 				cursor, scanned = b.After, scanned+b.Scanned
@@ -196,31 +196,31 @@ func testSpan(t *testing.T, p place) {
 		}
 	}
 	for _, test := range []struct {
-		span replay.Span
+		span replay.Period
 		want int
 	}{
-		{replay.Span{}, 20},
-		{replay.Span{Since: begin.Add(15 * time.Minute)}, 5},
-		{replay.Span{Until: begin.Add(3 * time.Minute)}, 4},
-		{replay.Span{Since: begin.Add(7 * time.Minute), Until: begin.Add(7 * time.Minute)}, 1},
-		{replay.Span{Since: begin.Add(time.Hour)}, 0},
+		{replay.Period{}, 20},
+		{replay.Period{Since: begin.Add(15 * time.Minute)}, 5},
+		{replay.Period{Until: begin.Add(3 * time.Minute)}, 4},
+		{replay.Period{Since: begin.Add(7 * time.Minute), Until: begin.Add(7 * time.Minute)}, 1},
+		{replay.Period{Since: begin.Add(time.Hour)}, 0},
 	} {
-		n, batches := 0, 0
+		n, pages := 0, 0
 		var scanned int64
-		var last replay.Batch
-		err := replay.NewScanner(p.mapper, replay.Options{Chunk: 6, Batch: 4}).Scan(t.Context(), p.consents(), test.span, replay.Cursor{}, func(_ context.Context, b replay.Batch) error {
-			n, scanned, batches, last = n+len(b.Changes), scanned+b.Scanned, batches+1, b
+		var last replay.Page
+		err := replay.NewScanner(p.mapper, replay.Options{Chunk: 6, Page: 4}).Scan(t.Context(), p.consents(), test.span, replay.Cursor{}, func(_ context.Context, b replay.Page) error {
+			n, scanned, pages, last = n+len(b.Changes), scanned+b.Scanned, pages+1, b
 			return nil
 		})
-		if err != nil || n != test.want || scanned != 20 || batches < 4 || last.After.IsZero() || last.Seen.IsZero() {
-			t.Errorf("%v: %d changes (want %d) of %d documents in %d batches, the last %+v, error %v", test.span, n, test.want, scanned, batches, last, err)
+		if err != nil || n != test.want || scanned != 20 || pages < 4 || last.After.IsZero() || last.Seen.IsZero() {
+			t.Errorf("%v: %d changes (want %d) of %d documents in %d pages, the last %+v, error %v", test.span, n, test.want, scanned, pages, last, err)
 		}
 	}
 }
 
 func testMissing(t *testing.T, p place) {
 	scanner := replay.NewScanner(p.mapper, replay.Options{})
-	err := scanner.Scan(t.Context(), p.consents(), replay.Span{}, replay.Cursor{}, func(context.Context, replay.Batch) error {
+	err := scanner.Scan(t.Context(), p.consents(), replay.Period{}, replay.Cursor{}, func(context.Context, replay.Page) error {
 		return errors.New("a batch of nothing")
 	})
 	n, countErr := scanner.Estimate(t.Context(), p.consents())
@@ -234,7 +234,7 @@ func testReceiver(t *testing.T, p place) {
 		t.Fatal(err)
 	}
 	want, calls := errors.New("enough"), 0
-	err := replay.NewScanner(p.mapper, replay.Options{}).Scan(t.Context(), p.consents(), replay.Span{}, replay.Cursor{}, func(context.Context, replay.Batch) error {
+	err := replay.NewScanner(p.mapper, replay.Options{}).Scan(t.Context(), p.consents(), replay.Period{}, replay.Cursor{}, func(context.Context, replay.Page) error {
 		calls++
 		return want
 	})

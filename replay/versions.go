@@ -9,8 +9,6 @@ import (
 	"strconv"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
-	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
@@ -18,32 +16,27 @@ import (
 // maxIn bounds the values of one $in.
 const maxIn = 1000
 
-// Versions gives, of each resource among changes, the versions of a span that its
-// history tells of, oldest first, and then the change itself. Changes stay in their
-// order. A change that history tells of too is there once, as it was given.
-func (s *Scanner) Versions(ctx context.Context, history Source, span Span, changes []mapper.Change) ([]mapper.Change, error) {
-	uuids := make([]string, 0, len(changes))
-	for i := range changes {
-		if v, ok := changes[i].RequestedVersion(); ok {
-			uuids = append(uuids, v.UUID)
-		}
-	}
+// Versions puts before each change the versions of its resource that the history has of a
+// period, oldest first. The changes stay in their order. A version that is among the changes and
+// in the history is there once, as the change.
+func (s *Scanner) Versions(ctx context.Context, history Collection, period Period, changes []mapper.Change) ([]mapper.Change, error) {
 	earlier := map[string][]mapper.Change{}
-	for part := range slices.Chunk(uuids, maxIn) {
-		found, err := retry(ctx, func() ([]mapper.Change, error) { return s.history(ctx, history, span, part) })
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", history.Name(), refused(history.Name(), err))
-		}
+	resources, err := s.ofResources(ctx, history, changes, func(uuids []string) error {
+		found, err := s.history(ctx, history, period, uuids)
 		for _, c := range found {
-			if v, ok := c.RequestedVersion(); ok {
+			if v, ok := c.RequestedVersion(); ok && err == nil {
 				earlier[v.UUID] = append(earlier[v.UUID], c)
 			}
 		}
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	if len(earlier) == 0 {
 		return changes, nil
 	}
-	all := make([]mapper.Change, 0, len(changes)+len(uuids))
+	all := make([]mapper.Change, 0, len(changes)+resources)
 	for i := range changes {
 		if v, ok := changes[i].RequestedVersion(); ok {
 			all = append(all, before(earlier[v.UUID], v)...)
@@ -70,44 +63,39 @@ func before(versions []mapper.Change, v mapper.Version) []mapper.Change {
 	return versions
 }
 
-func (s *Scanner) history(ctx context.Context, src Source, span Span, uuids []string) ([]mapper.Change, error) {
+func (s *Scanner) history(ctx context.Context, src Collection, period Period, uuids []string) ([]mapper.Change, error) {
 	all := bson.A{bson.D{{Key: "resource._uuid", Value: bson.D{{Key: "$in", Value: uuids}}}}}
-	for _, f := range []bson.D{src.Collection.Filter, src.Filter, span.filter(src.Time)} {
+	for _, f := range []bson.D{src.Collection.Filter, src.Filter, period.filter(src.Time)} {
 		if len(f) > 0 {
 			all = append(all, f)
 		}
 	}
-	documents := src.Documents.Clone(options.Collection().SetReadPreference(readpref.Primary()))
-	cur, err := documents.Find(ctx, bson.D{{Key: "$and", Value: all}}, options.Find().
-		SetProjection(src.Projection).SetBatchSize(int32(s.opts.Batch)).SetComment(comment))
-	if err != nil {
-		return nil, err
-	}
-	defer closeCursor(ctx, cur)
 	var changes []mapper.Change
-	for cur.Next(ctx) {
+	err := s.find(ctx, src, bson.D{{Key: "$and", Value: all}}, src.Projection, func(document bson.Raw) {
 		var c mapper.Change
-		s.mapper.Read(bytes.Clone(cur.Current), &c)
+		s.mapper.Read(bytes.Clone(document), &c)
 		changes = append(changes, c)
-	}
-	return changes, cur.Err()
+	})
+	return changes, err
 }
 
-// present are those of the changes' resources that are in a collection, but not in the
-// part of it that its source is restricted to.
-func (s *Scanner) present(ctx context.Context, src Source, changes []mapper.Change) (map[string]bool, error) {
+// Present are the UUIDs of those of the changes' resources that a collection holds outside its
+// Filter.
+func (s *Scanner) Present(ctx context.Context, c Collection, changes []mapper.Change) (map[string]bool, error) {
 	there := map[string]bool{}
-	err := s.look(ctx, src, bson.D{{Key: "$nor", Value: bson.A{src.Filter}}}, "_uuid", "_uuid", changes, func(uuid string, _ bson.RawValue) {
+	elsewhere := bson.E{Key: "$nor", Value: bson.A{c.Filter}}
+	err := s.look(ctx, c, question{elsewhere, "_uuid", "_uuid"}, changes, func(uuid string, _ bson.RawValue) {
 		there[uuid] = true
 	})
 	return there, err
 }
 
-// deleted tells when those of the changes' resources were deleted last, in milliseconds,
-// that history says were.
-func (s *Scanner) deleted(ctx context.Context, history Source, changes []mapper.Change) (map[string]int64, error) {
+// Deleted are the times of the last deletions of the changes' resources, in milliseconds, as
+// far as the history has them.
+func (s *Scanner) Deleted(ctx context.Context, history Collection, changes []mapper.Change) (map[string]int64, error) {
 	last := map[string]int64{}
-	err := s.look(ctx, history, bson.D{{Key: "request.method", Value: "DELETE"}}, "resource._uuid", history.Time, changes, func(uuid string, at bson.RawValue) {
+	deletes := bson.E{Key: "request.method", Value: "DELETE"}
+	err := s.look(ctx, history, question{deletes, "resource._uuid", history.Time}, changes, func(uuid string, at bson.RawValue) {
 		if ms, ok := at.DateTimeOK(); ok {
 			last[uuid] = max(last[uuid], ms)
 		}
@@ -115,34 +103,40 @@ func (s *Scanner) deleted(ctx context.Context, history Source, changes []mapper.
 	return last, err
 }
 
-// look hands over, of the documents that a collection has of the changes' resources, the
-// resource's UUID, which is in the field id, and another field.
-func (s *Scanner) look(ctx context.Context, src Source, filter bson.D, id, field string, changes []mapper.Change, each func(uuid string, value bson.RawValue)) error {
-	var uuids []string
+// question asks for a field of the documents that match a condition, by the UUID of their
+// resource, which is in the field uuid.
+type question struct {
+	condition   bson.E
+	uuid, field string
+}
+
+// look answers a question about the changes' resources.
+func (s *Scanner) look(ctx context.Context, c Collection, q question, changes []mapper.Change, each func(uuid string, value bson.RawValue)) error {
+	projection := bson.D{{Key: "_id", Value: 0}, {Key: "uuid", Value: "$" + q.uuid}, {Key: "value", Value: "$" + q.field}}
+	_, err := s.ofResources(ctx, c, changes, func(uuids []string) error {
+		filter := bson.D{{Key: q.uuid, Value: bson.D{{Key: "$in", Value: uuids}}}, q.condition}
+		return s.find(ctx, c, filter, projection, func(document bson.Raw) {
+			if uuid, ok := document.Lookup("uuid").StringValueOK(); ok {
+				each(uuid, document.Lookup("value"))
+			}
+		})
+	})
+	return err
+}
+
+// ofResources calls find with the UUIDs of the changes' resources, as many at once as one $in
+// takes, and returns their number.
+func (s *Scanner) ofResources(ctx context.Context, c Collection, changes []mapper.Change, find func(uuids []string) error) (int, error) {
+	uuids := make([]string, 0, len(changes))
 	for i := range changes {
 		if v, ok := changes[i].RequestedVersion(); ok {
 			uuids = append(uuids, v.UUID)
 		}
 	}
 	for part := range slices.Chunk(uuids, maxIn) {
-		_, err := retry(ctx, func() (struct{}, error) {
-			cur, err := src.Documents.Clone(options.Collection().SetReadPreference(readpref.Primary())).Find(ctx,
-				append(bson.D{{Key: id, Value: bson.D{{Key: "$in", Value: part}}}}, filter...),
-				options.Find().SetProjection(bson.D{{Key: "_id", Value: 0}, {Key: "id", Value: "$" + id}, {Key: "value", Value: "$" + field}}).SetComment(comment))
-			if err != nil {
-				return struct{}{}, err
-			}
-			defer closeCursor(ctx, cur)
-			for cur.Next(ctx) {
-				if uuid, ok := cur.Current.Lookup("id").StringValueOK(); ok {
-					each(uuid, cur.Current.Lookup("value"))
-				}
-			}
-			return struct{}{}, cur.Err()
-		})
-		if err != nil {
-			return fmt.Errorf("read %s: %w", src.Name(), refused(src.Name(), err))
+		if _, err := Retry(ctx, func() (struct{}, error) { return struct{}{}, find(part) }); err != nil {
+			return 0, fmt.Errorf("read %s: %w", c.Name(), refused(c.Name(), err))
 		}
 	}
-	return nil
+	return len(uuids), nil
 }

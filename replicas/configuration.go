@@ -9,22 +9,22 @@ import (
 // them to everybody who may describe the group.
 //
 // It is in the name of the protocol by which the members of the group share the
-// partitions. A member's protocol has to be one that all others know, so the broker
-// itself keeps replicas of two configurations apart: one that comes with another
-// configuration is refused until the last of those before has left.
+// partitions. All members must know a member's protocol, so the broker itself keeps
+// replicas of two configurations apart: it refuses a replica with another configuration
+// until the last of the others has left.
 type Configuration []Part
 
-// Part is one thing that is compared.
+// Part is one setting that the replicas must have in common.
 type Part struct {
-	// Name is a word; it is what an operator is told of, so it names a setting.
+	// Name names a setting: messages show it to operators.
 	Name string
 	// Value has neither spaces nor equals signs.
 	Value string
 }
 
-// protocolName begins the name of the protocol; cooperative-sticky is how the
-// partitions are shared.
-const protocolName = "fhir-cdc-cooperative-sticky"
+// protocolName begins the name of the protocol. It names the way of sharing out streams and
+// changes with it: two ways in one group would undo each other's shares.
+const protocolName = "fhir-cdc-by-stream"
 
 func (c Configuration) protocol() string {
 	var b strings.Builder
@@ -36,8 +36,8 @@ func (c Configuration) protocol() string {
 }
 
 // differences names the parts in which a group's protocol differs from the
-// configuration. A protocol of other software, or of a release that compares other
-// things, differs in the release.
+// configuration. A protocol of other software, or of a release with other parts, differs in
+// the part "release".
 func (c Configuration) differences(protocol string) []string {
 	const release = "release"
 	fields := strings.Fields(protocol)

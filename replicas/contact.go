@@ -2,7 +2,6 @@ package replicas
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -12,17 +11,17 @@ import (
 	"go.uber.org/zap"
 )
 
-// Trouble is what keeps this process out of the group, or from hearing of it.
+// Trouble is the reason why this process is out of the group, or does not hear from it.
 type Trouble struct {
 	// Since is when the group's coordinator last answered before the trouble.
 	Since time.Time
-	// Err is why, nil if there is no trouble.
+	// Err is the cause, nil if there is no trouble.
 	Err error
-	// Advice is what an operator should do about an answer of the group; empty if it has
-	// given none, so that it is to be seen whether Kafka is up.
+	// Advice tells an operator what to do about an answer of the group. It is empty if the
+	// group has not answered: the operator checks whether Kafka is up.
 	Advice string
-	// Refuses says that the group has answered and keeps this process out. An answer that
-	// only puts off, as while the coordinator moves to another broker, is none.
+	// Refuses says that the group has answered and keeps this process out. It is false for
+	// temporary answers, such as those while the coordinator moves to another broker.
 	Refuses bool
 	// Lost says that this process carried streams and has lost them with the group: until
 	// it has joined again, nobody may be carrying them.
@@ -32,11 +31,11 @@ type Trouble struct {
 // errSilent says that an answer of the group's coordinator is overdue.
 var errSilent = errors.New("no answer from the coordinator of the group of replicas")
 
-// contact keeps when the group's coordinator answered last, and what is wrong with the
-// membership.
+// contact keeps the time of the coordinator's last answer, and the error that keeps this
+// process out of the group.
 type contact struct {
-	group, instance string
-	// overdue is how long the coordinator may be silent.
+	opts Options
+	// overdue is the longest time without an answer of the coordinator.
 	overdue time.Duration
 	log     *zap.Logger
 
@@ -47,37 +46,14 @@ type contact struct {
 	lost  bool
 }
 
-func newContact(group, instance string, heartbeat time.Duration, log *zap.Logger) *contact {
-	// A heartbeat is sent when the one before has been answered.
-	return &contact{group: group, instance: instance, overdue: 2 * heartbeat, log: log.With(zap.String("group", group)), heard: time.Now()}
+func newContact(opts Options, heartbeat time.Duration, log *zap.Logger) *contact {
+	// The client sends a heartbeat only after the answer to the one before.
+	return &contact{opts: opts, overdue: 2 * heartbeat, log: log.With(zap.String("group", opts.Group)), heard: time.Now()}
 }
 
-// What is said of trouble, each in one line when it begins.
-const (
-	saysAway   = "Kafka is away: the group of replicas cannot be reached; trying until it is back"
-	saysOut    = "out of the group of replicas; joining again"
-	saysTwin   = "another process has this one's instance; standing by until it has stopped"
-	saysNoRead = "the user may not join the group of replicas; trying until it may"
-)
-
-// explain says what an error is, and what an operator should do about it if the group has
-// answered.
-func (c *contact) explain(err error) (message, advice string) {
-	switch {
-	case errors.Is(err, kerr.FencedInstanceID):
-		return saysTwin, fmt.Sprintf("Act: another process has the instance %q. Give each process its own FHIR_CDC_INSTANCE: two of one host have the host's name. "+
-			"This one stands by until the other has stopped; nothing is lost.", c.instance)
-	case errors.Is(err, kerr.GroupAuthorizationFailed):
-		return saysNoRead, fmt.Sprintf("Act: give the user Read on the consumer group %s. This process goes on by itself then; nothing is lost while the oplog holds the position.", c.group)
-	case errors.As(err, new(*kerr.Error)):
-		return saysOut, "Nothing to do if it passes: this process joins the group of replicas again by itself. If it stays, see the brokers' log for this error."
-	}
-	return saysAway, ""
-}
-
-// OnBrokerE2E implements kgo.HookBrokerE2E: what only the coordinator answers tells that
-// it is there. While the group shares its partitions anew no heartbeats are sent, but it
-// is asked for the owners.
+// OnBrokerE2E implements kgo.HookBrokerE2E. An answer that only the coordinator gives shows
+// that it is up. During a rebalance the client sends no heartbeats, but Owners still asks
+// the coordinator.
 func (c *contact) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2E) {
 	if e2e.Err() != nil {
 		return
@@ -90,7 +66,7 @@ func (c *contact) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2E
 	}
 }
 
-// lose notes that the streams of this process are lost.
+// lose notes that this process has lost its streams.
 func (c *contact) lose() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,7 +74,7 @@ func (c *contact) lose() {
 	c.lost = true
 }
 
-// begin notes since when there is trouble, if there was none before.
+// begin notes the beginning of trouble, if there was none before.
 func (c *contact) begin() {
 	if c.err == nil && !c.lost {
 		c.since = c.heard
@@ -110,25 +86,25 @@ func (c *contact) failed(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.begin()
-	message, advice := c.explain(err)
+	now, _ := meaning(c.opts, err)
 	told := c.err != nil
 	if told {
-		before, _ := c.explain(c.err)
-		told = before == message
+		before, _ := meaning(c.opts, c.err)
+		told = before.says == now.says
 	}
 	c.err = err
 	if told {
 		return
 	}
 	fields := []zap.Field{zap.Duration("waited", time.Since(c.since)), zap.Error(err)}
-	if advice != "" {
-		fields = append(fields, zap.String("instance", c.instance), zap.String("advice", advice))
+	if now.advice != "" {
+		fields = append(fields, zap.String("instance", c.opts.Instance), zap.String("advice", now.advice))
 	}
-	c.log.Warn(message, fields...)
+	c.log.Warn(now.says, fields...)
 }
 
-// joined notes that the group has answered for good: it has let this process in, or
-// refuses it for a reason of its own.
+// joined ends the trouble: the group has let this process in, or refuses it for its
+// configuration (Refusal).
 func (c *contact) joined() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,8 +128,8 @@ func (c *contact) trouble() Trouble {
 	defer c.mu.Unlock()
 	switch {
 	case c.err != nil:
-		_, advice := c.explain(c.err)
-		return Trouble{c.since, c.err, advice, refuses(c.err), c.lost}
+		now, _ := meaning(c.opts, c.err)
+		return Trouble{c.since, c.err, now.advice, refuses(c.err), c.lost}
 	case c.lost:
 		return Trouble{Since: c.since, Err: errSilent, Lost: true}
 	case time.Since(c.heard) > c.overdue:
@@ -162,6 +138,6 @@ func (c *contact) trouble() Trouble {
 	return Trouble{}
 }
 
-// Trouble is what keeps this process out of the group, or from hearing of it. A group
-// that refuses it for its configuration is none: it can be asked.
+// Trouble is the reason why this process is out of the group, or does not hear from it. A
+// refusal for the configuration is not trouble: the group answers.
 func (m *Member) Trouble() Trouble { return m.contact.trouble() }

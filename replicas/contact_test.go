@@ -30,7 +30,7 @@ func TestContact(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			core, logged := observer.New(zapcore.InfoLevel)
-			contact := newContact("fhir-cdc", "pod-1", time.Second, zap.New(core))
+			contact := newContact(Options{Group: "fhir-cdc", Instance: "pod-1"}, time.Second, zap.New(core))
 			heard := time.Now().Add(-time.Minute)
 			contact.heard = heard
 			if got := contact.trouble(); !errors.Is(got.Err, errSilent) || got.Lost || !got.Since.Equal(heard) {
@@ -74,7 +74,7 @@ func TestContact(t *testing.T) {
 // Another trouble is another line, and what the group has answered has an advice of its own.
 func TestContactExplains(t *testing.T) {
 	core, logged := observer.New(zapcore.InfoLevel)
-	contact := newContact("fhir-cdc", "pod-1", time.Second, zap.New(core))
+	contact := newContact(Options{Group: "fhir-cdc", Instance: "pod-1"}, time.Second, zap.New(core))
 	for _, c := range []struct {
 		err     error
 		refuses bool
@@ -85,6 +85,8 @@ func TestContactExplains(t *testing.T) {
 		{kerr.GroupAuthorizationFailed, true, "Read on the consumer group fhir-cdc"},
 		{kerr.UnknownMemberID, true, "joins the group of replicas again by itself"},
 		{kerr.CoordinatorNotAvailable, false, "see the brokers' log"},
+		{kerr.GroupMaxSizeReached, true, "group.max.size"},
+		{kerr.InvalidSessionTimeout, true, "set session_timeout"},
 	} {
 		contact.failed(c.err)
 		contact.failed(c.err)
@@ -95,7 +97,7 @@ func TestContactExplains(t *testing.T) {
 			t.Errorf("%v: refuses %v", c.err, got)
 		}
 	}
-	if n := logged.Len(); n != 4 {
+	if n := logged.Len(); n != 6 {
 		t.Errorf("%d lines, want one of each trouble", n)
 	}
 }

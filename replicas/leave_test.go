@@ -17,6 +17,7 @@ type told struct{ assigned chan []int32 }
 func (t told) Assigned(partitions []int32) { t.assigned <- partitions }
 func (told) Revoked([]int32)               {}
 func (told) Lost([]int32)                  {}
+func (told) Failed(error)                  {}
 
 func broker(t *testing.T) *kfake.Cluster {
 	t.Helper()

@@ -15,16 +15,16 @@ import (
 	"go.uber.org/zap"
 )
 
-// Refusal says why this process may not share the streams: the members of the group
-// run another configuration of them.
+// Refusal says that this process may not share the streams, because the members of the group
+// run another configuration.
 type Refusal struct {
-	// Since is when the group refused this process first.
+	// Since is when the group first refused this process.
 	Since time.Time
 	// Differs are the names of the parts of the Configuration that differ; empty while
-	// that is not known.
+	// they are not known.
 	Differs []string
-	// Members are the instances that run the other configuration, another process of
-	// this one's instance among them; empty if they could not be asked for.
+	// Members are the instances that run the other configuration. They include another
+	// process with this one's instance. Empty if the group could not be asked.
 	Members []string
 }
 
@@ -45,7 +45,7 @@ func (r Refusal) String() string {
 	return fmt.Sprintf("%s another configuration%s; taking over when %s stopped", who, what, last)
 }
 
-// refusals keeps whether the group refuses this process.
+// refusals keeps the present refusal of this process.
 type refusals struct {
 	mu  sync.Mutex
 	now *Refusal
@@ -57,8 +57,7 @@ func (r *refusals) get() *Refusal {
 	return r.now
 }
 
-// set takes what is known of a refusal, nil for none, and returns what was known
-// before.
+// set replaces the refusal, nil for none, and returns the one before.
 func (r *refusals) set(next *Refusal) (before *Refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -70,15 +69,15 @@ func (r *refusals) set(next *Refusal) (before *Refusal) {
 	return before
 }
 
-// Refusal is why the group does not let this process share the streams, nil while it
-// does.
+// Refusal is the group's refusal to let this process share the streams, nil while there is
+// none.
 func (m *Member) Refusal() *Refusal { return m.refusals.get() }
 
-// formerSelf is a member of this process's own instance, which is another process: this one has not
-// been let in. Mostly it is the one before, which was killed.
+// formerSelf names a member with this process's own instance. It is another process, since the
+// group has not let this one in: mostly a predecessor that was killed.
 const formerSelf = "another process of this instance (a dead one until its session ends)"
 
-// askTimeout bounds the question who refuses.
+// askTimeout bounds the question for the members that refuse.
 const askTimeout = 5 * time.Second
 
 // OnGroupManageError implements kgo.HookGroupManageError: the client has not joined the
@@ -86,6 +85,9 @@ const askTimeout = 5 * time.Second
 func (m *Member) OnGroupManageError(err error) {
 	if !errors.Is(err, kerr.InconsistentGroupProtocol) {
 		m.contact.failed(err)
+		if a, _ := meaning(m.opts, err); a.class == ends {
+			m.failed(&Refused{m.opts.Group, a.advice, err})
+		}
 		return
 	}
 	m.contact.joined()
@@ -94,8 +96,8 @@ func (m *Member) OnGroupManageError(err error) {
 	defer cancel()
 	group, err := m.describe(ctx)
 	if err != nil || group.Protocol == "" {
-		// It cannot be asked, has come to its end meanwhile, or shares its partitions anew:
-		// the next try tells.
+		// The group does not answer, has ended meanwhile, or is in a rebalance: the next try may
+		// find out more.
 		if err != nil {
 			m.log.Debug("the replicas of another configuration could not be asked for", zap.Error(err))
 		}
@@ -115,7 +117,7 @@ func (m *Member) OnGroupManageError(err error) {
 	slices.Sort(r.Members)
 	before := m.refusals.set(r)
 	if before != nil && slices.Equal(before.Members, r.Members) && slices.Equal(before.Differs, r.Differs) {
-		return // Told already.
+		return // It is in the log already.
 	}
 	m.log.Warn("the replicas run another configuration of the streams; standing by until the last of them has stopped",
 		zap.String("group", m.opts.Group), zap.Strings("differs", r.Differs), zap.Strings("members", r.Members))
@@ -137,30 +139,13 @@ func instanceOf(member kadm.DescribedGroupMember) string {
 	return member.MemberID
 }
 
-// protocol is a balancer under the name of a configuration.
-type protocol struct {
-	kgo.GroupBalancer
-	name   string
-	joined func()
-}
-
-// ProtocolName implements kgo.GroupBalancer.
-func (p protocol) ProtocolName() string { return p.name }
-
-// ParseSyncAssignment implements kgo.GroupBalancer. It is called for each assignment,
-// an empty one too.
-func (p protocol) ParseSyncAssignment(assignment []byte) (map[string][]int32, error) {
-	p.joined()
-	return p.GroupBalancer.ParseSyncAssignment(assignment)
-}
-
-// patient keeps from the log what the group's answers tell once.
+// patient is a log without the lasting answers of the group.
 type patient struct{ kgo.Logger }
 
 // Log implements kgo.Logger.
 func (p patient) Log(level kgo.LogLevel, message string, keyvals ...any) {
 	for _, v := range keyvals {
-		if err, ok := v.(error); ok && toldOnce(err) && level < kgo.LogLevelDebug {
+		if err, ok := v.(error); ok && lasts(err) && level < kgo.LogLevelDebug {
 			level = kgo.LogLevelDebug
 		}
 	}
@@ -169,7 +154,9 @@ func (p patient) Log(level kgo.LogLevel, message string, keyvals ...any) {
 	}
 }
 
-// toldOnce tells answers of the group that last, which are in the log and in /status.
-func toldOnce(err error) bool {
-	return errors.Is(err, kerr.InconsistentGroupProtocol) || errors.Is(err, kerr.FencedInstanceID) || errors.Is(err, kerr.GroupAuthorizationFailed)
+// lasts tells whether an answer of the group comes with every try: the log and /status have it
+// already.
+func lasts(err error) bool {
+	a, answered := meaning(Options{}, err)
+	return answered && a.class != passes
 }

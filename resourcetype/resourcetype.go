@@ -1,14 +1,12 @@
 // Package resourcetype knows FHIR's resource types, for finding misspelt ones: a type
 // that FHIR does not have is watched, read and looked for in vain, without any error.
-//
-// Imports: nothing of this module. config, preflight and cmd import it.
 package resourcetype
 
 import (
 	"slices"
 	"strings"
 
-	"github.com/agnivade/levenshtein"
+	"github.com/fhir-cdc/fhir-cdc/spelling"
 )
 
 // names are the types of FHIR R4 and STU3 (https://hl7.org/fhir/R4/resourcelist.html),
@@ -38,6 +36,9 @@ StructureMap Subscription Substance SubstanceNucleicAcid SubstancePolymer Substa
 SubstanceReferenceInformation SubstanceSourceMaterial SubstanceSpecification SupplyDelivery SupplyRequest Task
 TerminologyCapabilities TestReport TestScript ValueSet VerificationResult VisionPrescription`
 
+// All are the names of all types.
+func All() []string { return strings.Fields(names) }
+
 // Known tells whether FHIR has a type of this name, which is in FHIR's letter case.
 func Known(name string) bool { return slices.Contains(strings.Fields(names), name) }
 
@@ -45,7 +46,7 @@ func Known(name string) bool { return slices.Contains(strings.Fields(names), nam
 // is near.
 func Meant(name string) string {
 	distance := func(known string) int {
-		return levenshtein.ComputeDistance(strings.ToLower(name), strings.ToLower(known))
+		return spelling.Distance(strings.ToLower(name), strings.ToLower(known))
 	}
 	nearest := slices.MinFunc(strings.Fields(names), func(a, b string) int { return distance(a) - distance(b) })
 	if distance(nearest) > max(2, len(name)/3) {

@@ -6,6 +6,8 @@
 // returns the stored position, so that a predecessor that is still alive can no
 // longer move it.
 //
-// Imports: bson, mongo, kgo, kadm, servererror. publisher uses the Kafka store for its
-// transactions; nothing here knows mapper or watcher.
+// The stores also keep States, which belong to no stream, such as the layout of the streams.
+//
+// publisher uses the Kafka store for its transactions; nothing here knows mapper, watcher or
+// layout.
 package resumetoken

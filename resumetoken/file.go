@@ -10,15 +10,16 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
 // File keeps the positions of one process's streams in one JSON file. While any
 // of them is acquired, a lock on the file's sibling "<path>.lock" keeps every
-// other process out; the lock goes with the process, however it ends. The file
-// is replaced as a whole and synced with each Save, so a crash leaves the
-// positions from before or after it, nothing in between.
+// other process out; the lock ends with the process, however that ends. Each Save
+// replaces the file as a whole and syncs it, so a crash leaves the positions from before
+// or after the Save, nothing in between.
 //
 // The directory must exist and be writable, and must be on a file system where
 // locks work across processes (a network share may not be).
@@ -30,14 +31,14 @@ type File struct {
 	lock      *os.File
 	positions map[string]json.RawMessage
 	history   map[string][]json.RawMessage
-	// owners counts how often each stream has been acquired here; a store whose
-	// count is no longer the current one has been replaced.
+	// owners counts how often each stream has been acquired in this process; a store with
+	// an older count has been replaced.
 	owners map[string]int
 	held   int
 }
 
-// fileForm is what the file holds: one position, as Encode gives it, per stream, and
-// the first positions of the last hours, oldest first.
+// fileForm is the content of the file: per stream one position, in Encode's form, and the
+// first positions of the last hours, oldest first.
 type fileForm struct {
 	Version   int                          `json:"v"`
 	Positions map[string]json.RawMessage   `json:"positions"`
@@ -50,9 +51,9 @@ func NewFile(path, writer string) *File {
 	return &File{path: path, writer: writer, owners: make(map[string]int)}
 }
 
-// Stream is the store of one stream's position in the file. Acquire returns an
-// error that is ErrFenced if another process uses the file; the other way round
-// no process can take the file away from this one.
+// Stream is the store of one stream's position in the file. Acquire returns an error that
+// is ErrFenced if another process uses the file. So no process can take the file away from
+// another.
 func (f *File) Stream(name string) Keeper {
 	return &fileStore{file: f, stream: name}
 }
@@ -60,8 +61,7 @@ func (f *File) Stream(name string) Keeper {
 type fileStore struct {
 	file   *File
 	stream string
-	// epoch is the count in File.owners that Acquire has given this store, 0
-	// before it.
+	// epoch is the count in File.owners at this store's Acquire, 0 before it.
 	epoch int
 	last  bson.Timestamp
 }
@@ -103,7 +103,7 @@ func (s *fileStore) Save(_ context.Context, p Position) error {
 	case s.epoch != f.owners[s.stream]:
 		return fmt.Errorf("save position of stream %q: %w", s.stream, ErrFenced)
 	}
-	if err := checkForward(s.last, p.ClusterTime); err != nil {
+	if err := checkForward(s.last, p.order()); err != nil {
 		return fmt.Errorf("save position of stream %q: %w", s.stream, err)
 	}
 	data, err := Encode(p, f.writer)
@@ -113,12 +113,12 @@ func (s *fileStore) Save(_ context.Context, p Position) error {
 	before, had := f.positions[s.stream]
 	hours := f.history[s.stream]
 	f.positions[s.stream] = data
-	if newHour(s.last, p.ClusterTime) {
+	if newHour(s.last, p.order()) {
 		f.history[s.stream] = append(slices.Clone(hours[max(0, len(hours)-historyHours+1):]), data)
 	}
 	if err := f.write(); err != nil {
-		// A Save of another stream writes all positions: it must not store what
-		// this one reports as failed.
+		// A Save of another stream writes all positions: it must not store the
+		// position that this one reports as failed.
 		f.history[s.stream] = hours
 		if had {
 			f.positions[s.stream] = before
@@ -127,7 +127,7 @@ func (s *fileStore) Save(_ context.Context, p Position) error {
 		}
 		return fmt.Errorf("write position file: %w", err)
 	}
-	s.last = p.ClusterTime
+	s.last = p.order()
 	return nil
 }
 
@@ -157,7 +157,7 @@ func (f *File) open() error {
 	if f.lock != nil {
 		return nil
 	}
-	lock, err := os.OpenFile(f.path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := openLock(f.path+".lock", os.O_CREATE)
 	if err != nil {
 		return fmt.Errorf("open position file's lock: %w", err)
 	}
@@ -168,7 +168,7 @@ func (f *File) open() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("read position file: %w", err), lock.Close())
 	}
-	// For Inspect, which reads it from beside.
+	// Inspect of another process reads the owner here.
 	if err := errors.Join(lock.Truncate(0), writeAt(lock, f.writer)); err != nil {
 		return errors.Join(fmt.Errorf("write position file's lock: %w", err), lock.Close())
 	}
@@ -176,8 +176,8 @@ func (f *File) open() error {
 	return nil
 }
 
-// readPositions reads the file. One that is not there has no positions; one that
-// cannot be understood is an error, since taking it for empty would skip changes.
+// readPositions reads the file. A missing file has no positions; a file that cannot be
+// understood is an error, since taking it for empty would skip changes.
 func readPositions(path string) (fileForm, error) {
 	var form fileForm
 	data, err := os.ReadFile(path)
@@ -205,7 +205,7 @@ func readPositions(path string) (fileForm, error) {
 // write replaces the file: a new one is written and synced, takes the old one's
 // name, and the directory is synced so that the name survives a power cut too.
 func (f *File) write() error {
-	data, err := json.MarshalIndent(fileForm{Version: codecVersion, Positions: f.positions, History: f.history}, "", "  ")
+	data, err := json.MarshalIndent(fileForm{Version: handoverVersion, Positions: f.positions, History: f.history}, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -220,8 +220,15 @@ func (f *File) write() error {
 	return syncDir(filepath.Dir(f.path))
 }
 
+// writeSynced makes the file anew. A file of that name is left from a crash, or is a link to
+// somebody else's file, which must not be overwritten.
 func writeSynced(path string, data []byte) error {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if info, err := os.Lstat(path); err == nil && !info.IsDir() {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -243,4 +250,87 @@ func syncDir(path string) error {
 		return err
 	}
 	return errors.Join(dir.Sync(), dir.Close())
+}
+
+var _ Keeper = (*fileStore)(nil)
+
+// Inspect implements Keeper. The file is replaced as a whole, so it is read without
+// its lock.
+func (s *fileStore) Inspect(context.Context) (Stored, error) {
+	path := s.file.path
+	form, err := readPositions(path)
+	if err != nil {
+		return Stored{}, fmt.Errorf("read position file: %w", err)
+	}
+	stored := Stored{Now: time.Now()}
+	if stored.Held, err = inUse(path + ".lock"); err != nil {
+		return Stored{}, fmt.Errorf("read position file's lock: %w", err)
+	}
+	if stored.Held {
+		if holder, err := os.ReadFile(path + ".lock"); err == nil {
+			stored.Owner.Instance = string(holder)
+		}
+	}
+	data, ok := form.Positions[s.stream]
+	if !ok {
+		return stored, nil
+	}
+	if stored.Position, err = Decode(data); err != nil {
+		return Stored{}, fmt.Errorf("read position file %s: stream %q: %w", path, s.stream, err)
+	}
+	if info, err := os.Stat(path); err == nil {
+		stored.Saved = info.ModTime()
+	}
+	stored.Owner.Seen = stored.Saved
+	if stored.Held {
+		return stored, nil
+	}
+	var head struct {
+		Writer string `json:"writer"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return Stored{}, fmt.Errorf("read position file %s: stream %q: %w", path, s.stream, err)
+	}
+	stored.Owner.Instance = head.Writer
+	return stored, nil
+}
+
+// inUse tells whether a process holds the lock, by taking it for a moment.
+func inUse(path string) (bool, error) {
+	lock, err := openLock(path, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	err = lockFile(lock)
+	closed := lock.Close() // gives the lock up, if it was taken
+	if errors.Is(err, ErrFenced) {
+		return true, nil
+	}
+	return false, errors.Join(err, closed)
+}
+
+// History implements Keeper.
+func (s *fileStore) History(context.Context) ([]Position, error) {
+	form, err := readPositions(s.file.path)
+	if err != nil {
+		return nil, fmt.Errorf("read position file: %w", err)
+	}
+	positions := make([]Position, 0, len(form.History[s.stream]))
+	for _, data := range form.History[s.stream] {
+		p, err := Decode(data)
+		if err != nil {
+			return nil, fmt.Errorf("read position file %s: history of stream %q: %w", s.file.path, s.stream, err)
+		}
+		positions = append(positions, p)
+	}
+	return inOrder(positions), nil
+}
+
+// Reset implements Keeper.
+func (s *fileStore) Reset(ctx context.Context, p Position) error {
+	s.last = bson.Timestamp{}
+	return s.Save(ctx, p)
 }

@@ -7,6 +7,10 @@ import (
 	"os"
 )
 
+func openLock(path string, flags int) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDWR|flags, 0o600)
+}
+
 // lockFile refuses: without a lock two processes would overwrite each other's
 // positions.
 func lockFile(*os.File) error {

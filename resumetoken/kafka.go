@@ -1,11 +1,15 @@
 package resumetoken
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -19,7 +23,7 @@ type KafkaOptions struct {
 	// ClientOptions reach the brokers: addresses, TLS, SASL, client id, logger.
 	ClientOptions []kgo.Opt
 	// Extra are options for the producer of the transactions only, such as
-	// compression and size limits of the records that go with the positions.
+	// compression and size limits of the records committed with the positions.
 	Extra []kgo.Opt
 	// Topic is the position topic. It must exist and be compacted.
 	Topic string
@@ -33,11 +37,14 @@ type KafkaOptions struct {
 	// Instance names this process in the topic, for people.
 	Instance string
 	// TransactionTimeout is how long the brokers keep a transaction of a process
-	// that has died, when no successor ends it earlier. It must not be above the
-	// brokers' transaction.max.timeout.ms. 0 means 30 s.
+	// that has died, unless a successor ends it earlier. The brokers refuse more than
+	// their transaction.max.timeout.ms. 0 means 30 s.
 	TransactionTimeout time.Duration
 	// Log may be nil.
 	Log *zap.Logger
+	// Reader is a client for reading while the stream is not acquired; if it is nil, each
+	// reading makes one.
+	Reader *kgo.Client
 	// Observe, if set, is called at the named points of Acquire: after_fence (the
 	// predecessor is shut out), after_claim, after_read; and of every transaction:
 	// before_begin, after_begin, after_produce (the records are buffered),
@@ -49,14 +56,13 @@ type KafkaOptions struct {
 // Kafka keeps a stream's position in a compacted topic, and commits it in one
 // transaction with other records: the home that makes exactly-once possible.
 //
-// The stream's transactional id fences: Acquire gives it a new epoch, from which
-// on the brokers refuse whatever a predecessor still sends. Only then is the
-// position read, so nothing can be committed behind it. A claim record, written
-// before the reading, tells a process that has been shut out by whom.
+// The stream's transactional id fences: Acquire gives it a new epoch, and from then
+// on the brokers refuse whatever a predecessor still sends. Acquire reads the position
+// only after that, so nothing can be committed behind it. Before reading it writes a claim
+// record, from which a fenced predecessor learns who its successor is.
 //
-// After any error of Commit or Save the outcome is unknown, and everything is
-// refused until Acquire has read what really was committed. A Kafka is for one
-// goroutine.
+// After any error of Commit or Save the outcome is unknown, and both refuse everything
+// until Acquire has read the committed position. A Kafka is for one goroutine.
 type Kafka struct {
 	opts   KafkaOptions
 	log    *zap.Logger
@@ -68,11 +74,14 @@ type Kafka struct {
 	claimed   time.Time
 	// introduced are the topics whose partitions the client knows.
 	introduced map[string]bool
-	// offset is that of this process's newest committed record in the position
-	// topic. Nobody else can have claimed the stream before it.
+	// offset is the offset of this process's newest committed record in the position
+	// topic. A successor's claim can only come after it.
 	offset int64
 	last   bson.Timestamp
 	hour   time.Time // of the newest record of the history; zero: none
+	// repeatable says that an EndTxn may be sent again; see retryTimeout.
+	repeatable atomic.Bool
+	begun      epoch // the open transaction's
 	// hangMargin and successorWait are fields so that tests need not wait long.
 	hangMargin    time.Duration
 	successorWait time.Duration
@@ -80,11 +89,11 @@ type Kafka struct {
 
 const (
 	defaultTransactionTimeout = 30 * time.Second
-	// answerMargin is how much later than a transaction's timeout the brokers'
-	// last answer about it is waited for.
+	// answerMargin is how long after a transaction's timeout the brokers may still
+	// answer about it.
 	answerMargin = 10 * time.Second
-	// abortTimeout bounds the clean-up of a failed transaction. What it does not
-	// manage, the next Acquire or the brokers' timeout does.
+	// abortTimeout bounds the abort of a failed transaction. If it fails, the next
+	// Acquire or the brokers' timeout ends the transaction.
 	abortTimeout = 10 * time.Second
 	// transactionBackoff is the pause before asking again while the coordinator
 	// completes the previous transaction. The client's own 20 ms would be most of
@@ -92,7 +101,7 @@ const (
 	transactionBackoff = 2 * time.Millisecond
 )
 
-// The names leave out the characters that part them from the rest of a key: the
+// The names exclude the characters that separate them from the rest of a key: the
 // slash after the installation, # and @ after the stream.
 var (
 	installationName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,100}$`)
@@ -127,8 +136,8 @@ func (k *Kafka) TransactionalID() string { return k.opts.Name + "/" + k.opts.Str
 // Acquire implements Store. It makes a new client each time, takes the
 // transactional id (which ends a predecessor's open transaction at once), claims
 // the stream and reads the last committed position. It never returns ErrFenced:
-// of two processes that acquire at the same time one succeeds last, and the
-// other learns of it from its next Commit.
+// of two processes that acquire at the same time the later one wins, and the next
+// Commit of the other fails with ErrFenced.
 func (k *Kafka) Acquire(ctx context.Context) (Position, error) {
 	k.disconnect()
 	started := time.Now()
@@ -140,51 +149,62 @@ func (k *Kafka) Acquire(ctx context.Context) (Position, error) {
 	k.live = true
 	k.log.Info("stream acquired",
 		zap.String("stream", k.opts.Stream), zap.Int32("partition", k.partition),
-		zap.Bool("position", err == nil), zap.Uint32("clusterTime", p.ClusterTime.T),
+		zap.Bool("position", err == nil), zap.Uint32("clusterTime", p.order().T),
 		zap.Duration("took", time.Since(started)))
 	return p, err
 }
 
 func (k *Kafka) acquire(ctx context.Context) (Position, error) {
-	client, err := k.connect()
-	if err != nil {
+	if err := k.fence(ctx); err != nil {
 		return Position{}, err
-	}
-	k.client, k.introduced = client, make(map[string]bool)
-	id, _, err := client.ProducerID(ctx)
-	if err != nil {
-		return Position{}, fmt.Errorf("take transactional id %q: %w", k.TransactionalID(), err)
-	}
-	if id < 0 {
-		return Position{}, errors.New("the brokers know no transactions; use delivery: at_least_once and another checkpoint.store")
 	}
 	k.observe("after_fence")
-	topic, err := describeTopic(ctx, client, k.opts.Topic)
+	topic, err := describeTopic(ctx, k.client, k.opts.Topic)
 	if err != nil {
 		return Position{}, err
 	}
-	k.partition = PartitionOf(k.TransactionalID(), topic.partitions())
+	k.partition = partitionOf(k.TransactionalID(), topic.partitions())
 	if err := k.claim(ctx); err != nil {
 		return Position{}, err
 	}
 	k.observe("after_claim")
 	p, err := k.readPosition(ctx, topic)
 	k.observe("after_read")
-	k.last, k.hour = forwardFrom(p), hourOf(p.ClusterTime)
+	k.last, k.hour = forwardFrom(p), hourOf(p.order())
 	return p, err
 }
 
-// connect makes the client of the transactions. What the transactions rest on
-// comes last, so that no option given from outside takes its place.
+// fence connects and takes the transactional id: the brokers end a predecessor's open
+// transaction, and refuse the predecessor's epoch from then on.
+func (k *Kafka) fence(ctx context.Context) error {
+	client, err := k.connect()
+	if err != nil {
+		return err
+	}
+	k.client, k.introduced = client, make(map[string]bool)
+	k.repeatable.Store(false)
+	id, _, err := client.ProducerID(ctx)
+	if err != nil {
+		return fmt.Errorf("take transactional id %q: %w", k.TransactionalID(), err)
+	}
+	if id < 0 {
+		return errors.New("the brokers know no transactions; use delivery: at_least_once and another checkpoint.store")
+	}
+	return nil
+}
+
+// connect makes the client of the transactions. The options that the transactions rest
+// on come last, so that no option given from outside overrides them.
 func (k *Kafka) connect() (*kgo.Client, error) {
 	own := []kgo.Opt{
 		kgo.TransactionalID(k.TransactionalID()),
 		kgo.TransactionTimeout(k.opts.TransactionTimeout),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.ConcurrentTransactionsBackoff(transactionBackoff),
+		kgo.RetryTimeoutFn(k.retryTimeout),
 		kgo.RecordPartitioner(partitioner{positions: k.opts.Topic}),
 	}
-	opts := append(append(append([]kgo.Opt{}, k.opts.ClientOptions...), k.opts.Extra...), own...)
+	opts := slices.Concat(k.opts.ClientOptions, k.opts.Extra, own)
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("configure kafka client: %w", err)
@@ -192,7 +212,7 @@ func (k *Kafka) connect() (*kgo.Client, error) {
 	return client, nil
 }
 
-// claim writes, in a transaction of its own, who has the stream from now on.
+// claim records this process as the stream's owner, in a transaction of its own.
 func (k *Kafka) claim(ctx context.Context) error {
 	k.nonce, k.claimed = rand.Text(), time.Now().UTC()
 	value, err := Claim{Instance: k.opts.Instance, Nonce: k.nonce, StartedAt: k.claimed}.encode()
@@ -207,18 +227,18 @@ func (k *Kafka) claim(ctx context.Context) error {
 	return nil
 }
 
-// Save implements Store: a transaction that holds nothing but the position.
+// Save implements Store, with a transaction that holds only the position.
 func (k *Kafka) Save(ctx context.Context, p Position) error {
 	return k.Commit(ctx, nil, p)
 }
 
-// Close implements Store. Between two calls of Commit there is nothing to commit;
-// what is written is only that the stream was given up in order.
+// Close implements Store. It only records the orderly end: between two calls of Commit
+// there is nothing to commit.
 func (k *Kafka) Close(ctx context.Context) error {
 	if k.live {
 		k.live = false
 		if err := k.release(ctx); err != nil {
-			// The successor needs no word of it.
+			// A successor does not need the note.
 			k.log.Debug("could not note the stream's end", zap.String("stream", k.opts.Stream), zap.Error(err))
 		}
 	}
@@ -239,13 +259,13 @@ func (k *Kafka) observe(point string) {
 	}
 }
 
-// record is one for the stream's partition of the position topic; a nil value
+// record makes a record for the stream's partition of the position topic. A nil value
 // deletes the key.
 func (k *Kafka) record(key string, value []byte) kgo.Record {
 	return kgo.Record{Topic: k.opts.Topic, Partition: k.partition, Key: []byte(key), Value: value}
 }
 
-// explain adds to the brokers' refusals what the operator can do about them.
+// explain adds a hint for the operator to refusals of the brokers.
 func (k *Kafka) explain(err error) error {
 	hint := ""
 	switch {
@@ -263,4 +283,185 @@ func (k *Kafka) explain(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w (%s)", err, hint)
+}
+
+// claimPoll is the pause between two readings of the claim.
+const claimPoll = 200 * time.Millisecond
+
+// Claim is the record of the process that acquired a stream last.
+type Claim struct {
+	// Instance names the process, as its configuration does.
+	Instance string `json:"instance"`
+	// Nonce is different for every Acquire, so that a process knows its own.
+	Nonce string `json:"nonce"`
+	// StartedAt is the process's clock when it acquired, for people.
+	StartedAt time.Time `json:"startedAt"`
+	// StoppedAt is its clock at an orderly end, for people and for commands that must not
+	// touch a running stream.
+	StoppedAt *time.Time `json:"stoppedAt,omitempty"`
+}
+
+func claimKey(stream string) string { return stream + "#owner" }
+
+func (c Claim) encode() ([]byte, error) {
+	value, err := json.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("encode claim: %w", err)
+	}
+	return value, nil
+}
+
+func decodeClaim(value []byte) (Claim, error) {
+	var c Claim
+	if err := json.Unmarshal(value, &c); err != nil {
+		return Claim{}, fmt.Errorf("decode claim of %d bytes: %w", len(value), err)
+	}
+	return c, nil
+}
+
+// Owner reads who acquired the stream last, without acquiring it; ErrNone if
+// nobody ever has.
+func (k *Kafka) Owner(ctx context.Context) (Claim, error) {
+	claim, err := k.claimSince(ctx, 0)
+	if err != nil {
+		return Claim{}, fmt.Errorf("read owner of stream %q: %w", k.opts.Stream, err)
+	}
+	return claim, nil
+}
+
+// claimSince reads the newest committed claim at or after an offset of the
+// stream's partition. It does not wait for open transactions: another process that
+// claims the stream has ended this stream's open transaction before.
+func (k *Kafka) claimSince(ctx context.Context, offset int64) (Claim, error) {
+	var claim Claim
+	err := k.withTopic(ctx, func(topic *topicLog, partition int32) error {
+		start, end, err := topic.readable(ctx, partition)
+		if err != nil {
+			return err
+		}
+		key := claimKey(k.TransactionalID())
+		record, err := topic.lastBefore(ctx, partition, max(start, offset), end, key)
+		if err != nil {
+			return err
+		}
+		if len(record.Value) == 0 {
+			return ErrNone
+		}
+		claim, err = decodeClaim(record.Value)
+		return err
+	})
+	return claim, err
+}
+
+// withTopic calls fn with the position topic and the stream's partition of it. It uses
+// the store's client, or else the Reader, or else a client for this one call.
+func (k *Kafka) withTopic(ctx context.Context, fn func(*topicLog, int32) error) error {
+	client := cmp.Or(k.client, k.opts.Reader)
+	if client == nil {
+		var err error
+		if client, err = kgo.NewClient(k.opts.ClientOptions...); err != nil {
+			return fmt.Errorf("configure kafka client: %w", err)
+		}
+		defer client.Close()
+	}
+	topic, err := describeTopic(ctx, client, k.opts.Topic)
+	if err != nil {
+		return err
+	}
+	partition := k.partition
+	if k.client == nil {
+		partition = partitionOf(k.TransactionalID(), topic.partitions())
+	}
+	return fn(topic, partition)
+}
+
+// hangLimit is how long any transaction in the position topic may stay open. It assumes
+// that all installations that share the topic have the same timeout.
+func (k *Kafka) hangLimit() time.Duration { return k.opts.TransactionTimeout + k.hangMargin }
+
+// readPosition reads the last committed position of the stream. This process's
+// claim is the newest record that matters: behind it nobody else can commit.
+func (k *Kafka) readPosition(ctx context.Context, topic *topicLog) (Position, error) {
+	if err := topic.waitStable(ctx, k.partition, k.offset+1, k.hangLimit()); err != nil {
+		return Position{}, err
+	}
+	if err := k.checkClaim(ctx, topic); err != nil {
+		return Position{}, err
+	}
+	start, err := topic.start(ctx, k.partition)
+	if err != nil {
+		return Position{}, err
+	}
+	record, err := topic.lastBefore(ctx, k.partition, start, k.offset, k.TransactionalID())
+	switch {
+	case errors.Is(err, ErrNone):
+		record, err = k.readElsewhere(ctx, topic, k.partition)
+		if err != nil {
+			return Position{}, err
+		}
+		return Decode(record.Value)
+	case err != nil:
+		return Position{}, err
+	case len(record.Value) == 0:
+		return Position{}, ErrDeleted // so that the stream starts anew
+	}
+	return Decode(record.Value)
+}
+
+// checkClaim makes sure that this process's claim has been committed. The fencing rests
+// on it, and the check is one small reading.
+func (k *Kafka) checkClaim(ctx context.Context, topic *topicLog) error {
+	record, err := topic.lastBefore(ctx, k.partition, k.offset, k.offset+1, claimKey(k.TransactionalID()))
+	if errors.Is(err, ErrNone) {
+		return errors.New("the claim was not committed although the brokers acknowledged it")
+	}
+	if err != nil {
+		return err
+	}
+	claim, err := decodeClaim(record.Value)
+	if err != nil {
+		return err
+	}
+	if claim.Nonce != k.nonce {
+		return fmt.Errorf("at the claim's offset is another one: %q since %s", claim.Instance, claim.StartedAt.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// readElsewhere looks for the stream's position in the partitions that are not its
+// own. The position is there if the topic has been given more partitions since. To miss
+// it would be to start the stream anew and skip changes.
+func (k *Kafka) readElsewhere(ctx context.Context, topic *topicLog, own int32) (*kgo.Record, error) {
+	var found *kgo.Record
+	var newest bson.Timestamp
+	for partition := range int32(topic.partitions()) {
+		if partition == own {
+			continue
+		}
+		start, end, err := topic.stable(ctx, partition, k.hangLimit())
+		if err != nil {
+			return nil, err
+		}
+		record, err := topic.lastBefore(ctx, partition, start, end, k.TransactionalID())
+		if errors.Is(err, ErrNone) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(record.Value) == 0 {
+			continue
+		}
+		p, err := Decode(record.Value)
+		if err != nil {
+			return nil, err
+		}
+		if found == nil || p.order().After(newest) {
+			found, newest = record, p.order()
+		}
+	}
+	if found == nil {
+		return nil, ErrNone
+	}
+	return found, nil
 }

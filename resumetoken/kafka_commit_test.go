@@ -256,3 +256,44 @@ func TestKafkaObservesEachPoint(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// A client that takes a new epoch in the middle of a transaction, by itself, has had what was
+// acknowledged before aborted: what comes after must not be committed without it.
+func TestKafkaNewEpochInTheMiddle(t *testing.T) {
+	cluster, opts := fakeKafka(t, 1)
+	k := newKafka(t, opts, "main", "one")
+	mustBeNew(t, k)
+	if err := k.Commit(t.Context(), event("first"), position(t, "main", 1000)); err != nil {
+		t.Fatal(err)
+	}
+	// As a leader answers whose partition has lost, by its retention, all that it knew of
+	// the producer: the client takes it for harmless.
+	cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		req := r.(*kmsg.ProduceRequest)
+		resp := req.ResponseKind().(*kmsg.ProduceResponse)
+		for _, topic := range req.Topics {
+			answer := kmsg.NewProduceResponseTopic()
+			answer.Topic, answer.TopicID = topic.Topic, topic.TopicID
+			for _, p := range topic.Partitions {
+				refused := kmsg.NewProduceResponseTopicPartition()
+				refused.Partition, refused.ErrorCode, refused.LogStartOffset = p.Partition, kerr.InvalidProducerEpoch.Code, 1<<40
+				answer.Partitions = append(answer.Partitions, refused)
+			}
+			resp.Topics = append(resp.Topics, answer)
+		}
+		return resp, nil, true
+	})
+	err := k.Commit(t.Context(), event("second"), position(t, "main", 2000))
+	if err == nil || !strings.Contains(err.Error(), "begun it anew") {
+		t.Fatalf("Commit: %v", err)
+	}
+	if got := mustAcquire(t, k); got.ClusterTime.T != 1000 {
+		t.Errorf("the position is %v", got.ClusterTime)
+	}
+	if err := k.Commit(t.Context(), event("second"), position(t, "main", 2000)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"first", "second"}, committed(t, opts)); diff != "" {
+		t.Error(diff)
+	}
+}

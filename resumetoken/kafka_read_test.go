@@ -15,6 +15,36 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
+// A leader that moves between the question who it is and the reading is looked for again.
+func TestKafkaReadsFromALeaderThatMoves(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(3), kfake.SeedTopics(1, positions), kfake.SeedTopics(1, events))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	opts := []kgo.Opt{kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.MetadataMinAge(20 * time.Millisecond)}
+	k := newKafka(t, opts, "main", "one")
+	mustBeNew(t, k)
+	mustSave(t, k, position(t, "main", 1000))
+
+	topic, err := describeTopic(t.Context(), plainClient(t, opts...), positions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, err := topic.committed(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for node := range int32(3) { // two of them are not the leader that was described
+		if err := cluster.MoveTopicPartition(positions, 0, node); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := topic.lastBefore(t.Context(), 0, 0, end, k.TransactionalID()); err != nil {
+			t.Errorf("after the leader has moved to node %d: %v", node, err)
+		}
+	}
+}
+
 // A quiet stream's position lies far behind a busy one's in the same partition;
 // it is found backwards, without reading the whole partition.
 func TestKafkaReadsBackInSteps(t *testing.T) {
@@ -87,7 +117,7 @@ func TestKafkaFindsPositionAfterMorePartitions(t *testing.T) {
 	mustBeNew(t, k)
 	mustSave(t, k, position(t, "main", 1000))
 	const more = 8
-	if PartitionOf("test/main", more) == 0 {
+	if partitionOf("test/main", more) == 0 {
 		t.Fatal("choose another stream name: this one stays in its partition")
 	}
 	admin := kadm.NewClient(plainClient(t, opts...))
@@ -134,8 +164,8 @@ func TestPartitionOfIsThatOfEveryKafkaClient(t *testing.T) {
 	// murmur2 of the name, positive, over the number of partitions, as in the
 	// Java client's Utils.toPositive(Utils.murmur2(key)) % n.
 	for name, want := range map[string]int32{"21": int32(uint32(0x7fffffff&-973932308) % 8), "foobar": int32(uint32(0x7fffffff&-790332482) % 8)} {
-		if got := PartitionOf(name, 8); got != want {
-			t.Errorf("PartitionOf(%q, 8) = %d, want %d", name, got, want)
+		if got := partitionOf(name, 8); got != want {
+			t.Errorf("partitionOf(%q, 8) = %d, want %d", name, got, want)
 		}
 	}
 }

@@ -11,14 +11,16 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
+	"github.com/fhir-cdc/fhir-cdc/majority"
 	"github.com/fhir-cdc/fhir-cdc/servererror"
 )
 
 // MongoDB keeps one stream's position in a document of a collection, whose _id
 // is the stream's name. Each Acquire takes the document's next owner epoch and
 // Save writes only under its own epoch, so a predecessor that is still alive
-// can store nothing more. All writes wait for a majority: a position that a
-// failover could take back would be no position.
+// can store nothing more. All writes wait for a majority: a failover must not take a
+// position back. Reads have majority read concern too. A write that changed nothing has
+// waited for a majority as well, so a read after it finds the reason.
 type MongoDB struct {
 	coll     *mongo.Collection
 	stream   string
@@ -26,6 +28,9 @@ type MongoDB struct {
 	epoch    int64 // 0: not acquired
 	last     bson.Timestamp
 }
+
+// comment names the commands of this store on the server.
+const comment = "fhir-cdc/positions"
 
 // mongoPosition is the stored document. Token and times are BSON's own types,
 // so that an operator can query them.
@@ -41,7 +46,8 @@ type mongoPosition struct {
 	Paused  bool      `bson:"paused"`
 	// Repair is the stored form of a Repair, as JSON text; "" for none.
 	Repair string `bson:"repair"`
-	// Layout, Published and HandedTo are Position's.
+	// History, Layout, Published and HandedTo are Position's.
+	History   string      `bson:"history"`
 	Layout    string      `bson:"layout"`
 	Published []Published `bson:"published"`
 	HandedTo  int         `bson:"handedTo"`
@@ -59,8 +65,14 @@ type mongoSpot struct {
 	Fingerprint string         `bson:"fingerprint"`
 }
 
-func (s mongoSpot) position(stream string) Position {
-	return Position{Stream: stream, Token: s.Token, ClusterTime: s.ClusterTime, WallTime: s.WallTime, Fingerprint: s.Fingerprint}
+func spotOf(p Position) mongoSpot {
+	return mongoSpot{Token: p.content(), ClusterTime: p.order(), WallTime: p.WallTime, Fingerprint: p.fingerprint()}
+}
+
+func (s mongoSpot) position(stream string, handedTo int) Position {
+	p := Position{Stream: stream, WallTime: s.WallTime, HandedTo: handedTo}
+	p.fill(s.Token, s.ClusterTime, s.Fingerprint)
+	return p
 }
 
 func (d mongoPosition) position(stream string) (Position, error) {
@@ -68,16 +80,16 @@ func (d mongoPosition) position(stream string) (Position, error) {
 	if err != nil {
 		return Position{}, err
 	}
-	p := d.Spot.position(stream)
-	p.Layout, p.Published, p.HandedTo, p.Paused, p.Repair = d.Layout, d.Published, d.HandedTo, d.Paused, repair
+	p := d.Spot.position(stream, d.HandedTo)
+	p.History, p.Layout, p.Published, p.Paused, p.Repair = d.History, d.Layout, Expand(d.Published), d.Paused, repair
 	return p, nil
 }
 
 // NewMongoDB is the store of a stream's position in coll, which need not exist.
 // instance names this process in the document. The client stays the caller's.
 func NewMongoDB(coll *mongo.Collection, stream, instance string) *MongoDB {
-	majority := options.Collection().SetWriteConcern(writeconcern.Majority())
-	return &MongoDB{coll: coll.Clone(majority), stream: stream, instance: instance}
+	written := options.Collection().SetWriteConcern(writeconcern.Majority())
+	return &MongoDB{coll: majority.Collection(coll).Clone(written), stream: stream, instance: instance}
 }
 
 // Acquire implements Store.
@@ -116,7 +128,7 @@ func (m *MongoDB) claim(ctx context.Context) (mongoPosition, error) {
 			{Key: "$currentDate", Value: bson.D{{Key: "since", Value: true}}},
 			{Key: "$unset", Value: bson.D{{Key: "stopped", Value: ""}}},
 		},
-		options.FindOneAndUpdate().SetUpsert(true).SetReturnDocument(options.After),
+		options.FindOneAndUpdate().SetUpsert(true).SetReturnDocument(options.After).SetComment(comment),
 	).Decode(&doc)
 	return doc, err
 }
@@ -126,7 +138,7 @@ func (m *MongoDB) Save(ctx context.Context, p Position) error {
 	return m.save(ctx, p, bson.E{
 		Key: "$or", Value: bson.A{
 			// Also true where there is no clusterTime yet.
-			bson.D{{Key: "clusterTime", Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$gt", Value: p.ClusterTime}}}}}},
+			bson.D{{Key: "clusterTime", Value: bson.D{{Key: "$not", Value: bson.D{{Key: "$gt", Value: p.order()}}}}}},
 			// A stream that was handed over begins anew.
 			bson.D{{Key: "handedTo", Value: bson.D{{Key: "$gt", Value: 0}}}},
 		},
@@ -147,43 +159,44 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 	if err != nil {
 		return m.failed("save", err)
 	}
+	spot := spotOf(p)
 	filter := append(bson.D{{Key: "_id", Value: m.stream}, {Key: "epoch", Value: m.epoch}}, condition...)
 	update := bson.D{
 		{Key: "$set", Value: bson.D{
-			{Key: "v", Value: codecVersion},
-			{Key: "token", Value: p.Token},
-			{Key: "clusterTime", Value: p.ClusterTime},
-			{Key: "wallTime", Value: p.WallTime},
-			{Key: "fingerprint", Value: p.Fingerprint},
+			{Key: "v", Value: max(version(p.Published, p.HandedTo), handoverVersion)},
+			{Key: "token", Value: spot.Token},
+			{Key: "clusterTime", Value: spot.ClusterTime},
+			{Key: "wallTime", Value: spot.WallTime},
+			{Key: "fingerprint", Value: spot.Fingerprint},
 			{Key: "paused", Value: p.Paused},
 			{Key: "repair", Value: repair},
+			{Key: "history", Value: p.History},
 			{Key: "layout", Value: p.Layout},
-			{Key: "published", Value: p.Published},
+			{Key: "published", Value: Abbreviate(p.Published)},
 			{Key: "handedTo", Value: p.HandedTo},
 		}},
 		{Key: "$currentDate", Value: bson.D{{Key: "saved", Value: true}}},
 	}
-	if newHour(m.last, p.ClusterTime) {
-		spot := mongoSpot{Token: p.Token, ClusterTime: p.ClusterTime, WallTime: p.WallTime, Fingerprint: p.Fingerprint}
+	if newHour(m.last, spot.ClusterTime) {
 		update = append(update, bson.E{Key: "$push", Value: bson.D{{Key: "hours", Value: bson.D{
 			{Key: "$each", Value: bson.A{spot}}, {Key: "$slice", Value: -historyHours},
 		}}}})
 	}
-	result, err := m.coll.UpdateOne(ctx, filter, update)
+	result, err := m.coll.UpdateOne(ctx, filter, update, options.UpdateOne().SetComment(comment))
 	if err != nil {
 		return m.failed("save", err)
 	}
 	if result.MatchedCount == 0 {
 		return m.failed("save", m.refusal(ctx, p))
 	}
-	m.last = p.ClusterTime
+	m.last = spot.ClusterTime
 	return nil
 }
 
 // refusal finds out why the document did not take a position.
 func (m *MongoDB) refusal(ctx context.Context, p Position) error {
 	var doc mongoPosition
-	err := m.coll.FindOne(ctx, bson.D{{Key: "_id", Value: m.stream}}).Decode(&doc)
+	err := m.coll.FindOne(ctx, bson.D{{Key: "_id", Value: m.stream}}, options.FindOne().SetComment(comment)).Decode(&doc)
 	switch {
 	case errors.Is(err, mongo.ErrNoDocuments):
 		return errors.New("its document has been deleted")
@@ -192,13 +205,13 @@ func (m *MongoDB) refusal(ctx context.Context, p Position) error {
 	case doc.Epoch != m.epoch:
 		return fmt.Errorf("%w: %q since %s", ErrFenced, doc.Owner, doc.Since.UTC().Format(time.RFC3339))
 	}
-	if err := checkForward(doc.Spot.ClusterTime, p.ClusterTime); err != nil {
+	if err := checkForward(doc.Spot.ClusterTime, p.order()); err != nil {
 		return err
 	}
 	return errors.New("its document changes under the owner's hands")
 }
 
-// Close implements Store. It notes that the stream was given up in order.
+// Close implements Store. It records the stream's orderly end.
 func (m *MongoDB) Close(ctx context.Context) error {
 	epoch := m.epoch
 	m.epoch = 0
@@ -207,10 +220,11 @@ func (m *MongoDB) Close(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
 	defer cancel()
-	// A shutdown does not wait for a server that is away: nothing depends on the note.
+	// A shutdown does not wait for a server that does not answer: nothing depends on the note.
 	_, _ = m.coll.UpdateOne(ctx,
 		bson.D{{Key: "_id", Value: m.stream}, {Key: "epoch", Value: epoch}},
-		bson.D{{Key: "$currentDate", Value: bson.D{{Key: "stopped", Value: true}}}})
+		bson.D{{Key: "$currentDate", Value: bson.D{{Key: "stopped", Value: true}}}},
+		options.UpdateOne().SetComment(comment))
 	return nil
 }
 
@@ -220,4 +234,68 @@ func (m *MongoDB) failed(operation string, err error) error {
 		return fmt.Errorf("%s position of stream %q: the role needs find, insert and update on %s: %w", operation, m.stream, namespace, servererror.Coded(err))
 	}
 	return fmt.Errorf("%s position of stream %q in %s: %w", operation, m.stream, namespace, err)
+}
+
+var _ Keeper = (*MongoDB)(nil)
+
+// Inspect implements Keeper.
+func (m *MongoDB) Inspect(ctx context.Context) (Stored, error) {
+	doc, err := m.read(ctx)
+	if errors.Is(err, ErrNone) {
+		return Stored{}, nil
+	}
+	if err != nil {
+		return Stored{}, err
+	}
+	stored := Stored{
+		Saved: doc.Saved, Now: doc.Now,
+		Owner: Owner{Instance: doc.Owner, Since: doc.Since, Stopped: doc.Stopped, Seen: doc.Since},
+	}
+	if doc.Saved.After(doc.Since) {
+		stored.Owner.Seen = doc.Saved
+	}
+	if len(doc.Spot.Token) > 0 {
+		if stored.Position, err = doc.position(m.stream); err != nil {
+			return stored, m.failed("read", err)
+		}
+	}
+	return stored, nil
+}
+
+// History implements Keeper.
+func (m *MongoDB) History(ctx context.Context) ([]Position, error) {
+	doc, err := m.read(ctx)
+	if err != nil && !errors.Is(err, ErrNone) {
+		return nil, err
+	}
+	positions := make([]Position, len(doc.Hours))
+	for i, hour := range doc.Hours {
+		positions[i] = hour.position(m.stream, 0)
+	}
+	return inOrder(positions), nil
+}
+
+// read reads the stream's document without claiming it; ErrNone if there is none.
+func (m *MongoDB) read(ctx context.Context) (doc mongoPosition, err error) {
+	cursor, err := m.coll.Aggregate(ctx, mongo.Pipeline{
+		bson.D{{Key: "$match", Value: bson.D{{Key: "_id", Value: m.stream}}}},
+		bson.D{{Key: "$addFields", Value: bson.D{{Key: "now", Value: "$$NOW"}}}},
+	}, options.Aggregate().SetComment(comment))
+	if err != nil {
+		return doc, m.failed("read", err)
+	}
+	var docs []mongoPosition
+	if err := cursor.All(ctx, &docs); err != nil {
+		return doc, m.failed("read", err)
+	}
+	if len(docs) == 0 {
+		return doc, ErrNone
+	}
+	if docs[0].Version != 0 {
+		err = checkVersion(docs[0].Version)
+	}
+	if err != nil {
+		return doc, m.failed("read", fmt.Errorf("its document: %w", err))
+	}
+	return docs[0], nil
 }

@@ -15,7 +15,7 @@ func keepsRepair(t *testing.T, open home) {
 	for name, after := range map[string]any{"none": nil, "an ObjectID": bson.NewObjectID(), "a text": "$b", "a document": bson.D{{Key: "a", Value: int64(1)}}} {
 		p := position(t, "repair", 2000)
 		p.Repair = &Repair{
-			Token: p.Token, ClusterTime: bson.Timestamp{T: 3000, I: 2}, Fingerprint: "pipeline-2",
+			Token: p.Token, ClusterTime: bson.Timestamp{T: 3000, I: 2}, Fingerprint: "pipeline-2", History: "set 65a",
 			Began: time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC), Step: "fhir.Consent_4_0_0", Events: 5, DeadLetters: 1,
 		}
 		if after != nil {

@@ -16,9 +16,11 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/fhir-cdc/fhir-cdc/test/services"
+	"github.com/fhir-cdc/fhir-cdc/wait"
 )
 
 func TestMongoDB(t *testing.T) {
+	t.Parallel() // mostly waiting
 	server := services.MongoDBForTest(t, services.MongoDBOptions{})
 	client, err := mongo.Connect(options.Client().ApplyURI(server.URI))
 	if err != nil {
@@ -58,11 +60,7 @@ func TestMongoDB(t *testing.T) {
 			t.Errorf("Acquire: %v", err)
 		}
 	})
-	t.Run("hand-overs", func(t *testing.T) {
-		handovers(t, 2, func(_ *testing.T, stream, instance string) Store {
-			return NewMongoDB(db.Collection("handovers"), stream, instance)
-		})
-	})
+	t.Run("stored forms", func(t *testing.T) { mongoDBForms(t, db.Collection("stored")) })
 	t.Run("a deleted document takes nothing", func(t *testing.T) {
 		coll := db.Collection("deleted")
 		s := NewMongoDB(coll, "main", "one")
@@ -95,11 +93,10 @@ func TestMongoDB(t *testing.T) {
 // The brokers' two transaction protocols (before and with KIP-890) report the
 // loss of an epoch in different ways; the outcome must be the same.
 func TestKafkaOnRealBrokers(t *testing.T) {
+	t.Parallel() // mostly waiting
 	for _, version := range []int{1, 2} {
 		t.Run(fmt.Sprintf("transaction.version=%d", version), func(t *testing.T) {
-			if testing.Short() && version == 1 {
-				t.Skip("one broker is enough for a short run")
-			}
+			t.Parallel()
 			server := services.KafkaForTest(t, services.KafkaOptions{
 				TransactionVersion: version,
 				// Timed-out transactions are ended at once, not every 10 s.
@@ -113,7 +110,6 @@ func TestKafkaOnRealBrokers(t *testing.T) {
 			t.Run("zombie in the middle of a transaction", func(t *testing.T) { zombieMidTransaction(t, opts) })
 			t.Run("transaction times out", func(t *testing.T) { transactionTimesOut(t, opts) })
 			t.Run("history", func(t *testing.T) { historyOnRealBrokers(t, opts) })
-			t.Run("hand-overs", func(t *testing.T) { handovers(t, 1, open) })
 		})
 	}
 }
@@ -183,7 +179,7 @@ func transactionTimesOut(t *testing.T, opts []kgo.Opt) {
 			if described["test/slow"].State == "CompleteAbort" {
 				return
 			}
-			if err := pause(ctx, 20*time.Millisecond); err != nil {
+			if err := wait.Sleep(ctx, 20*time.Millisecond); err != nil {
 				t.Fatalf("the transaction was not ended: %+v", described)
 			}
 		}

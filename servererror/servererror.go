@@ -1,7 +1,7 @@
 // Package servererror shows MongoDB's errors by their code. The server's messages quote
 // the command that failed, and with it ids by the thousand and a session's signature.
 //
-// lookup, resumetoken, watcher, replay and cmd import it; it imports mongo only.
+// It is also the only package that knows the driver's unstable packages (driver.go).
 package servererror
 
 import (
@@ -14,15 +14,15 @@ import (
 // Unauthorized is MongoDB's code for a missing right.
 const Unauthorized = 13
 
-// LacksRight tells whether MongoDB let the user in but not do what was asked.
+// LacksRight tells whether MongoDB let the user in, but the user lacks a right.
 func LacksRight(err error) bool {
 	var server mongo.ServerError
 	return errors.As(err, &server) && server.HasErrorCode(Unauthorized)
 }
 
-// Coded is err with the code and name of the server's error for its text, as in "MongoDB
-// error 13 (Unauthorized)", and without its message. errors.As still finds the code and
-// the labels. Errors that come from no server (network, selection) show as they are.
+// Coded is err with the code and name of the server's error as its text, as in "MongoDB
+// error 13 (Unauthorized)", without the server's message. errors.As still finds the code
+// and the labels. Errors that no server sent (network, selection) keep their text.
 func Coded(err error) error { return &coded{err} }
 
 type coded struct{ err error }

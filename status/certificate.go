@@ -10,9 +10,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// certificate is the port's, read again when its files change, so that a renewal needs
-// no restart. While the new files do not fit (one is written after the other) or cannot be
-// read, the old certificate serves.
+// certificate is the port's certificate. It is read again when its files change, so that a
+// renewal needs no restart. While the new files do not match (one is written after the
+// other) or cannot be read, the old certificate serves.
 type certificate struct {
 	certFile, keyFile string
 	log               *zap.Logger
@@ -20,7 +20,7 @@ type certificate struct {
 	mu     sync.Mutex
 	loaded *tls.Certificate
 	seen   [2]version
-	// failed is why the files could not be used when they were read last, "" if they could.
+	// failed is why the last reading of the files failed, "" if it did not.
 	failed string
 }
 
@@ -43,12 +43,13 @@ func (c *certificate) config() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
 }
 
-// get is asked at every handshake.
+// get is called at every handshake.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := [2]version{versionOf(c.certFile), versionOf(c.keyFile)}
-	// What mends a failure, such as a right to read the key, need not show in time or size.
+	// After a failure the files are read each time: its remedy, such as a right to read the
+	// key, need not change their time or size.
 	if c.loaded != nil && now == c.seen && c.failed == "" {
 		return c.loaded, nil
 	}
@@ -69,7 +70,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.loaded, nil
 }
 
-// versionOf is zero for a file that is not there.
+// versionOf is zero for a missing file.
 func versionOf(path string) version {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -7,23 +7,27 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"mime"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 )
 
-// Controls are what the port lets an operator do. Without a token there are none.
+// Controls are the functions behind an operator's controls. Without a token there are none.
 type Controls struct {
-	// Token gives the secret that a request must bear; it is asked each time, so that
-	// it can be rotated. Nil, or an empty token at the start, means that the controls
-	// do not exist.
+	// Token gives the secret that a request must bear. It is called for each request, so
+	// that the token can be rotated. Nil, or an empty token at the start, means that the
+	// controls do not exist.
 	Token func() string
 	// Pause and Resume act on a stream that this process carries.
 	Pause, Resume func(stream string) error
-	// Level is the log's level, CheckLevel tells why a text is none, SetLevel changes it.
+	// Level is the log's level, CheckLevel says why a text is not a level, SetLevel changes it.
 	Level      func() string
 	CheckLevel func(level string) error
 	SetLevel   func(level string) error
@@ -31,8 +35,8 @@ type Controls struct {
 	Audit func(ctx context.Context, control, stream string, details map[string]any) error
 }
 
-// ErrElsewhere says that a control is for the process that carries the stream.
-var ErrElsewhere = errors.New("this process does not carry the stream")
+// errElsewhere says that a control is for the process that carries the stream.
+var errElsewhere = errors.New("this process does not carry the stream")
 
 // auditTimeout bounds the wait for the audit record; requestTimeout is longer.
 const auditTimeout = 10 * time.Second
@@ -45,7 +49,7 @@ type order struct {
 
 // routeControls adds the controls' routes, if there is a token.
 func (s *Server) routeControls(mux *http.ServeMux) {
-	if !s.hasControls() {
+	if !s.controls {
 		return
 	}
 	c := s.opts.Controls
@@ -60,27 +64,24 @@ func (s *Server) routeControls(mux *http.ServeMux) {
 	}))
 }
 
-func (s *Server) hasControls() bool {
-	return s.opts.Controls.Token != nil && s.opts.Controls.Token() != ""
-}
-
-// control is the way of every control: it is bounded for each client, needs the token,
-// and is on record before it is done. A form of another site can neither set the
-// Authorization header nor send JSON, and what a browser says of a request's origin is
-// looked at too.
+// control handles every control: it demands the token, and puts the control on record before
+// carrying it out. A form of another site can neither set the Authorization header nor send
+// JSON, and the browser's headers about a request's origin are checked too. Only refusals
+// are limited for each client: clients without the token must not keep out one that has it.
 func (s *Server) control(name string, do func(order) (string, error)) http.HandlerFunc {
 	origin := http.NewCrossOriginProtection()
 	return func(w http.ResponseWriter, r *http.Request) {
 		client := clientOf(r)
 		switch {
-		case !s.limiter.allow(client, s.now()):
-			w.Header().Set("Retry-After", "5")
-			refuse(w, http.StatusTooManyRequests, "Too many requests from this address; wait a little.")
-			return
 		case origin.Check(r) != nil:
 			refuse(w, http.StatusForbidden, "A control must not come from another site's page.")
 			return
-		case !s.authorized(r):
+		case s.authorized(r):
+		case !s.limiter.allow(client, s.now()):
+			w.Header().Set("Retry-After", "5")
+			refuse(w, http.StatusTooManyRequests, "Too many requests without the token from this address; wait a little.")
+			return
+		default:
 			s.log.Warn("control refused: wrong or no token", zap.String("control", name), zap.String("client", client))
 			w.Header().Set("WWW-Authenticate", `Bearer realm="fhir-cdc"`)
 			refuse(w, http.StatusUnauthorized, "The token is missing or wrong.")
@@ -94,7 +95,8 @@ func (s *Server) control(name string, do func(order) (string, error)) http.Handl
 		var o order
 		decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, enough))
 		decoder.DisallowUnknownFields()
-		if err := decoder.Decode(&o); err != nil {
+		err := decoder.Decode(&o)
+		if _, end := decoder.Token(); err != nil || !errors.Is(end, io.EOF) {
 			refuse(w, http.StatusBadRequest, "The body is not the JSON of a control.")
 			return
 		}
@@ -102,8 +104,8 @@ func (s *Server) control(name string, do func(order) (string, error)) http.Handl
 	}
 }
 
-// carryOut does what has been found to be allowed. Pause and resume are not done if they
-// cannot be put on record. The log's level is: it is wanted most when Kafka is away.
+// carryOut carries an allowed control out. Pause and resume are not done if they cannot be
+// put on record. The log's level still changes: it is needed most when Kafka is away.
 func (s *Server) carryOut(w http.ResponseWriter, r *http.Request, name, client string, o order, do func(order) (string, error)) {
 	details := map[string]any{"control": name, "client": client}
 	fields := []zap.Field{zap.String("control", name), zap.String("client", client)}
@@ -141,7 +143,7 @@ func (s *Server) carryOut(w http.ResponseWriter, r *http.Request, name, client s
 	answer(w, http.StatusOK, map[string]string{"message": message + note})
 }
 
-// carries tells why a stream cannot be controlled here.
+// carries returns the reason why a stream cannot be controlled here, nil if it can.
 func (s *Server) carries(stream string) error {
 	var names []string
 	for _, v := range s.views() {
@@ -153,11 +155,11 @@ func (s *Server) carries(stream string) error {
 		case v.carried():
 			return nil
 		case v.Unjoined != nil:
-			return fmt.Errorf("%w: the group of replicas cannot be reached, so nobody knows who will; see that Kafka is up and try again", ErrElsewhere)
+			return fmt.Errorf("%w: the group of replicas cannot be reached, so nobody knows who will; see that Kafka is up and try again", errElsewhere)
 		case v.Owner != "":
-			return fmt.Errorf("%w: ask the status port of %s", ErrElsewhere, v.Owner)
+			return fmt.Errorf("%w: ask the status port of %s", errElsewhere, v.Owner)
 		}
-		return ErrElsewhere
+		return errElsewhere
 	}
 	return fmt.Errorf("there is no stream %q here, there is: %s", stream, strings.Join(names, ", "))
 }
@@ -178,5 +180,63 @@ func refuse(w http.ResponseWriter, code int, text string) {
 func answer(w http.ResponseWriter, code int, body map[string]string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(body) // A client that has gone needs no answer.
+	_ = json.NewEncoder(w).Encode(body) // A client that hung up needs no answer.
+}
+
+const (
+	// A client without the token may make one request in controlEvery, and controlBurst in
+	// a row.
+	controlEvery = 5 * time.Second
+	controlBurst = 10
+	// maxClients bounds the memory for clients; the oldest is forgotten.
+	maxClients = 1000
+)
+
+// limiter limits the refused requests of each client, so that a client that guesses tokens
+// does not fill the log.
+type limiter struct {
+	mu      sync.Mutex
+	clients map[string]*visits
+}
+
+type visits struct {
+	bucket *rate.Limiter
+	last   time.Time
+}
+
+func newLimiter() *limiter { return &limiter{clients: map[string]*visits{}} }
+
+func (l *limiter) allow(client string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v := l.clients[client]
+	if v == nil {
+		if len(l.clients) >= maxClients {
+			l.forget()
+		}
+		v = &visits{bucket: rate.NewLimiter(rate.Every(controlEvery), controlBurst)}
+		l.clients[client] = v
+	}
+	v.last = now
+	return v.bucket.AllowN(now, 1)
+}
+
+func (l *limiter) forget() {
+	var oldest string
+	for client, v := range l.clients {
+		if oldest == "" || v.last.Before(l.clients[oldest].last) {
+			oldest = client
+		}
+	}
+	delete(l.clients, oldest)
+}
+
+// clientOf is the address of the connection's other end. Headers with another address are
+// not believed: by them one client could pass for many.
+func clientOf(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
 }

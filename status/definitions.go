@@ -1,11 +1,15 @@
 package status
 
 import (
+	"runtime"
+
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/fhir-cdc/fhir-cdc/daemon"
 )
 
-// namespace begins the name of every metric of the daemon's own.
-const namespace = "fhir_cdc_"
+// Namespace begins the name of every metric of the daemon's own.
+const Namespace = "fhir_cdc_"
 
 // metricType is a metric's type as Prometheus names it.
 type metricType string
@@ -16,50 +20,84 @@ const (
 	histogram metricType = "histogram"
 )
 
-// definition describes one metric: what /metrics says of it, and what docs/metrics.md
-// says.
-type definition struct {
-	name   string
-	kind   metricType
-	labels []string
-	help   string
+// Definition is one metric: its description in /metrics and docs/metrics.md, and its values.
+type Definition struct {
+	// Name is the name without the Namespace.
+	Name string
+	Type metricType
+	// Labels are the names of its labels.
+	Labels []string
+	// Help is the description.
+	Help    string
+	collect func(s *scrape)
 }
 
-func (d definition) desc() *prometheus.Desc {
-	return prometheus.NewDesc(namespace+d.name, d.help, d.labels, nil)
+func (d Definition) desc() *prometheus.Desc {
+	return prometheus.NewDesc(Namespace+d.Name, d.Help, d.Labels, nil)
 }
 
-// definitions is the table of all metrics of the daemon's own, in the order of the
+// perStream defines a metric that each stream has.
+func perStream(name string, kind metricType, labels []string, help string, collect func(s *scrape, v View)) Definition {
+	return Definition{name, kind, append([]string{"stream"}, labels...), help, func(s *scrape) {
+		for _, v := range s.views {
+			collect(s, v)
+		}
+	}}
+}
+
+// Definitions is the table of all metrics of the daemon's own, in the order of the
 // documentation.
-func definitions() []definition {
-	stream := func(name string, kind metricType, help string, labels ...string) definition {
-		return definition{name, kind, append([]string{"stream"}, labels...), help}
-	}
-	return []definition{
-		{"build_info", gauge, []string{"name", "version", "goversion"}, "1, with the installation's name (the key name), the program's version and Go's."},
-		{"replica_refused", gauge, nil, "1 while replicas with another configuration share the streams, so that this process cannot take over; else 0. It is 1 for a while in each rolling update that changes the streams or the events."},
-		{"group_away_seconds", gauge, nil, "Time since the coordinator of the group of replicas last answered, while an answer is overdue or the group cannot be joined for want of one: Kafka is away, or out of reach from here. 0 while this process is in the group, and with replicas: none."},
-		{"group_out_seconds", gauge, nil, "Time since this process was last in the group of replicas, while the coordinator answers and keeps it out: another process has its instance (FENCED_INSTANCE_ID), or the user lacks Read on the group (GROUP_AUTHORIZATION_FAILED). Else 0."},
-		stream("stream_state", gauge, "1 for the state that the stream is in at this process, 0 for the others.", "state"),
-		stream("events_total", counter, "Events committed by this process. The action is what happened to the document: create, update or delete.", "kind", "action"),
-		stream("dead_letters_total", counter, "Events that could not be produced and were recorded in the dead-letter topic.", "kind"),
-		stream("commits_total", counter, "Batches and positions committed by this process."),
-		stream("interruptions_total", counter, "Times that the stream went back to its stored position after an error."),
-		stream("fenced_total", counter, "Times that another process took the stream over while this one carried it."),
-		stream("reopenings_total", counter, "Times that the change stream broke and was opened again in place, by cause.", "cause"),
-		stream("open_cursors", gauge, "Cursors that this process holds open on MongoDB for the stream; 1 while it runs."),
-		stream("lag_seconds", gauge, "Time from the position up to which all is published to the newest operation of the cluster, both by MongoDB's clock. Asked every 10 s; not there on a stand-by, and while MongoDB does not answer."),
-		stream("position_age_seconds", gauge, "Age of the oplog time of the stored position, by this process's clock. An idle stream's grows to checkpoint.idle_interval and falls back; not there on a stand-by."),
-		stream("oplog_left_seconds", gauge, "Time from the oldest entry of the oplog to the stored position: when it reaches 0, changes are lost. Not there on a stand-by, while the oplog is not full yet, without find on local.oplog.rs, and on a sharded cluster."),
-		stream("read_age_seconds", gauge, "Time since MongoDB last answered the stream, with changes or without; an error is no answer. It grows while the stream is paused or waits for Kafka, since MongoDB is not asked then; not there on a stand-by."),
-		stream("read_pending_seconds", gauge, "Time that an answer of MongoDB has been due; 0 while it answers, and while it is asked for nothing. The stream tries again until it answers: nothing is lost while the oplog holds the position."),
-		stream("commit_pending_seconds", gauge, "Time that the commit under way has been waiting for Kafka; 0 between commits. It does not give up: nothing is lost, and nothing goes on."),
-		stream("commit_seconds", histogram, "Time that a commit of a batch with events took."),
-		stream("end_to_end_seconds", histogram, "Time from a change in MongoDB, by its clock, until its event was committed, by this process's clock."),
-		stream("batch_events", histogram, "Events of a batch that had any."),
-		stream("batch_bytes", histogram, "Bytes (keys, values and headers) of a batch that had events."),
-		{"lookups_total", counter, []string{"fact"}, "Facts looked up in MongoDB for events: request_id, bwell_person, managing_organization."},
-		{"lookups_missed_total", counter, []string{"fact"}, "Facts of lookups_total that were not found; the event goes out without them."},
-		{"log_messages_total", counter, []string{"level"}, "Lines logged, by level."},
+func Definitions() []Definition {
+	return []Definition{
+		{"build_info", gauge, []string{"name", "version", "goversion"}, "1, with the key name, the program's version and Go's.", func(s *scrape) { s.tell(1, s.name, s.version, runtime.Version()) }},
+		{"replica_refused", gauge, nil, "1 while replicas with another configuration share the streams, so that this process cannot take over.", func(s *scrape) { s.tell(truth(s.counts.Refused != nil && s.counts.Refused() != "")) }},
+		{"group_away_seconds", gauge, nil, "Time since the group's coordinator last answered, while an answer is overdue. 0 in the group, and with replicas: none.", func(s *scrape) { s.tell(s.unjoined(false)) }},
+		{"group_out_seconds", gauge, nil, "Time since this process was last in the group, while the coordinator answers and keeps it out. Else 0.", func(s *scrape) { s.tell(s.unjoined(true)) }},
+		perStream("stream_state", gauge, []string{"state"}, "1 for the stream's state at this process, 0 for the others.", func(s *scrape, v View) {
+			for _, state := range daemon.States() {
+				s.tell(truth(v.State == state), v.Stream, string(state))
+			}
+		}),
+		perStream("events_total", counter, []string{"kind", "action"}, "Events committed by this process; action is create, update or delete.", func(s *scrape, v View) {
+			for t, n := range v.Events {
+				s.tell(float64(n), v.Stream, string(t.Kind), string(t.Action))
+			}
+		}),
+		perStream("dead_letters_total", counter, []string{"kind"}, "Events that could not be produced, in the dead-letter topic.", func(s *scrape, v View) { tellEach(s, v, v.DeadLetters) }),
+		perStream("commits_total", counter, nil, "Batches and positions committed by this process.", func(s *scrape, v View) { s.tell(float64(v.Commits), v.Stream) }),
+		perStream("interruptions_total", counter, nil, "Returns to the stored position after an error.", func(s *scrape, v View) { s.tell(float64(v.Interruptions), v.Stream) }),
+		perStream("fenced_total", counter, nil, "Streams taken over by another process while this one carried them.", func(s *scrape, v View) { s.tell(float64(v.Fenced), v.Stream) }),
+		perStream("reopenings_total", counter, []string{"cause"}, "Times that the change stream broke and was opened again in place.", func(s *scrape, v View) { tellEach(s, v, v.Reopenings) }),
+		perStream("collections_gone_total", counter, []string{"operation"}, "Watched collections or databases that were dropped, renamed or replaced, and invalidations.", func(s *scrape, v View) { tellEach(s, v, v.Wholes) }),
+		perStream("open_cursors", gauge, nil, "Cursors open on MongoDB for the stream; 1 while it runs.", func(s *scrape, v View) { s.tell(float64(v.OpenCursors), v.Stream) }),
+		perStream("lag_seconds", gauge, nil, "Time from the position to the cluster's newest operation, asked every 10 s. While MongoDB does not answer, the cluster counts as going on, so it may be less.", func(s *scrape, v View) { s.tellKnown(v, v.lag(s.now)) }),
+		perStream("position_age_seconds", gauge, nil, "Age of the stored position. An idle stream's grows to checkpoint.idle_interval and falls back.", func(s *scrape, v View) { s.tellKnown(v, v.positionAge(s.now)) }),
+		perStream("oplog_left_seconds", gauge, nil, "Time from the oplog's oldest entry to the position, asked every 10 s: at 0 changes are lost. Not there before the oplog is full, without find on local.oplog.rs, and on a sharded cluster.", func(s *scrape, v View) { s.tellKnown(v, v.oplogLeft()) }),
+		perStream("sample_age_seconds", gauge, nil, "Age of the answer behind lag_seconds and oplog_left_seconds: some 10 s, more while MongoDB does not answer.", func(s *scrape, v View) { s.tellKnown(v, v.sampleAge(s.now)) }),
+		perStream("read_age_seconds", gauge, nil, "Time since MongoDB last answered the stream; an error is no answer. It grows while the stream is paused or waits for Kafka. Not there on a stand-by.", func(s *scrape, v View) { s.tellKnown(v, v.readAge(s.now)) }),
+		perStream("read_pending_seconds", gauge, nil, "Time that an answer of MongoDB has been due; 0 while nothing is asked.", func(s *scrape, v View) { s.tell(v.readPending(s.now).Seconds(), v.Stream) }),
+		perStream("commit_pending_seconds", gauge, nil, "Time that the commit under way has waited for Kafka; 0 between commits.", func(s *scrape, v View) { s.tell(v.commitPending(s.now).Seconds(), v.Stream) }),
+		perStream("commit_seconds", histogram, nil, "Duration of a commit of a batch with events.", func(s *scrape, v View) { s.tellHistogram(v, v.CommitSeconds) }),
+		perStream("end_to_end_seconds", histogram, nil, "Time from a change in MongoDB to the commit of its event.", func(s *scrape, v View) { s.tellHistogram(v, v.EndToEndSeconds) }),
+		perStream("batch_events", histogram, nil, "Events of a batch that had any.", func(s *scrape, v View) { s.tellHistogram(v, v.BatchEvents) }),
+		perStream("batch_bytes", histogram, nil, "Bytes (keys, values, headers) of a batch that had events.", func(s *scrape, v View) { s.tellHistogram(v, v.BatchBytes) }),
+		{"lookups_total", counter, []string{"fact"}, "Facts looked up in MongoDB: request_id, bwell_person, managing_organization.", func(s *scrape) {
+			for _, l := range s.lookups {
+				s.tell(float64(l.Asked), l.Fact)
+			}
+		}},
+		{"lookups_missed_total", counter, []string{"fact"}, "Facts of lookups_total that were not found; the event goes out without them.", func(s *scrape) {
+			for _, l := range s.lookups {
+				s.tell(float64(l.Missed), l.Fact)
+			}
+		}},
+		{"log_messages_total", counter, []string{"level"}, "Lines logged.", func(s *scrape) {
+			if s.counts.Logged == nil {
+				return
+			}
+			for level, n := range s.counts.Logged() {
+				s.tell(float64(n), level)
+			}
+		}},
 	}
 }

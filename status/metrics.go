@@ -2,7 +2,6 @@ package status
 
 import (
 	"fmt"
-	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,13 +12,13 @@ import (
 
 // Lookup counts the answers to one sort of question for facts.
 type Lookup struct {
-	// Fact is what was looked up: request_id, bwell_person, managing_organization.
+	// Fact names the fact: request_id, bwell_person, managing_organization.
 	Fact string
-	// Asked counts all answers, Missed those that held nothing.
+	// Asked counts all answers, Missed the empty ones.
 	Asked, Missed uint64
 }
 
-// Counts are what is counted elsewhere; a nil function counts nothing.
+// Counts are the counts of other packages; a nil function counts nothing.
 type Counts struct {
 	Lookups func() []Lookup
 	// Logged counts the lines logged by level.
@@ -39,14 +38,15 @@ type Metrics struct {
 	views   func() []View
 	counts  Counts
 	now     func() time.Time
-	descs   map[string]*prometheus.Desc
+	table   []Definition
+	descs   []*prometheus.Desc
 }
 
 // NewMetrics returns the collector of fhir_cdc_* of the installation of a name.
 func NewMetrics(name, version string, views func() []View, counts Counts) *Metrics {
-	m := &Metrics{name: name, version: version, views: views, counts: counts, now: time.Now, descs: map[string]*prometheus.Desc{}}
-	for _, d := range definitions() {
-		m.descs[d.name] = d.desc()
+	m := &Metrics{name: name, version: version, views: views, counts: counts, now: time.Now, table: Definitions()}
+	for _, d := range m.table {
+		m.descs = append(m.descs, d.desc())
 	}
 	return m
 }
@@ -60,57 +60,50 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
-	c := collection{m.descs, ch}
-	c.gauge("build_info", 1, m.name, m.version, runtime.Version())
-	refused := 0.0
-	if m.counts.Refused != nil && m.counts.Refused() != "" {
-		refused = 1
-	}
-	c.gauge("replica_refused", refused)
-	now := m.now()
-	away, out := 0.0, 0.0
-	if m.counts.Unjoined != nil {
-		switch u := m.counts.Unjoined(); {
-		case u.Why == nil:
-		case u.Refuses:
-			out = max(0, now.Sub(u.Since).Seconds())
-		default:
-			away = max(0, now.Sub(u.Since).Seconds())
-		}
-	}
-	c.gauge("group_away_seconds", away)
-	c.gauge("group_out_seconds", out)
-	for _, v := range m.views() {
-		c.stream(v, now)
-	}
+	s := scrape{Metrics: m, now: m.now(), views: m.views(), ch: ch}
 	if m.counts.Lookups != nil {
-		for _, l := range m.counts.Lookups() {
-			c.counter("lookups_total", l.Asked, l.Fact)
-			c.counter("lookups_missed_total", l.Missed, l.Fact)
-		}
+		s.lookups = m.counts.Lookups()
 	}
-	if m.counts.Logged != nil {
-		for level, n := range m.counts.Logged() {
-			c.counter("log_messages_total", n, level)
+	for i, d := range m.table {
+		s.desc, s.valueType = m.descs[i], prometheus.GaugeValue
+		if d.Type == counter {
+			s.valueType = prometheus.CounterValue
 		}
+		d.collect(&s)
 	}
 }
 
-// collection is one answer to one scrape.
-type collection struct {
-	descs map[string]*prometheus.Desc
-	ch    chan<- prometheus.Metric
+// scrape is one answer to one scrape.
+type scrape struct {
+	*Metrics
+	now     time.Time
+	views   []View
+	lookups []Lookup
+	ch      chan<- prometheus.Metric
+	// desc and valueType belong to the metric that is being collected.
+	desc      *prometheus.Desc
+	valueType prometheus.ValueType
 }
 
-func (c collection) gauge(name string, v float64, labels ...string) {
-	c.ch <- prometheus.MustNewConstMetric(c.descs[name], prometheus.GaugeValue, v, labels...)
+func (s *scrape) tell(v float64, labels ...string) {
+	s.ch <- prometheus.MustNewConstMetric(s.desc, s.valueType, v, labels...)
 }
 
-func (c collection) counter(name string, n uint64, labels ...string) {
-	c.ch <- prometheus.MustNewConstMetric(c.descs[name], prometheus.CounterValue, float64(n), labels...)
+// tellKnown tells a stream's value if it is known.
+func (s *scrape) tellKnown(v View, value *float64) {
+	if value != nil {
+		s.tell(*value, v.Stream)
+	}
 }
 
-func (c collection) histogram(name string, h daemon.Histogram, labels ...string) {
+// tellEach tells a stream's counts by a label.
+func tellEach[L ~string](s *scrape, v View, counts map[L]uint64) {
+	for label, n := range counts {
+		s.tell(float64(n), v.Stream, string(label))
+	}
+}
+
+func (s *scrape) tellHistogram(v View, h daemon.Histogram) {
 	buckets := make(map[float64]uint64, len(h.Bounds))
 	var total uint64
 	for i, n := range h.Counts {
@@ -119,45 +112,28 @@ func (c collection) histogram(name string, h daemon.Histogram, labels ...string)
 			buckets[h.Bounds[i]] = total
 		}
 	}
-	c.ch <- prometheus.MustNewConstHistogram(c.descs[name], total, h.Sum, buckets, labels...)
+	s.ch <- prometheus.MustNewConstHistogram(s.desc, total, h.Sum, buckets, v.Stream)
 }
 
-func (c collection) stream(v View, now time.Time) {
-	p := v.Progress
-	for _, s := range daemon.States() {
-		on := 0.0
-		if p.State == s {
-			on = 1
-		}
-		c.gauge("stream_state", on, p.Stream, string(s))
+// unjoined is how long this process has been out of the group of replicas: because the group
+// keeps it out if refuses is true, else because the group does not answer.
+func (s *scrape) unjoined(refuses bool) float64 {
+	if s.counts.Unjoined == nil {
+		return 0
 	}
-	for t, n := range p.Events {
-		c.counter("events_total", n, p.Stream, string(t.Kind), string(t.Action))
+	u := s.counts.Unjoined()
+	if u.Why == nil || u.Refuses != refuses {
+		return 0
 	}
-	for kind, n := range p.DeadLetters {
-		c.counter("dead_letters_total", n, p.Stream, string(kind))
+	return max(0, s.now.Sub(u.Since).Seconds())
+}
+
+// truth is 1 for true.
+func truth(b bool) float64 {
+	if b {
+		return 1
 	}
-	for cause, n := range p.Reopenings {
-		c.counter("reopenings_total", n, p.Stream, string(cause))
-	}
-	c.counter("commits_total", p.Commits, p.Stream)
-	c.counter("interruptions_total", p.Interruptions, p.Stream)
-	c.counter("fenced_total", p.Fenced, p.Stream)
-	c.gauge("open_cursors", float64(p.OpenCursors), p.Stream)
-	c.gauge("read_pending_seconds", v.readPending(now).Seconds(), p.Stream)
-	c.gauge("commit_pending_seconds", v.commitPending(now).Seconds(), p.Stream)
-	for name, seconds := range map[string]*float64{
-		"lag_seconds": v.lag(now), "position_age_seconds": v.positionAge(now), "oplog_left_seconds": v.oplogLeft(), "read_age_seconds": v.readAge(now),
-	} {
-		if seconds != nil {
-			c.gauge(name, *seconds, p.Stream)
-		}
-	}
-	for name, h := range map[string]daemon.Histogram{
-		"commit_seconds": p.CommitSeconds, "end_to_end_seconds": p.EndToEndSeconds, "batch_events": p.BatchEvents, "batch_bytes": p.BatchBytes,
-	} {
-		c.histogram(name, h, p.Stream)
-	}
+	return 0
 }
 
 // NewRegistry returns a registry with Go's metrics and the process's.
@@ -167,9 +143,8 @@ func NewRegistry() *prometheus.Registry {
 	return r
 }
 
-// Replacing registers metrics that come and go with the clients that they tell of.
-// One that is registered again takes the place of its predecessor, rather than being
-// a programmer's error that ends the process.
+// Replacing registers metrics that come and go with their clients. A metric that is
+// registered again replaces its predecessor; a plain registry would panic.
 type Replacing struct{ prometheus.Registerer }
 
 // Register implements prometheus.Registerer.

@@ -21,9 +21,9 @@ func (s *Server) probe(check func() (string, bool)) http.HandlerFunc {
 	}
 }
 
-// live is about what a restart would mend: a running stream that neither hears from the
-// server nor gives it up and tries again for long, or a look-up that does not come back.
-// A stream that waits for Kafka or MongoDB to come back is in no need of it.
+// live is red only for faults that a restart would mend: a running stream that for long
+// neither hears from the server nor gives it up and tries again, or a look-up that does not
+// return. A restart does not help a stream that waits for Kafka or MongoDB.
 func (s *Server) live() (string, bool) {
 	now := s.now()
 	for _, p := range s.views() {
@@ -31,7 +31,7 @@ func (s *Server) live() (string, bool) {
 			continue
 		}
 		if !p.Mapping.IsZero() {
-			if busy := now.Sub(p.Mapping); busy > s.opts.Stuck+p.Patience.Facts {
+			if busy := now.Sub(p.Mapping); busy > s.opts.Stuck+p.AnswerLimits.Facts {
 				return fmt.Sprintf("stream %s has been looking facts up for %s", p.Stream, busy.Round(time.Second)), false
 			}
 		}
@@ -47,10 +47,10 @@ func (s *Server) live() (string, bool) {
 	return "ok", true
 }
 
-// ready tells whether this process does, or can take over, its part. A stand-by and a
-// paused stream are ready and say so; acquiring is ready for a bounded time. Nothing is
-// before it is known that the stream has a position: what is written once this says yes
-// comes after it, and so has its event.
+// ready tells whether this process carries its streams or could take them over. A stand-by and a
+// paused stream are ready and say so; acquiring is ready for a bounded time. No stream is ready
+// before its position is known to be stored: a change that is written after "ready" comes after the
+// position, and so has its event.
 func (s *Server) ready() (string, bool) {
 	views := s.views()
 	if len(views) == 0 {
@@ -69,7 +69,7 @@ func (s *Server) ready() (string, bool) {
 		case daemon.Running:
 			running++
 			if pending := p.commitPending(s.now()); pending > stalled {
-				return fmt.Sprintf("stream %s has been waiting for Kafka for %s", p.Stream, pending.Round(time.Second)), false
+				return p.waits("Kafka", pending, s.now()), false
 			}
 		case daemon.Paused:
 			paused = append(paused, p.Stream)
@@ -82,6 +82,9 @@ func (s *Server) ready() (string, bool) {
 			}
 			return fmt.Sprintf("stream %s makes up for changes that the oplog no longer holds%s; /status tells how far it is", p.Stream, waits), false
 		case daemon.Acquiring:
+			if p.Failed {
+				return fmt.Sprintf("stream %s is being acquired again: %s", p.Stream, p.LastError), false
+			}
 			if !p.Placed {
 				return fmt.Sprintf("stream %s is being acquired: no position of it is known yet", p.Stream), false
 			}
@@ -90,10 +93,13 @@ func (s *Server) ready() (string, bool) {
 			}
 			beginning = append(beginning, p.Stream)
 		case daemon.StandingBy:
-			// Refused, it is known: the replicas of the other configuration carry the streams.
 			if p.Missing != "" {
 				return fmt.Sprintf("stream %s is %s: %s", p.Stream, p.State, p.Missing), false
 			}
+			if p.Unfit != "" {
+				return fmt.Sprintf("stream %s is %s, and this process could not take it over: %s", p.Stream, p.State, p.Unfit), false
+			}
+			// Refused, it is known: the replicas of the other configuration carry the streams.
 			if !p.Placed && s.refused() == "" {
 				return fmt.Sprintf("stream %s has not begun: no process has stored a position of it yet", p.Stream), false
 			}
@@ -105,7 +111,7 @@ func (s *Server) ready() (string, bool) {
 	case len(beginning) > 0:
 		return "ok, beginning here: " + strings.Join(beginning, ", "), true
 	case running == 0 && s.refused() != "":
-		// Ready: a rolling update goes on only then, and ends what stands in the way.
+		// Ready: else a rolling update would not go on to end the other replicas.
 		return "ok, standing by: " + s.refused(), true
 	case running == 0:
 		return "ok, standing by", true
@@ -123,8 +129,8 @@ func (s *Server) refused() string {
 	return s.opts.Refused()
 }
 
-// started is never red: what stands in the way of a start ends the process or, like brokers
-// that are out of reach, is waited for, and a restart would only begin the wait anew.
+// started is never red: a failure at the start ends the process, or the process waits, as for
+// brokers that are out of reach, and a restart would only begin the wait anew.
 func (s *Server) started() (string, bool) {
 	if len(s.views()) == 0 {
 		return s.starting(), true
@@ -136,7 +142,7 @@ func (s *Server) started() (string, bool) {
 func (s *Server) starting() string {
 	if s.opts.Waits != nil {
 		if why := s.opts.Waits(); why != "" {
-			return "starting: waits for Kafka: " + why
+			return "starting: waits for " + why
 		}
 	}
 	return "starting: topics are being checked"

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
@@ -14,38 +15,59 @@ import (
 )
 
 const (
-	// rateInterval is the time that one point of the chart stands for, ratePoints how
-	// many there are: five minutes.
+	// rateInterval is the time of one point of the chart, ratePoints the number of points:
+	// five minutes.
 	rateInterval = 2 * time.Second
 	ratePoints   = 150
 	// askInterval is how often the servers are asked; askTimeout bounds a question.
 	askInterval = 10 * time.Second
 	askTimeout  = 5 * time.Second
+	// fresh is the greatest age of an answer while MongoDB answers.
+	fresh = askInterval + askTimeout
 )
 
-// Stream is what is sampled; *daemon.Stream is one.
-type Stream interface {
+// SampledStream is a stream that the Sampler asks about; *daemon.Stream is one.
+type SampledStream interface {
 	Progress() daemon.Progress
 	Window(ctx context.Context) (watcher.Window, error)
 }
 
-// Sampler keeps what a stream does not tell of itself: events a second, the oplog's
-// span, and who carries the streams of other replicas.
+// Sampler finds out the values that a stream does not count itself: events a second, the
+// oplog's span, and the owners of the streams of other replicas.
 type Sampler struct {
-	streams func() []Stream
-	// owners names the instance that carries each stream; nil where there are no
-	// replicas.
+	streams func() []SampledStream
+	// owners names the instance that carries each stream; nil without replicas.
 	owners func(ctx context.Context) (map[string]string, error)
-	// unjoined tells whether the group of replicas is lost; nil where there is none.
+	// unjoined tells whether the group of replicas is lost; nil without a group.
 	unjoined func() Unjoined
 	// instance is this process.
 	instance string
 	log      *zap.Logger
 
 	mu      sync.Mutex
-	windows map[string]watcher.Window
+	samples map[string]sample
 	rates   map[string]*series
 	owned   map[string]string
+}
+
+// sample is an answer of MongoDB about a stream's oplog; at is when it was asked for.
+type sample struct {
+	window watcher.Window
+	at     time.Time
+	// write was the newest write at the time seen; it stays until a majority has it. A single
+	// answer does not show a missing majority: after a quiet time, the newest write is far ahead
+	// of the majority's until it is replicated.
+	write bson.Timestamp
+	seen  time.Time
+}
+
+// next is the sample of the next answer.
+func (s sample) next(window watcher.Window, asked time.Time) sample {
+	next := sample{window: window, at: asked, write: s.write, seen: s.seen}
+	if !s.write.After(window.Committed) || window.Committed.IsZero() {
+		next.write, next.seen = window.Newest, asked
+	}
+	return next
 }
 
 // series are the rates of one stream.
@@ -56,10 +78,10 @@ type series struct {
 }
 
 // NewSampler returns a Sampler. streams may return none for a while.
-func NewSampler(streams func() []Stream, owners func(ctx context.Context) (map[string]string, error), unjoined func() Unjoined, instance string, log *zap.Logger) *Sampler {
+func NewSampler(streams func() []SampledStream, owners func(ctx context.Context) (map[string]string, error), unjoined func() Unjoined, instance string, log *zap.Logger) *Sampler {
 	return &Sampler{
 		streams: streams, owners: owners, unjoined: unjoined, instance: instance, log: log,
-		windows: map[string]watcher.Window{}, rates: map[string]*series{}, owned: map[string]string{},
+		samples: map[string]sample{}, rates: map[string]*series{}, owned: map[string]string{},
 	}
 }
 
@@ -106,39 +128,49 @@ func (s *Sampler) rate(now time.Time) {
 	}
 }
 
-// ask asks MongoDB for the oplog's span and the group for the streams' owners. What
-// does not answer keeps its last answer: that the server is away shows elsewhere.
+// ask asks MongoDB for each stream's oplog and the group for the streams' owners, all at
+// once, so that a server that hangs does not hold up the others' answers. It asks about a
+// stand-by's oplog too: the group may be lost at any time, and then the stand-by shows the stream.
+// If a server does not answer, its last answer stays, and grows old.
 func (s *Sampler) ask(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+	var asking sync.WaitGroup
 	for _, stream := range s.streams() {
-		p := stream.Progress()
-		if p.ClusterTime.T == 0 || p.State == daemon.StandingBy {
-			continue
+		if p := stream.Progress(); p.ClusterTime.T > 0 {
+			asking.Go(func() { s.askMongoDB(ctx, p.Stream, stream) })
 		}
-		window, err := stream.Window(ctx)
-		if err != nil {
-			s.log.Debug("MongoDB was not asked for the oplog's span", zap.String("stream", p.Stream), zap.Error(err))
-			continue
-		}
-		s.mu.Lock()
-		s.windows[p.Stream] = window
-		s.mu.Unlock()
 	}
-	if s.owners == nil {
+	if s.owners != nil {
+		asking.Go(func() { s.askGroup(ctx) })
+	}
+	asking.Wait()
+}
+
+func (s *Sampler) askMongoDB(ctx context.Context, name string, stream SampledStream) {
+	asked := time.Now()
+	window, err := stream.Window(ctx)
+	if err != nil {
+		s.log.Debug("MongoDB was not asked for the oplog's span", zap.String("stream", name), zap.Error(err))
 		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.samples[name] = s.samples[name].next(window, asked)
+}
+
+func (s *Sampler) askGroup(ctx context.Context) {
 	owned, err := s.owners(ctx)
 	if err != nil {
 		s.log.Debug("the replicas' group was not asked for owners", zap.Error(err))
 		return
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.owned = maps.Clone(owned)
-	s.mu.Unlock()
 }
 
-// Views are all streams as they are now.
+// Views are the present views of all streams.
 func (s *Sampler) Views() []View {
 	streams := s.streams()
 	views := make([]View, 0, len(streams))
@@ -150,7 +182,8 @@ func (s *Sampler) Views() []View {
 			unjoined = s.unjoined()
 		}
 		s.mu.Lock()
-		v.Window = s.windows[v.Stream]
+		last := s.samples[v.Stream]
+		v.Window, v.Sampled, v.Uncommitted = last.window, last.at, last.at.Sub(last.seen)
 		if r := s.rates[v.Stream]; r != nil {
 			v.Rates = append([]float64{}, r.points...)
 		}

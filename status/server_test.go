@@ -32,9 +32,9 @@ func views(streams ...daemon.Progress) func() []View {
 }
 
 func serve(streams ...daemon.Progress) http.Handler {
-	s := New(Options{Name: "test", Instance: "one", Version: "v1", Stuck: time.Minute, Acquire: time.Minute}, views(streams...), NewRegistry(), zap.NewNop())
+	s := New(Options{Hosts: []string{"example.com"}, Name: "test", Instance: "one", Version: "v1", Stuck: time.Minute, Acquire: time.Minute}, views(streams...), NewRegistry(), zap.NewNop())
 	s.now = func() time.Time { return noon }
-	return s.Handler()
+	return s.handler()
 }
 
 func get(t *testing.T, h http.Handler, path string) (int, string) {
@@ -64,6 +64,12 @@ func TestProbes(t *testing.T) {
 	first := daemon.Progress{Stream: "main", State: daemon.Acquiring, Since: ago(time.Second)}
 	acquiring := first
 	acquiring.Placed = true
+	again := acquiring
+	again.Failed, again.LastError = true, "no coordinator"
+	unfit := standby
+	unfit.Unfit = "the login is refused"
+	cutOff := standby
+	cutOff.Broken, cutOff.LastErrorAt, cutOff.LastError = ago(16*time.Second), ago(2*time.Second), "connection refused"
 	slow := acquiring
 	slow.Since = ago(2 * time.Minute)
 	away := running
@@ -71,13 +77,13 @@ func TestProbes(t *testing.T) {
 	dead := away
 	dead.Broken, dead.Read = ago(time.Hour), ago(time.Hour)
 	mute := running
-	mute.Read, mute.Patience.Read = ago(21*time.Second), 5*time.Second
+	mute.Read, mute.AnswerLimits.Read = ago(21*time.Second), 5*time.Second
 	unheard := mute
 	unheard.Read = ago(19 * time.Second)
 	full := running
-	full.Blocked, full.Mapping, full.Patience.Facts = true, ago(20*time.Second), time.Second
+	full.Blocked, full.Mapping, full.AnswerLimits.Facts = true, ago(20*time.Second), time.Second
 	lateFacts := full
-	lateFacts.Patience.Facts = 10 * time.Second
+	lateFacts.AnswerLimits.Facts = 10 * time.Second
 	opening := daemon.Progress{Stream: "main", State: daemon.Acquiring, Placed: true, Since: ago(time.Second), Broken: ago(time.Minute), LastErrorAt: ago(time.Second), LastError: "no primary"}
 	waiting := daemon.Progress{Stream: "main", State: daemon.Waiting, LastError: errors.New("no broker").Error()}
 	for name, c := range map[string]struct {
@@ -107,6 +113,9 @@ func TestProbes(t *testing.T) {
 		"facts may come late":             {[]daemon.Progress{lateFacts}, "/readyz", 200, "ok, 1 stream runs here"},
 		"MongoDB is away at the start":    {[]daemon.Progress{opening}, "/readyz", 503, "stream main has been waiting for MongoDB for 1m0s: no primary"},
 		"acquiring is ready":              {[]daemon.Progress{acquiring}, "/readyz", 200, "ok, beginning here: main"},
+		"not after an error":              {[]daemon.Progress{again}, "/readyz", 503, "stream main is being acquired again: no coordinator"},
+		"a stand-by that could not":       {[]daemon.Progress{unfit}, "/readyz", 503, "stream main is standing_by, and this process could not take it over: the login is refused"},
+		"a stand-by without MongoDB":      {[]daemon.Progress{cutOff}, "/readyz", 503, "stream main has been waiting for MongoDB for 16s: connection refused"},
 		"but not for ever":                {[]daemon.Progress{slow}, "/readyz", 503, "stream main has been acquiring for 2m0s"},
 		"not before its position":         {[]daemon.Progress{first}, "/readyz", 503, "stream main is being acquired: no position of it is known yet"},
 		"not before a position is stored": {[]daemon.Progress{unplaced}, "/readyz", 503, "stream main has not begun: no process has stored a position of it yet"},
@@ -119,23 +128,6 @@ func TestProbes(t *testing.T) {
 				t.Errorf("%d %q, want %d %q", code, text, c.code, c.text)
 			}
 		})
-	}
-}
-
-// A start that waits for Kafka says so to all who ask, and is no reason for a restart.
-func TestStartThatWaits(t *testing.T) {
-	s := New(Options{Waits: func() string { return "connection refused" }}, views(), NewRegistry(), zap.NewNop()).Handler()
-	const want = "starting: waits for Kafka: connection refused"
-	for path, wantCode := range map[string]int{"/startupz": http.StatusOK, "/readyz": http.StatusServiceUnavailable} {
-		if code, text := get(t, s, path); code != wantCode || text != want {
-			t.Errorf("%s: %d %q, want %d %q", path, code, text, wantCode, want)
-		}
-	}
-	if code, text := get(t, s, "/livez"); code != http.StatusOK {
-		t.Errorf("/livez: %d %q", code, text)
-	}
-	if _, text := get(t, s, "/status"); !strings.Contains(text, `"readyz":"`+want+`"`) {
-		t.Errorf("/status: %s", text)
 	}
 }
 
@@ -180,16 +172,16 @@ func carrying() View {
 			CommitSeconds: daemon.Histogram{Bounds: []float64{.1, 1}, Counts: []uint64{2, 0, 1}, Sum: 5.1},
 			LastError:     "gone", Advice: "wait", LastErrorAt: ago(time.Minute),
 		},
-		Window: watcher.Window{Oldest: bson.Timestamp{T: behind.T - 3600}, Newest: bson.Timestamp{T: behind.T + 80}},
-		Owner:  "one", Rates: []float64{0, 2.5},
+		Window: watcher.Window{Oldest: bson.Timestamp{T: behind.T - 3600}, Newest: bson.Timestamp{T: behind.T + 80}}, Sampled: ago(4 * time.Second),
+		Owner: "one", Rates: []float64{0, 2.5},
 	}
 }
 
 func TestStatus(t *testing.T) {
 	standby := View{Progress: daemon.Progress{Stream: "other", State: daemon.StandingBy, ClusterTime: bson.Timestamp{T: 7}}, Owner: "two"}
-	s := New(Options{Name: "test", Instance: "one"}, func() []View { return []View{carrying(), standby} }, NewRegistry(), zap.NewNop())
+	s := New(Options{Hosts: []string{"example.com"}, Name: "test", Instance: "one"}, func() []View { return []View{carrying(), standby} }, NewRegistry(), zap.NewNop())
 	s.now = func() time.Time { return noon }
-	_, text := get(t, s.Handler(), "/status")
+	_, text := get(t, s.handler(), "/status")
 	var got summary
 	if err := json.Unmarshal([]byte(text), &got); err != nil {
 		t.Fatal(err)
@@ -206,14 +198,17 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// What waits for MongoDB says so, with what to do, whether the driver has given the server
-// up or not.
+// What waits for MongoDB says so, with what to do, given up by the driver or not.
 func TestStatusOfAnOutage(t *testing.T) {
 	refused := carrying()
 	refused.Read, refused.Broken = ago(50*time.Second), ago(50*time.Second)
 	refused.LastError, refused.LastErrorAt, refused.Advice = "connection refused", ago(time.Second), "See that MongoDB is up"
 	mute := carrying()
 	mute.Read = ago(40 * time.Second)
+	taken := mute
+	taken.Window, taken.Sampled = watcher.Window{}, time.Time{} // by a process that MongoDB has never answered
+	alone := carrying()
+	alone.Uncommitted = 80 * time.Second
 	brief := carrying()
 	brief.Broken = ago(time.Second)
 	for name, c := range map[string]struct {
@@ -221,15 +216,18 @@ func TestStatusOfAnOutage(t *testing.T) {
 		pending   float64
 		lastError string
 		advice    string
+		lag       float64
 	}{
-		"away":           {refused, 50, "connection refused", refused.Advice},
-		"hangs":          {mute, 40, noAnswer, daemon.AdviceMongoDBAway},
-		"for a moment":   {brief, 0, "gone", "wait"},
-		"nothing of all": {carrying(), 0, "gone", "wait"},
+		"away":            {refused, 50, "connection refused", refused.Advice, 80},
+		"hangs":           {mute, 40, noAnswer, daemon.AdviceMongoDBAway, 80},
+		"taken over":      {taken, 40, noAnswer, daemon.AdviceMongoDBAway, 90},
+		"has no majority": {alone, 0, noMajority, daemon.AdviceNoMajority, 80},
+		"for a moment":    {brief, 0, "gone", "wait", 80},
+		"nothing of all":  {carrying(), 0, "gone", "wait", 80},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := describe(c.view, noon)
-			if (got.LagSeconds == nil) != (c.pending > 0) {
+			if got.LagSeconds == nil || *got.LagSeconds != c.lag {
 				t.Errorf("the lag is said to be %v", got.LagSeconds)
 			}
 			if got.ReadPendingSeconds != c.pending || got.LastError != c.lastError || got.Advice != c.advice {
@@ -240,7 +238,7 @@ func TestStatusOfAnOutage(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	standby := View{Progress: daemon.Progress{Stream: "other", State: daemon.StandingBy, ClusterTime: bson.Timestamp{T: 7}}}
+	standby := View{Progress: daemon.Progress{Stream: "other", State: daemon.StandingBy, ClusterTime: bson.Timestamp{T: 7}}, Owner: "two"}
 	m := NewMetrics("events", "v1", func() []View { return []View{carrying(), standby} }, Counts{
 		Lookups: func() []Lookup { return []Lookup{{Fact: "request_id", Asked: 5, Missed: 2}} },
 		Logged:  func() map[string]uint64 { return map[string]uint64{"error": 4} },
@@ -251,7 +249,7 @@ func TestMetrics(t *testing.T) {
 		t.Fatalf("lint: %v %v", problems, err)
 	}
 	want := `
-# HELP fhir_cdc_commit_seconds Time that a commit of a batch with events took.
+# HELP fhir_cdc_commit_seconds Duration of a commit of a batch with events.
 # TYPE fhir_cdc_commit_seconds histogram
 fhir_cdc_commit_seconds_bucket{stream="main",le="0.1"} 2
 fhir_cdc_commit_seconds_bucket{stream="main",le="1"} 2
@@ -261,14 +259,14 @@ fhir_cdc_commit_seconds_count{stream="main"} 3
 fhir_cdc_commit_seconds_bucket{stream="other",le="+Inf"} 0
 fhir_cdc_commit_seconds_sum{stream="other"} 0
 fhir_cdc_commit_seconds_count{stream="other"} 0
-# HELP fhir_cdc_events_total Events committed by this process. The action is what happened to the document: create, update or delete.
+# HELP fhir_cdc_events_total Events committed by this process; action is create, update or delete.
 # TYPE fhir_cdc_events_total counter
 fhir_cdc_events_total{action="create",kind="change",stream="main"} 4
 fhir_cdc_events_total{action="update",kind="change",stream="main"} 3
 # HELP fhir_cdc_lookups_missed_total Facts of lookups_total that were not found; the event goes out without them.
 # TYPE fhir_cdc_lookups_missed_total counter
 fhir_cdc_lookups_missed_total{fact="request_id"} 2
-# HELP fhir_cdc_reopenings_total Times that the change stream broke and was opened again in place, by cause.
+# HELP fhir_cdc_reopenings_total Times that the change stream broke and was opened again in place.
 # TYPE fhir_cdc_reopenings_total counter
 fhir_cdc_reopenings_total{cause="election",stream="main"} 1
 fhir_cdc_reopenings_total{cause="network",stream="main"} 0
@@ -276,20 +274,20 @@ fhir_cdc_reopenings_total{cause="network",stream="main"} 0
 	if err := testutil.CollectAndCompare(m, strings.NewReader(want), "fhir_cdc_commit_seconds", "fhir_cdc_events_total", "fhir_cdc_lookups_missed_total", "fhir_cdc_reopenings_total"); err != nil {
 		t.Error(err)
 	}
-	want = "# HELP fhir_cdc_build_info 1, with the installation's name (the key name), the program's version and Go's.\n" +
+	want = "# HELP fhir_cdc_build_info 1, with the key name, the program's version and Go's.\n" +
 		"# TYPE fhir_cdc_build_info gauge\nfhir_cdc_build_info{goversion=\"" + runtime.Version() + "\",name=\"events\",version=\"v1\"} 1\n"
 	if err := testutil.CollectAndCompare(m, strings.NewReader(want), "fhir_cdc_build_info"); err != nil {
 		t.Error(err)
 	}
 	// What is of now is shown of the carried stream alone.
-	for name, value := range map[string]string{"lag_seconds": "80", "position_age_seconds": "90", "oplog_left_seconds": "3600", "read_age_seconds": "1"} {
+	for name, value := range map[string]string{"lag_seconds": "80", "position_age_seconds": "90", "oplog_left_seconds": "3600", "sample_age_seconds": "4", "read_age_seconds": "1"} {
 		var help string
-		for _, d := range definitions() {
-			if d.name == name {
-				help = d.help
+		for _, d := range Definitions() {
+			if d.Name == name {
+				help = d.Help
 			}
 		}
-		name = namespace + name
+		name = Namespace + name
 		want := "# HELP " + name + " " + help + "\n# TYPE " + name + " gauge\n" + name + "{stream=\"main\"} " + value + "\n"
 		if err := testutil.CollectAndCompare(m, strings.NewReader(want), name); err != nil {
 			t.Error(err)

@@ -27,29 +27,33 @@ type summary struct {
 	Streams []stream `json:"streams"`
 }
 
-// stream is the JSON of one stream. What is not known is left out.
+// stream is the JSON of one stream. Unknown values are left out.
 type stream struct {
-	Stream             string            `json:"stream"`
-	State              string            `json:"state"`
-	Since              string            `json:"since"`
-	Owner              string            `json:"owner,omitempty"`
-	Here               bool              `json:"here"`
-	ClusterTime        string            `json:"clusterTime,omitempty"`
-	LagSeconds         *float64          `json:"lagSeconds,omitempty"`
-	PositionAgeSeconds *float64          `json:"positionAgeSeconds,omitempty"`
-	OplogLeftSeconds   *float64          `json:"oplogLeftSeconds,omitempty"`
-	OplogWhole         bool              `json:"oplogWhole,omitempty"`
-	LastCommit         string            `json:"lastCommit,omitempty"`
-	LastRead           string            `json:"lastRead,omitempty"`
-	Events             map[string]uint64 `json:"events"`
-	Actions            []tally           `json:"actions"`
-	DeadLetters        map[string]uint64 `json:"deadLetters"`
+	Stream             string   `json:"stream"`
+	State              string   `json:"state"`
+	Since              string   `json:"since"`
+	Owner              string   `json:"owner,omitempty"`
+	Here               bool     `json:"here"`
+	ClusterTime        string   `json:"clusterTime,omitempty"`
+	LagSeconds         *float64 `json:"lagSeconds,omitempty"`
+	PositionAgeSeconds *float64 `json:"positionAgeSeconds,omitempty"`
+	OplogLeftSeconds   *float64 `json:"oplogLeftSeconds,omitempty"`
+	OplogWhole         bool     `json:"oplogWhole,omitempty"`
+	// SampleAgeSeconds is the age of the cluster's answer behind lag and oplog left.
+	SampleAgeSeconds *float64          `json:"sampleAgeSeconds,omitempty"`
+	LastCommit       string            `json:"lastCommit,omitempty"`
+	LastRead         string            `json:"lastRead,omitempty"`
+	Events           map[string]uint64 `json:"events"`
+	Actions          []tally           `json:"actions"`
+	DeadLetters      map[string]uint64 `json:"deadLetters"`
 	// CommitPendingSeconds is there while Kafka does not take a batch.
 	CommitPendingSeconds float64 `json:"commitPendingSeconds,omitempty"`
 	// ReadPendingSeconds is there while MongoDB does not answer.
 	ReadPendingSeconds float64 `json:"readPendingSeconds,omitempty"`
-	// UnjoinedSeconds is there while the process has not heard of the group of replicas, as
-	// when Kafka is away; a stream that it has lost for that is waiting.
+	// UncommittedSeconds is there while no majority has the primary's writes, for how long.
+	UncommittedSeconds float64 `json:"uncommittedSeconds,omitempty"`
+	// UnjoinedSeconds is there while the process does not hear from the group of replicas, as
+	// when Kafka is away; a stream that it lost with the group is waiting.
 	UnjoinedSeconds float64 `json:"unjoinedSeconds,omitempty"`
 
 	Rate          rates             `json:"rate"`
@@ -81,7 +85,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	text, ready := s.ready()
 	out := summary{
 		Name: s.opts.Name, Instance: s.opts.Instance, Version: s.opts.Version, Time: stamp(now), Ready: ready, Readyz: text,
-		Streams: []stream{}, Controls: s.hasControls(), Refused: s.refused(),
+		Streams: []stream{}, Controls: s.controls, Refused: s.refused(),
 	}
 	if level := s.opts.Controls.Level; level != nil {
 		out.LogLevel = level()
@@ -95,13 +99,16 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// noAnswer is said of a server that hangs.
+// noAnswer is the error shown for a server that hangs.
 const noAnswer = "The server takes what it is asked, and sends neither an answer nor an error."
+
+// noMajority is the error shown for a set that lacks members.
+const noMajority = "No majority of the replica set's members has what its primary has, so nothing of it can be read."
 
 func describe(v View, now time.Time) stream {
 	d := stream{
 		Stream: v.Stream, State: string(v.State), Since: stamp(v.Since), Owner: v.Owner, Here: v.carried(),
-		LagSeconds: v.lag(now), PositionAgeSeconds: v.positionAge(now), OplogLeftSeconds: v.oplogLeft(), OplogWhole: v.carried() && v.Window.Whole,
+		LagSeconds: v.lag(now), PositionAgeSeconds: v.positionAge(now), OplogLeftSeconds: v.oplogLeft(), OplogWhole: v.told() && v.Window.Whole, SampleAgeSeconds: v.sampleAge(now),
 		LastCommit: stamp(v.Committed), LastRead: stamp(v.Read),
 		Events: map[string]uint64{}, DeadLetters: map[string]uint64{}, Reopenings: map[string]uint64{},
 		Rate:    rates{rateInterval.Seconds(), v.Rates},
@@ -117,6 +124,10 @@ func describe(v View, now time.Time) stream {
 			// It hangs, and the driver has not given it up yet.
 			d.LastError, d.LastErrorAt, d.Advice = noAnswer, stamp(since), daemon.AdviceMongoDBAway
 		}
+	}
+	if v.carried() && v.Uncommitted > stalled {
+		d.UncommittedSeconds = v.Uncommitted.Seconds()
+		d.LastError, d.LastErrorAt, d.Advice = noMajority, stamp(now), daemon.AdviceNoMajority
 	}
 	if v.Unjoined != nil {
 		d.UnjoinedSeconds = now.Sub(v.Unjoined.Since).Seconds()
@@ -142,7 +153,7 @@ func describe(v View, now time.Time) stream {
 			d.Reopenings[string(cause)] = n
 		}
 	}
-	if v.ClusterTime.T > 0 && v.carried() {
+	if v.ClusterTime.T > 0 && v.told() {
 		d.ClusterTime = stamp(time.Unix(int64(v.ClusterTime.T), 0))
 	}
 	return d
@@ -154,4 +165,25 @@ func stamp(t time.Time) string {
 		return ""
 	}
 	return t.UTC().Format(time.RFC3339Nano)
+}
+
+// repair is the progress of the repair of a stream's lost history.
+type repair struct {
+	Since       string  `json:"since"`
+	Began       string  `json:"began"`
+	Collection  string  `json:"collection"`
+	Scanned     int64   `json:"scanned"`
+	Total       int64   `json:"total"`
+	PerSecond   float64 `json:"perSecond,omitempty"`
+	SecondsLeft float64 `json:"secondsLeft,omitempty"`
+	Events      int64   `json:"events"`
+	DeadLetters int64   `json:"deadLetters"`
+	WaitsFor    string  `json:"waitsFor,omitempty"`
+}
+
+func describeRepair(r *daemon.RepairProgress) *repair {
+	return &repair{
+		Since: stamp(r.Since), Began: stamp(r.Began), Collection: r.Collection, Scanned: r.Scanned, Total: r.Total,
+		PerSecond: r.Rate, SecondsLeft: r.Left.Seconds(), Events: r.Events, DeadLetters: r.DeadLetters, WaitsFor: r.WaitsFor,
+	}
 }

@@ -53,8 +53,8 @@ func TestUnjoined(t *testing.T) {
 		"paused, and nothing heard of the group": {daemon.Paused, from(time.Minute, away, false), false, daemon.Paused},
 	} {
 		t.Run(name, func(t *testing.T) {
-			streams := func() []Stream {
-				return []Stream{idle{Stream: "main", State: c.state, Placed: true, Since: time.Now()}}
+			streams := func() []SampledStream {
+				return []SampledStream{idle{Stream: "main", State: c.state, Placed: true, Since: time.Now()}}
 			}
 			// The group's last answer still names this process.
 			owners := func(context.Context) (map[string]string, error) { return map[string]string{"main": "self"}, nil }
@@ -62,7 +62,7 @@ func TestUnjoined(t *testing.T) {
 			sampler.ask(t.Context())
 			registry := NewRegistry()
 			registry.MustRegister(NewMetrics("", "", sampler.Views, Counts{Unjoined: c.unjoined}))
-			s := New(Options{Controls: Controls{Token: func() string { return "token" }}}, sampler.Views, registry, zap.NewNop()).Handler()
+			s := New(Options{Hosts: []string{"example.com"}, Controls: Controls{Token: func() string { return "token" }}}, sampler.Views, registry, zap.NewNop()).handler()
 			code, text := get(t, s, "/readyz")
 			if ready := code == http.StatusOK; ready != c.ready {
 				t.Errorf("/readyz: %d %q", code, text)

@@ -4,43 +4,47 @@ import (
 	"fmt"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"github.com/fhir-cdc/fhir-cdc/daemon"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
-// View is what the port shows of one stream: what the stream says of itself and what
-// the sampler has found out beside it.
+// View is the port's view of one stream: the stream's progress, and the sampler's findings.
 type View struct {
 	daemon.Progress
-	// Window is the cluster's oplog as it was asked last; zero if it was not.
-	Window watcher.Window
+	// Window is the cluster's oplog at Sampled, when MongoDB was last asked for it; both are
+	// zero if it was not asked.
+	Window  watcher.Window
+	Sampled time.Time
+	// Uncommitted is how long, at Sampled, a write had been known that no majority had: change
+	// streams and all other readings stand still before it. It is zero if the server does not
+	// tell.
+	Uncommitted time.Duration
 	// Owner is the instance that carries the stream, "" if that is not known.
 	Owner string
-	// Unjoined is set while this process has lost the group of replicas, so that it may
-	// carry the stream no more, and does not know who does.
+	// Unjoined is set while this process has lost the group of replicas: it may no longer
+	// carry the stream, and does not know the owner.
 	Unjoined *Unjoined
 	// Rates are events a second, oldest first, one for each rateInterval.
 	Rates []float64
 }
 
-// Unjoined is what keeps a process out of the group of replicas, or from hearing of it.
+// Unjoined is the reason why a process is out of the group of replicas, or does not hear from
+// it.
 type Unjoined struct {
-	// Since is when the group was last heard of.
+	// Since is the time of the group's last answer.
 	Since time.Time
 	// Why is nil if nothing is wrong.
 	Why error
-	// Advice is what to do about it; empty if Why tells no more than that Kafka is away.
+	// Advice tells an operator what to do; empty if Why only says that Kafka is away.
 	Advice string
 	// Refuses says that the group answers and keeps this process out.
 	Refuses bool
-	// Lost says that streams that this process carried are lost with the group.
+	// Lost says that this process has lost its streams with the group.
 	Lost bool
 }
 
 // matters tells whether the process counts as out of the group: at once if it has lost
-// streams, else after what an election may take.
+// streams, else after the time that an election may take.
 func (u Unjoined) matters(now time.Time) bool {
 	return u.Why != nil && (u.Lost || now.Sub(u.Since) > stalled)
 }
@@ -54,8 +58,8 @@ func (u Unjoined) text(now time.Time) string {
 	return fmt.Sprintf("%s for %s: %v", what, now.Sub(u.Since).Round(time.Second), u.Why)
 }
 
-// within is the view while the process is out of the group, or not. A stream that is not
-// carried here waits: a stand-by is one that can take over.
+// within is the view with u, if that matters. A stream that is not carried here is then
+// waiting, not standing by: it could not be taken over.
 func (v View) within(u Unjoined, now time.Time) View {
 	if !u.matters(now) {
 		return v
@@ -71,32 +75,59 @@ func (v View) within(u Unjoined, now time.Time) View {
 	return v
 }
 
-// carried tells whether this process carries the stream, so that positions and times
-// are of now. A stand-by's are of the last time that it did.
+// carried tells whether this process carries the stream.
 func (v View) carried() bool {
 	return v.State != daemon.StandingBy && (v.State != daemon.Waiting || v.Unjoined == nil)
 }
 
-// lag is how far the stream is behind the cluster in seconds, nil if that is not known, as
-// while MongoDB does not answer.
-func (v View) lag(now time.Time) *float64 {
-	if !v.carried() || v.Handled.T == 0 || v.Window.Newest.T == 0 || v.readPending(now) > stalled {
-		return nil
-	}
-	return between(v.Handled, v.Window.Newest)
+// told tells whether this process shows the stream's position: it carries the stream, or knows
+// no owner, as when Kafka is away and with it the group of replicas. If several processes show
+// positions, the newest is right: none is ever ahead of the stored one.
+func (v View) told() bool {
+	return v.carried() || v.Unjoined != nil || v.Owner == ""
 }
 
-// oplogLeft is how much of the oplog lies before the position in seconds, nil if that
-// is not known, or if the oplog has lost nothing yet, so that this says nothing.
-func (v View) oplogLeft() *float64 {
-	if !v.carried() || v.ClusterTime.T == 0 || v.Window.Oldest.T == 0 || v.Window.Whole {
+// sampleAge is how long ago MongoDB was asked for its oplog's span, nil if it has never
+// answered.
+func (v View) sampleAge(now time.Time) *float64 {
+	if !v.told() || v.Sampled.IsZero() {
 		return nil
 	}
-	return between(v.Window.Oldest, v.ClusterTime)
+	return since(v.Sampled, now)
+}
+
+// lag is how far the stream is behind the cluster in seconds, nil if that is not known. A
+// cluster that does not answer counts as going on: the stream may fall behind all the same.
+func (v View) lag(now time.Time) *float64 {
+	if !v.told() || v.Handled.T == 0 {
+		return nil
+	}
+	newest := float64(v.Window.Newest.T)
+	switch age := now.Sub(v.Sampled); {
+	case newest > 0 && age > fresh:
+		newest += age.Seconds()
+	case newest > 0:
+	case v.readPending(now) > stalled: // The cluster has never answered this process.
+		newest = float64(now.Unix())
+	default:
+		return nil // The cluster has not been asked yet.
+	}
+	lag := max(0, newest-float64(v.Handled.T))
+	return &lag
+}
+
+// oplogLeft is how much of the oplog lies before the position in seconds. It is nil if that
+// is not known, and meaningless if the oplog still has its first entry.
+func (v View) oplogLeft() *float64 {
+	if !v.told() || v.ClusterTime.T == 0 || v.Window.Oldest.T == 0 || v.Window.Whole {
+		return nil
+	}
+	left := max(0, float64(v.ClusterTime.T)-float64(v.Window.Oldest.T))
+	return &left
 }
 
 func (v View) positionAge(now time.Time) *float64 {
-	if !v.carried() || v.ClusterTime.T == 0 {
+	if !v.told() || v.ClusterTime.T == 0 {
 		return nil
 	}
 	return since(time.Unix(int64(v.ClusterTime.T), 0), now)
@@ -109,9 +140,9 @@ func (v View) readAge(now time.Time) *float64 {
 	return since(v.Read, now)
 }
 
-// stalled is how long a commit may be under way before Kafka counts as away, and how long
-// an answer of MongoDB may be overdue before MongoDB does. Elections and a rolling restart
-// of the servers take less.
+// stalled is how long a commit may be under way before Kafka counts as away, and how long an
+// answer of MongoDB may be overdue before MongoDB counts as away. Elections and rolling
+// restarts of the servers take less.
 const stalled = 15 * time.Second
 
 // commitPending is how long the commit under way has taken so far.
@@ -122,27 +153,29 @@ func (v View) commitPending(now time.Time) time.Duration {
 	return max(0, now.Sub(v.Committing))
 }
 
-// readPending is for how long an answer of MongoDB has been due.
+// readPending is how long an answer of MongoDB has been due. A stand-by asks MongoDB too.
 func (v View) readPending(now time.Time) time.Duration {
-	if !v.carried() {
-		return 0
-	}
 	switch v.State {
-	case daemon.Running, daemon.Acquiring, daemon.Waiting:
+	case daemon.Running, daemon.Acquiring, daemon.Waiting, daemon.StandingBy:
 		return v.Unanswered(now)
-	case daemon.StandingBy, daemon.Paused, daemon.Stopped, daemon.Repairing:
+	case daemon.Paused, daemon.Stopped, daemon.Repairing:
 	}
 	return 0
 }
 
-// mongoDBAway says what is wrong with a stream that MongoDB has not answered for long; ""
-// if it has, or if the stream's state says it by itself.
+// mongoDBAway says that MongoDB has not answered a stream for long; "" if it has, or if the
+// stream's state says so by itself.
 func (v View) mongoDBAway(now time.Time) string {
 	pending := v.readPending(now)
 	if pending <= stalled || v.State == daemon.Waiting {
 		return ""
 	}
-	text := fmt.Sprintf("stream %s has been waiting for MongoDB for %s", v.Stream, pending.Round(time.Second))
+	return v.waits("MongoDB", pending, now)
+}
+
+// waits says for which server a stream waits, and the last error meanwhile.
+func (v View) waits(whom string, pending time.Duration, now time.Time) string {
+	text := fmt.Sprintf("stream %s has been waiting for %s for %s", v.Stream, whom, pending.Round(time.Second))
 	if !v.LastErrorAt.Before(now.Add(-pending)) {
 		text += ": " + v.LastError
 	}
@@ -152,10 +185,5 @@ func (v View) mongoDBAway(now time.Time) string {
 // since is never negative: clocks differ.
 func since(from, to time.Time) *float64 {
 	seconds := max(0, to.Sub(from).Seconds())
-	return &seconds
-}
-
-func between(from, to bson.Timestamp) *float64 {
-	seconds := max(0, float64(to.T)-float64(from.T))
 	return &seconds
 }

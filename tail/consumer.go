@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/fhir-cdc/fhir-cdc/wait"
 )
 
 // Start says where reading begins; the zero Start is the present end.
@@ -26,8 +29,8 @@ type Consumer struct {
 	client *kgo.Client
 	admin  *kadm.Client
 	topics []string
-	// next is the offset behind the last record of each partition, the marks of
-	// transactions included.
+	// next is the offset behind the last record of each partition, including the markers
+	// of transactions.
 	next map[string]map[int32]int64
 	// looked is when new partitions were last looked for.
 	looked time.Time
@@ -61,27 +64,23 @@ func NewConsumer(ctx context.Context, options []kgo.Opt, topics []string, start 
 		kgo.KeepControlRecords(), // else the end of a partition would never be reached
 		kgo.FetchMinBytes(1), kgo.FetchMaxWait(100 * time.Millisecond),
 	}
-	if c.client, err = kgo.NewClient(append(append([]kgo.Opt{}, options...), own...)...); err != nil {
+	if c.client, err = kgo.NewClient(slices.Concat(options, own)...); err != nil {
 		return nil, fmt.Errorf("configure kafka client: %w", err)
 	}
 	c.admin = kadm.NewClient(c.client)
 	return c, nil
 }
 
-// begin asks until there is an answer: for a moment brokers do not know topics that
-// they have just made.
+// begin asks until it gets an answer: for a moment brokers do not know topics that they
+// have just made.
 func begin(ctx context.Context, admin *kadm.Client, topics []string, start Start) (kadm.ListedOffsets, error) {
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
 	for {
 		offsets, err := list(ctx, admin, topics, start)
 		if err == nil || !kerr.IsRetriable(err) {
 			return offsets, err
 		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-ticker.C:
+		if err := wait.Sleep(ctx, 20*time.Millisecond); err != nil {
+			return nil, err
 		}
 	}
 }
@@ -104,7 +103,7 @@ func list(ctx context.Context, admin *kadm.Client, topics []string, start Start)
 	return offsets, nil
 }
 
-// Poll waits for records. Those of one partition are in its order.
+// Poll waits for records. Records of one partition are in order.
 func (c *Consumer) Poll(ctx context.Context) ([]*kgo.Record, error) {
 	for {
 		waiting, cancel := context.WithDeadline(ctx, c.looked.Add(lookInterval))
@@ -135,8 +134,8 @@ func (c *Consumer) Poll(ctx context.Context) ([]*kgo.Record, error) {
 	}
 }
 
-// look finds partitions that have been added to the topics. Brokers that do not answer
-// are the reading's matter.
+// look finds partitions that have been added to the topics. It ignores brokers that do not
+// answer: the reading reports them.
 func (c *Consumer) look(ctx context.Context) error {
 	c.looked = time.Now()
 	topics, err := c.admin.ListTopics(ctx, c.topics...)

@@ -1,19 +1,23 @@
 package tail
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
-// KindDeadLetter is the kind of what could not become an event.
+// KindDeadLetter is the kind of a change that could not become an event.
 const KindDeadLetter mapper.Kind = "dead_letter"
 
-// kindUnknown is the kind of a record that is none of ours.
+// kindUnknown is the kind of a record that holds no event of fhir-cdc.
 const kindUnknown mapper.Kind = "unknown"
 
 // Event is a record as it is shown.
@@ -27,16 +31,16 @@ type Event struct {
 	Key       string `json:"key"`
 	// Headers are in the record's order.
 	Headers []Header `json:"headers"`
-	// Value is the body as it is: JSON as such, anything else as text.
+	// Value is the unchanged body: JSON as JSON, anything else as text.
 	Value json.RawMessage `json:"value"`
-	// Time is when what the event tells of was written. Only usage events tell it: a
+	// Time is when the document behind the event was written. Only usage events have it: a
 	// change event has the day, an export event nothing. Stored is the record's own
-	// time, the begin of its transaction.
+	// time, the beginning of its transaction.
 	Time   *time.Time `json:"time,omitempty"`
 	Stored time.Time  `json:"stored"`
 	Seen   time.Time  `json:"seen"`
 	// LatencyMS is from Time to Seen, StoredLatencyMS from Stored to Seen, in
-	// milliseconds. Clocks of several hosts are in them.
+	// milliseconds. They compare clocks of several hosts.
 	LatencyMS       *int64 `json:"latencyMs,omitempty"`
 	StoredLatencyMS int64  `json:"storedLatencyMs"`
 }
@@ -48,43 +52,88 @@ type Header struct {
 }
 
 // Decode describes a record that was seen at a time. deadLetters is the dead-letter
-// topic; the kind of any other record is told by its contents, since kinds may share a
+// topic; the kind of any other record follows from its contents, since kinds may share a
 // topic.
 func Decode(r *kgo.Record, deadLetters string, seen time.Time) Event {
 	e := Event{
 		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Key: string(r.Key), Headers: make([]Header, len(r.Headers)),
 		Stored: r.Timestamp.UTC(), Seen: seen.UTC(), StoredLatencyMS: seen.Sub(r.Timestamp).Milliseconds(),
 	}
-	headers := map[string]string{}
+	record, written := mapper.Record{Value: r.Value}, ""
 	for i, h := range r.Headers {
 		e.Headers[i] = Header{Key: h.Key, Value: string(h.Value)}
-		headers[h.Key] = string(h.Value)
-	}
-	var body struct {
-		ResourceType string `json:"resourceType"`
-		ID           string `json:"id"`
-		Type         string `json:"type"`
+		record.Header(h.Key, h.Value)
+		if h.Key == "ce_time" {
+			written = string(h.Value)
+		}
 	}
 	e.Value = r.Value
-	if json.Unmarshal(r.Value, &body) != nil && !json.Valid(r.Value) {
+	if !json.Valid(r.Value) {
 		e.Value, _ = json.Marshal(string(r.Value))
 	}
-	written := ""
-	switch {
-	case r.Topic == deadLetters:
+	if r.Topic == deadLetters {
 		e.Kind = KindDeadLetter
-	case headers["ce_type"] != "":
-		e.Kind, e.ID, written = mapper.KindAccessedEverything, headers["ce_id"], headers["ce_time"]
-	case body.ResourceType == "AuditEvent":
-		e.Kind, e.ID = mapper.KindChange, body.ID
-	case strings.HasPrefix(body.Type, "Export"):
-		e.Kind, e.ID = mapper.KindExport, body.ID
-	default:
-		e.Kind, e.ID = kindUnknown, body.ID
+		return e
 	}
+	events := mapper.NewRecords()
+	e.Kind, e.ID = cmp.Or(events.KindOf(record), kindUnknown), string(events.EventID(record))
 	if at, err := time.Parse(time.RFC3339Nano, written); err == nil {
 		after := seen.Sub(at).Milliseconds()
 		e.Time, e.LatencyMS = &at, &after
 	}
 	return e
+}
+
+const (
+	// bodyIndent is where bodies begin on the screen.
+	bodyIndent = "             "
+	// bodyWidth is the longest line of a body, except for lines that cannot be broken.
+	bodyWidth = 110
+)
+
+// member is the name of a member at the beginning of a line or within it.
+func member() *regexp.Regexp { return regexp.MustCompile(`("[A-Za-z0-9_]+"): `) }
+
+// body lays JSON out: an object or array on one line where it fits, else a member a
+// line. Anything else is shown as it is, on one line.
+func body(s *terminal.Screen, value []byte) []string {
+	var indented bytes.Buffer
+	// Space behind the value would become empty lines.
+	if json.Indent(&indented, bytes.TrimSpace(value), bodyIndent, "  ") != nil {
+		return []string{string(value)}
+	}
+	var lines []string
+	var open []int // the lines with a bracket that is not closed yet
+	for line := range strings.Lines(indented.String()) {
+		line = strings.TrimRight(line, "\n")
+		lines = append(lines, line)
+		switch first, last := strings.TrimSpace(line)[0], line[len(line)-1]; {
+		case last == '{' || last == '[':
+			open = append(open, len(lines)-1)
+		case first == '}' || first == ']':
+			start := open[len(open)-1]
+			open = open[:len(open)-1]
+			if joined := join(lines[start:]); start > 0 && len(joined) <= bodyWidth {
+				lines = append(lines[:start], joined)
+			}
+		}
+	}
+	names := member()
+	for i := range lines {
+		lines[i] = names.ReplaceAllString(lines[i], s.Paint(terminal.Cyan, "$1")+": ")
+	}
+	return lines
+}
+
+// join puts an object or an array, a member a line, on one line.
+func join(lines []string) string {
+	var b strings.Builder
+	b.WriteString(lines[0])
+	for i, line := range lines[1:] {
+		if i > 0 && i < len(lines)-2 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(strings.TrimSpace(line))
+	}
+	return b.String()
 }

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// redrawEvery is often enough to look alive.
+	// redrawEvery is short enough to look alive.
 	redrawEvery = 200 * time.Millisecond
 	// lineEvery is for logs: a line every few seconds.
 	lineEvery = 5 * time.Second
@@ -16,7 +16,7 @@ const (
 	rateWindow = 10 * time.Second
 )
 
-// Progress tells how far long work has come: on a terminal in a line that is
+// Progress shows the progress of long work: on a terminal in a line that is
 // redrawn, elsewhere in a line every few seconds. It belongs on stderr, so that
 // stdout holds the result only. Several goroutines may use it.
 type Progress struct {
@@ -31,20 +31,20 @@ type Progress struct {
 	total   int64 // 0: not known
 	detail  string
 	samples []sample
-	// made is what comes of the work, of which the rate is shown if it has a unit.
+	// made is the number of results so far; if it has a unit, its rate is shown.
 	made     int64
 	madeUnit string
 }
 
-// sample is what was done at a time.
+// sample is the count at a time.
 type sample struct {
 	at          time.Time
 	count, made int64
 }
 
-// NewProgress begins to tell of work: label says what is done ("replay"), unit what
-// is counted ("events"). total is how many there will be, 0 if that is not known.
-// Close ends it.
+// NewProgress begins to show the progress of work: label names the work ("replay"), unit the
+// counted things ("events"). total is their number, 0 if it is not known. Close ends the
+// progress.
 func NewProgress(s *Screen, label, unit string, total int64) *Progress {
 	every := lineEvery
 	if s.Interactive() {
@@ -82,24 +82,17 @@ func (p *Progress) show(now time.Time) {
 		p.screen.redraw(line)
 		return
 	}
-	_ = p.screen.Print(line) // progress that nobody can read is no reason to stop the work
+	_ = p.screen.Print(line) // The work goes on if nobody can read its progress.
 }
 
-// Add counts n more.
-func (p *Progress) Add(n int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.count += n
-}
-
-// Set says how many there are in all, for work that counts itself.
+// Set sets the count.
 func (p *Progress) Set(count int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.count = count
 }
 
-// Resume says how many had been done before this work began: they are no part of its rate.
+// Resume sets the count that was done before this work began, which is no part of its rate.
 func (p *Progress) Resume(count int64) { p.resume(count, time.Now()) }
 
 func (p *Progress) resume(count int64, now time.Time) {
@@ -109,7 +102,7 @@ func (p *Progress) resume(count int64, now time.Time) {
 	p.samples = []sample{{now, count, p.made}}
 }
 
-// Phase begins to count something else, of which there will be total.
+// Phase begins to count another unit, up to total.
 func (p *Progress) Phase(unit string, total int64) {
 	p.mu.Lock()
 	p.unit, p.total = unit, total
@@ -117,30 +110,29 @@ func (p *Progress) Phase(unit string, total int64) {
 	p.Resume(0)
 }
 
-// Made says how much has come of the work in all. It is shown with its rate, for work
-// whose progress is measured in something that has no rate of interest.
+// Made sets the number of results so far. Progress shows it with its rate, for work whose unit
+// has no interesting rate.
 func (p *Progress) Made(n int64, unit string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.made, p.madeUnit = n, unit
 }
 
-// Total sets how many there will be, when that becomes known.
+// Total sets the total when it becomes known.
 func (p *Progress) Total(total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.total = total
 }
 
-// Detail sets what is said at the end of the line, such as a position.
+// Detail sets the end of the line, such as a position.
 func (p *Progress) Detail(detail string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.detail = detail
 }
 
-// Close takes a redrawn line away; elsewhere it leaves a last one. A second call
-// does nothing.
+// Close removes the redrawn line; elsewhere it leaves a last line. A second call does nothing.
 func (p *Progress) Close() {
 	p.closing.Do(func() {
 		close(p.stop)
@@ -156,8 +148,8 @@ func (p *Progress) Close() {
 // line is the progress in words:
 //
 //	replay: 12,345 of 50,000 events (24 %), 3,210/s, 12 s left
-//	replay: 12,345 events, 3,210/s, for 4.0 s
-//	replay: 60 of 600 s of the oplog (10 %), 12,345 events, 3,210/s, 36.0 s left
+//	replay: 12,345 events, 3,210/s, for 4 s
+//	replay: 60 of 600 s of the oplog (10 %), 12,345 events, 3,210/s, 36 s left
 func (p *Progress) line(now time.Time) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -181,7 +173,7 @@ func (p *Progress) line(now time.Time) string {
 	return strings.Join(parts, ", ")
 }
 
-// rate is how many a second, of late, and how many come of them.
+// rate is the recent number of units, and of results, a second.
 func (p *Progress) rate(now time.Time) (counted, made float64) {
 	for len(p.samples) > 1 && now.Sub(p.samples[1].at) >= rateWindow {
 		p.samples = p.samples[1:]

@@ -1,16 +1,18 @@
 package terminal
 
 import (
+	"crypto/rand"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 
 	"golang.org/x/term"
 )
 
-// Style is a colour or another mark of text: parameters of an SGR sequence.
+// Style is a colour or another mark of text: the parameters of an SGR sequence.
 type Style string
 
 // The styles. Two go together as Bold + ";" + Cyan.
@@ -25,20 +27,26 @@ const (
 	Cyan    Style = "36"
 )
 
-// Screen is a place that a command writes to. Several goroutines may use it: what
-// one call prints stays together.
+// Screen is an output of a command. Several goroutines may use it: the text of one call
+// stays together. Screen alone makes text safe for a terminal: it escapes everything except
+// the styles of Paint.
 type Screen struct {
 	mu     sync.Mutex
 	out    io.Writer
 	colour bool
+	begin  string   // a secret text that begins Paint's styles
 	file   *os.File // nil: not a terminal
-	status string   // the line that is redrawn; it stands below all that is printed
+	// columns is what COLUMNS says, 0 if it says nothing.
+	columns int
+	status  string // the redrawn line, below everything that is printed
 }
 
 // New makes a screen of a command's output. environ, in the form of os.Environ, may
-// hold NO_COLOR (any value but the empty one) and TERM=dumb, which switch colours off.
+// hold NO_COLOR (any value but the empty one) and TERM=dumb, which switch colours off, and
+// COLUMNS, the width of an output that is no terminal.
 func New(out io.Writer, environ []string) *Screen {
-	s := &Screen{out: out}
+	s := &Screen{out: out, begin: styleBegins + rand.Text()}
+	s.columns, _ = strconv.Atoi(variable(environ, "COLUMNS"))
 	file, ok := out.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) || variable(environ, "TERM") == "dumb" {
 		return s
@@ -47,7 +55,7 @@ func New(out io.Writer, environ []string) *Screen {
 	return s
 }
 
-// variable is the value of a variable, the last one where there are several.
+// variable is the value of a variable, the last one if there are several.
 func variable(environ []string, name string) (value string) {
 	for _, v := range environ {
 		if text, ok := strings.CutPrefix(v, name+"="); ok {
@@ -57,22 +65,65 @@ func variable(environ []string, name string) (value string) {
 	return value
 }
 
+// Width is the number of characters of a line: a terminal's own, else what COLUMNS says. 0
+// is no limit, as of a file.
+func (s *Screen) Width() int {
+	if s.file != nil {
+		if width, _, err := term.GetSize(int(s.file.Fd())); err == nil && width > 1 {
+			return width
+		}
+	}
+	return max(0, s.columns)
+}
+
 // Interactive tells whether a person watches: lines may be redrawn.
 func (s *Screen) Interactive() bool { return s.file != nil }
 
-// Paint gives text a style, where the screen shows any.
+// The characters that Paint puts around a style and behind the styled text, until the text
+// is printed. Unicode leaves them to a program's own use. Text of unknown origin may hold
+// them too, so a style begins with a secret text as well.
+const (
+	styleBegins = "\ufdd0"
+	styleEnds   = "\ufdd1"
+	textEnds    = "\ufdd2"
+)
+
+// Paint gives text a style, if the screen shows styles. The result is for Print.
 func (s *Screen) Paint(style Style, text string) string {
 	if !s.colour || style == Plain || text == "" {
 		return text
 	}
-	return "\x1b[" + string(style) + "m" + text + "\x1b[0m"
+	return s.begin + string(style) + styleEnds + escape(text) + textEnds
 }
 
-// Print writes lines. The error is that of the output: a closed pipe, a full disk.
+// Print writes each text as one line: a line break within it is shown as \n. The error is
+// the output's: a closed pipe, a full disk.
 func (s *Screen) Print(lines ...string) error {
+	shown := make([]string, len(lines))
+	for i, line := range lines {
+		shown[i] = s.show(line)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.write(strings.Join(lines, "\n") + "\n")
+	return s.write(strings.Join(shown, "\n") + "\n")
+}
+
+// show escapes a line and puts the styles of Paint in.
+func (s *Screen) show(line string) string {
+	if !s.colour {
+		return escape(line)
+	}
+	before, rest, _ := strings.Cut(line, s.begin)
+	var b strings.Builder
+	b.WriteString(escape(before))
+	for rest != "" {
+		style, styled, _ := strings.Cut(rest, styleEnds)
+		text, behind, _ := strings.Cut(styled, textEnds)
+		b.WriteString("\x1b[" + style + "m" + escape(text) + "\x1b[0m")
+		before, rest, _ = strings.Cut(behind, s.begin)
+		b.WriteString(escape(before))
+	}
+	return b.String()
 }
 
 // Printf writes one line.
@@ -89,16 +140,27 @@ func (s *Screen) write(text string) error {
 	return err
 }
 
-// redraw replaces the status line; an empty one takes it away.
+// Clear begins a terminal's screen anew; elsewhere it does nothing.
+func (s *Screen) Clear() {
+	if !s.Interactive() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, _ = io.WriteString(s.out, "\x1b[H\x1b[2J") // What is printed next tells whether the terminal is there.
+}
+
+// redraw replaces the status line; an empty status removes it.
 func (s *Screen) redraw(status string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if width, _, err := term.GetSize(int(s.file.Fd())); err == nil && width > 1 {
+	status = escape(status)
+	if width := s.Width(); width > 1 {
 		// A line that wraps could not be taken back.
 		if runes := []rune(status); len(runes) >= width {
 			status = string(runes[:width-1])
 		}
 	}
 	s.status = status
-	_, _ = io.WriteString(s.out, "\r\x1b[K"+status) // nobody watches a terminal that is gone
+	_, _ = io.WriteString(s.out, "\r\x1b[K"+status) // Nobody watches a closed terminal.
 }

@@ -28,7 +28,7 @@ func TestTable(t *testing.T) {
 			"a longer one          two lines\n"},
 	} {
 		var out bytes.Buffer
-		if err := table.Print(&Screen{out: &out, colour: test.colour}); err != nil {
+		if err := table.Print(&Screen{out: &out, colour: test.colour, begin: "begin"}); err != nil {
 			t.Fatal(err)
 		}
 		if out.String() != test.want {
@@ -66,17 +66,17 @@ func TestStatusLine(t *testing.T) {
 func TestProgressLine(t *testing.T) {
 	began := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 	p := newProgress(&Screen{}, "replay", "events", 0, began)
-	p.Add(12_000)
-	if got, want := p.line(began.Add(4*time.Second)), "replay: 12,000 events, 3,000/s, for 4.0 s"; got != want {
+	p.Set(12_000)
+	if got, want := p.line(began.Add(4*time.Second)), "replay: 12,000 events, 3,000/s, for 4 s"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	p.Total(24_000)
 	p.Detail("Consent")
-	if got, want := p.line(began.Add(6*time.Second)), "replay: 12,000 of 24,000 events (50 %), 2,000/s, 6.0 s left, Consent"; got != want {
+	if got, want := p.line(began.Add(6*time.Second)), "replay: 12,000 of 24,000 events (50 %), 2,000/s, 6 s left, Consent"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	// The rate is that of late: nothing has moved for as long as it looks back.
-	if got, want := p.line(began.Add(17*time.Second)), "replay: 12,000 of 24,000 events (50 %), 0/s, for 17.0 s, Consent"; got != want {
+	if got, want := p.line(began.Add(17*time.Second)), "replay: 12,000 of 24,000 events (50 %), 0/s, for 17 s, Consent"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	p.Set(24_000)
@@ -94,7 +94,7 @@ func TestProgressGoesOn(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	p.Set(5200)
-	if got, want := p.line(began.Add(2*time.Second)), "backfill: 5,200 of 10,000 documents (52 %), 100/s, 48.0 s left"; got != want {
+	if got, want := p.line(began.Add(2*time.Second)), "backfill: 5,200 of 10,000 documents (52 %), 100/s, 48 s left"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	p.Phase("s of the oplog", 600)
@@ -102,7 +102,7 @@ func TestProgressGoesOn(t *testing.T) {
 	p.resume(0, began.Add(2*time.Second))
 	p.Set(60)
 	p.Made(5000, "events")
-	if got, want := p.line(began.Add(4*time.Second)), "backfill: 60 of 600 s of the oplog (10 %), 5,000 events, 1,000/s, 18.0 s left"; got != want {
+	if got, want := p.line(began.Add(4*time.Second)), "backfill: 60 of 600 s of the oplog (10 %), 5,000 events, 1,000/s, 18 s left"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -122,7 +122,7 @@ func TestValues(t *testing.T) {
 	for got, want := range map[string]string{
 		Count(0): "0", Count(999): "999", Count(1000): "1,000", Count(-1234567): "-1,234,567",
 		Size(12): "12 B", Size(1536): "1.5 KiB", Size(3 << 30): "3.0 GiB",
-		Duration(12 * time.Millisecond): "12 ms", Duration(1500 * time.Millisecond): "1.5 s", Duration(59990 * time.Millisecond): "59.9 s",
+		Duration(12 * time.Millisecond): "12 ms", Duration(1500 * time.Millisecond): "1.5 s", Duration(59990 * time.Millisecond): "59 s", Duration(4 * time.Second): "4 s",
 		Duration(125 * time.Second): "2 min 5 s", Duration(2 * time.Hour): "2 h", Duration(-76 * time.Hour): "-3 d 4 h",
 		Time(time.Time{}): "", Time(time.Date(2026, 11, 23, 10, 0, 0, 5, time.FixedZone("", 3600))): "2026-11-23T09:00:00Z",
 	} {
@@ -146,5 +146,56 @@ func TestWriteJSON(t *testing.T) {
 	d := json.NewDecoder(&out)
 	if err := d.Decode(new(any)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestScreenEscapes: only a style of Paint is more than text, and a line is one line.
+func TestScreenEscapes(t *testing.T) {
+	const wild = "a\x1b[2J\r\n\tb\u009bc\u202ed\x9be\ufdd031\ufdd1f\ufdd2é 語"
+	const safe = `a\x1b[2J\r\n\tb\u009bc\u202ed\x9be\ufdd031\ufdd1f\ufdd2é 語`
+	for name, test := range map[string]struct {
+		colour bool
+		line   func(s *Screen) string
+		want   string
+	}{
+		"plain":                {false, func(*Screen) string { return wild }, safe},
+		"paint without":        {false, func(s *Screen) string { return s.Paint(Red, wild) }, safe},
+		"painted":              {true, func(s *Screen) string { return "x " + s.Paint(Red, wild) + " y" }, "x \x1b[31m" + safe + "\x1b[0m y"},
+		"a stranger's marks":   {true, func(*Screen) string { return wild }, safe},
+		"marks behind a style": {true, func(s *Screen) string { return s.Paint(Red, "x") + "\ufdd08\ufdd1y\ufdd2" }, "\x1b[31mx\x1b[0m" + `\ufdd08\ufdd1y\ufdd2`},
+	} {
+		var out bytes.Buffer
+		s := &Screen{out: &out, colour: test.colour, begin: "begin"}
+		if err := s.Print(test.line(s)); err != nil {
+			t.Fatal(err)
+		}
+		if out.String() != test.want+"\n" {
+			t.Errorf("%s: got %q, want %q", name, out.String(), test.want)
+		}
+	}
+	if one, other := New(&bytes.Buffer{}, nil).begin, New(&bytes.Buffer{}, nil).begin; one == other || !strings.HasPrefix(one, styleBegins) {
+		t.Errorf("styles begin with %q and %q: a stranger may know it", one, other)
+	}
+	var out bytes.Buffer
+	table := NewTable("id")
+	table.Row(Styled(Red, "a\r\n\x1bb"))
+	if err := table.Print(&Screen{out: &out}); err != nil || out.String() != "ID\na \\x1bb\n" {
+		t.Errorf("got %q, %v", out.String(), err)
+	}
+}
+
+// TestJSONIsSafeToShow: the text is the same JSON, and has nothing for a terminal in it.
+func TestJSONIsSafeToShow(t *testing.T) {
+	value := map[string]any{"a": "\x1b\x7f\u009b\u202e\U000e0001é", "b": json.RawMessage("\"\u009b\xff\"")}
+	var out bytes.Buffer
+	if err := WriteJSONLine(&out, value); err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"a":"\u001b\u007f\u009b\u202e\udb40\udc01é","b":"\u009b\ufffd"}` + "\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+	var back map[string]string
+	if err := json.Unmarshal(out.Bytes(), &back); err != nil || back["a"] != value["a"] {
+		t.Errorf("read again: %q, %v", back, err)
 	}
 }

@@ -3,6 +3,7 @@ package terminal
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -17,6 +18,18 @@ func Count(n int64) string {
 		text = text[:i] + "," + text[i:]
 	}
 	return sign + text
+}
+
+// Counted writes a number with the name of what is counted: 1 event, 12,345 events. Several
+// are named by an s more, or by many if that is given.
+func Counted(n int64, one string, many ...string) string {
+	switch {
+	case n == 1:
+		return "1 " + one
+	case len(many) > 0:
+		return Count(n) + " " + many[0]
+	}
+	return Count(n) + " " + one + "s"
 }
 
 // Size writes a number of bytes: 512 B, 1.5 KiB.
@@ -36,7 +49,7 @@ func Size(bytes int64) string {
 
 const day = 24 * time.Hour
 
-// Duration writes a duration in its two largest units: 3 d 4 h, 2 min 5 s, 1.5 s,
+// Duration writes a duration in its two largest units: 3 d 4 h, 2 min 5 s, 36 s, 1.5 s,
 // 12 ms. Negative ones have a minus.
 func Duration(d time.Duration) string {
 	if d < 0 {
@@ -45,8 +58,10 @@ func Duration(d time.Duration) string {
 	switch {
 	case d < time.Second:
 		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < 10*time.Second:
+		return strings.TrimSuffix(fmt.Sprintf("%.1f", d.Truncate(100*time.Millisecond).Seconds()), ".0") + " s"
 	case d < time.Minute:
-		return fmt.Sprintf("%.1f s", d.Truncate(100*time.Millisecond).Seconds())
+		return fmt.Sprintf("%d s", d/time.Second)
 	case d < time.Hour:
 		return two(int64(d/time.Minute), "min", int64(d%time.Minute/time.Second), "s")
 	case d < day:

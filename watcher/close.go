@@ -21,13 +21,13 @@ const (
 	closeTimeout = 5 * time.Second
 	// sweepTimeout bounds the last attempt to leave nothing behind.
 	sweepTimeout = time.Second
-	// maxDoubtful bounds the sessions that are remembered. The server itself closes a
+	// maxSuspects bounds the sessions that are remembered. The server itself closes a
 	// cursor that is not used for ten minutes.
-	maxDoubtful = 100
+	maxSuspects = 100
 )
 
-// lasting is a context that ends a while after ctx does.
-func lasting(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+// endingLater is a context that ends a while after ctx does.
+func endingLater(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
 	return longer, func() { stop(); cancel() }
@@ -50,41 +50,41 @@ func closeStream(ctx context.Context, c cursor) error {
 	return nil
 }
 
-// answered tells whether an error is the server's answer. Without one it may have done
-// what it was asked for.
+// answered tells whether an error is the server's answer. Without an answer the server may have
+// carried the command out.
 func answered(err error) bool {
 	return errors.As(err, new(mongo.ServerError)) && !mongo.IsNetworkError(err) && !mongo.IsTimeout(err)
 }
 
-// doubt remembers a session in which a cursor may be open that nobody knows the id of.
-func (w *Watcher) doubt(s *mongo.Session) {
-	w.doubtful = append(w.doubtful, s.ID())
-	if len(w.doubtful) > maxDoubtful {
-		w.doubtful = w.doubtful[1:]
+// suspect remembers a session in which a cursor may be open whose id is not known.
+func (w *Watcher) suspect(s *mongo.Session) {
+	w.suspects = append(w.suspects, s.ID())
+	if len(w.suspects) > maxSuspects {
+		w.suspects = w.suspects[1:]
 	}
 }
 
-// sweep has the server end what is left in the doubtful sessions: cursors, and commands
+// sweep has the server end the cursors that are left in suspect sessions, and commands
 // that are about to open one. A client may always do so with its own sessions, but not
 // every server has the command (Atlas's free and flexible tiers have not): one that has
 // refused would refuse again, and no stream waits for that. After any other error the
-// sessions are still in doubt.
+// sessions are still suspect.
 func (w *Watcher) sweep(ctx context.Context) error {
-	if len(w.doubtful) == 0 {
+	if len(w.suspects) == 0 {
 		return nil
 	}
-	err := w.client.Database("admin").RunCommand(ctx, bson.D{{Key: "killSessions", Value: w.doubtful}}).Err()
+	err := w.client.Database("admin").RunCommand(ctx, bson.D{{Key: "killSessions", Value: w.suspects}}).Err()
 	if answered(err) {
 		if !w.refused {
 			w.log.Warn(cursorLeft+"; the server refuses killSessions", zap.String("stream", w.opts.Name), zap.Error(err))
 		}
-		w.refused, w.doubtful = true, nil
+		w.refused, w.suspects = true, nil
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("close what is left of change stream %s: %w", w.opts.Name, err)
 	}
-	w.doubtful = nil
+	w.suspects = nil
 	return nil
 }
 

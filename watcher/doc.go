@@ -3,6 +3,5 @@
 // opens it again, where it stopped, after everything but the errors that an
 // operator must see.
 //
-// Imports: mongo, handshake, servererror. It does not know what changes mean (mapper) or where they go
-// (publisher).
+// It does not know what changes mean (mapper) or where they go (publisher).
 package watcher

@@ -9,9 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/x/mongo/driver"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/auth"
+	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/description"
 	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/topology"
 )
 
@@ -29,8 +31,8 @@ func TestClassify(t *testing.T) {
 		{"InvalidResumeToken", code(260), HistoryLost},
 		{"token of an unknown version", code(464), HistoryLost},
 		{"malformed token", code(50811), HistoryLost},
-		{"FailedToParse", code(9), HistoryLost},
-		{"Overflow", code(15), HistoryLost},
+		{"FailedToParse", code(9), Unsupported},
+		{"Overflow", code(15), Unsupported},
 		{"Unauthorized", code(13), Unauthorized},
 		{"AuthenticationFailed", code(18), Unauthorized},
 		{"Atlas: authentication failed", code(8000), Unauthorized},
@@ -109,28 +111,6 @@ func TestClassifyKeepsNoStateBetweenErrors(t *testing.T) {
 	}
 }
 
-// A login may also fail because the server goes away under it.
-func TestRefusedLogin(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		cause error
-		want  bool
-	}{
-		{"UserNotFound", driver.Error{Code: 11}, true},
-		{"AuthenticationFailed, wrapped", fmt.Errorf("sasl: %w", driver.Error{Code: 18}), true},
-		{"a mechanism that the server does not know", driver.Error{Code: 334}, true},
-		{"the driver's own check of the server's proof", errors.New("server signature"), true},
-		{"InterruptedAtShutdown", driver.Error{Code: 11600}, false},
-		{"network", driver.Error{Labels: []string{driver.NetworkError}}, false},
-		{"the connection", topology.ConnectionError{Wrapped: io.EOF}, false},
-		{"a time-out", fmt.Errorf("read: %w", context.DeadlineExceeded), false},
-	} {
-		if got := refusedLogin(c.cause); got != c.want {
-			t.Errorf("%s: %v, want %v", c.name, got, c.want)
-		}
-	}
-}
-
 // The server quotes the whole command; what is shown names it only.
 func TestDenied(t *testing.T) {
 	const quoted = `not authorized on fhir to execute command { aggregate: 1, pipeline: [ { $changeStream: {} } ], $clusterTime: { signature: { hash: BinData(0, E0) } } }`
@@ -149,5 +129,24 @@ func TestDenied(t *testing.T) {
 		if got := Denied(other); got != other.Error() {
 			t.Errorf("Denied makes %q of %q", got, other)
 		}
+	}
+}
+
+// A look at a replica set of another name has one line, although the server that is to close what
+// was left is not found either.
+func TestProbeOfAnotherSetIsOneLine(t *testing.T) {
+	w, _ := scripted(t, topology.ServerSelectionError{
+		Wrapped: context.DeadlineExceeded, Desc: description.Topology{Kind: description.TopologyKindReplicaSetNoPrimary, SetName: "another"},
+	})
+	client, err := mongo.Connect(options.Client().ApplyURI("mongodb://127.0.0.1:1/?replicaSet=another&serverSelectionTimeoutMS=1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Disconnect(t.Context()) }()
+	w.client, w.suspects = client, []bson.Raw{token("a session's id")}
+	var known *Error
+	if err := w.Probe(t.Context(), From{}); !errors.As(err, &known) || known.Class != NotReplicaSet || strings.Contains(err.Error(), "\n") ||
+		!strings.HasPrefix(err.Error(), `no host of mongodb.uri is a member of a replica set "another" (`) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -182,6 +182,7 @@ func TestStandalone(t *testing.T) {
 }
 
 func TestLogin(t *testing.T) {
+	t.Parallel() // mostly waiting
 	uri, err := url.Parse(services.MongoDBForTest(t, services.MongoDBOptions{Auth: true}).URI)
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -119,6 +120,8 @@ func tooLarge(err error) bool {
 func testLargestValues(t *testing.T, d *deployment) {
 	cfg := d.mapping()
 	cfg.Deletes = true
+	cfg.Topics[mapper.KindResourceChange] = "fhir.resource.change"
+	cfg.ResourceChange = mapper.Choice{Resources: []string{"Consent", "ExportStatus", "Person"}, Deletes: true}
 	w := d.watcher(t, specOf(cfg))
 	main := d.database(t, "fhir")
 	audit := d.database(t, "audit-event").Collection("AuditEvent_4_0_0")
@@ -140,6 +143,15 @@ func testLargestValues(t *testing.T, d *deployment) {
 		document func(value string) bson.D
 	}{
 		{"an export's request", exports, func(v string) bson.D { return consent("exp-1", bson.E{Key: "request", Value: v}) }},
+		{"an export's source", exports, func(v string) bson.D {
+			return bson.D{{Key: "_id", Value: longID}, {Key: "meta", Value: bson.D{{Key: "source", Value: v}}}}
+		}},
+		{"a reference to the patient", main.Collection("Consent_4_0_0"), func(v string) bson.D {
+			return consent("con-2", bson.E{Key: "patient", Value: bson.D{{Key: "reference", Value: v}}})
+		}},
+		{"references to patients", main.Collection("Consent_4_0_0"), func(v string) bson.D {
+			return consent("con-3", bson.E{Key: "subject", Value: bson.A{bson.D{{Key: "reference", Value: v}}}})
+		}},
 		{"a source type", main.Collection("Consent_4_0_0"), func(v string) bson.D {
 			return consent("con-1", bson.E{Key: "extension", Value: bson.A{bson.D{
 				{Key: "url", Value: "https://www.icanbwell.com/sourceType"}, {Key: "valueString", Value: v},

@@ -23,6 +23,7 @@ const patience = time.Minute
 
 // TestOnMongoDB is everything that needs a replica set, on one server.
 func TestOnMongoDB(t *testing.T) {
+	t.Parallel() // mostly waiting
 	uri := services.MongoDBForTest(t, services.MongoDBOptions{TestCommands: true}).URI
 	for _, c := range []struct {
 		name string

@@ -19,7 +19,7 @@ type Feed struct {
 	Filter bson.D
 }
 
-// Spec is what one stream watches and how much of each change it wants.
+// Spec says which changes a stream reads, and which parts of each.
 type Spec struct {
 	Feeds []Feed
 	// Project is the $project stage; the server sends nothing else. It must keep
@@ -81,7 +81,7 @@ func (s Spec) Pipeline() mongo.Pipeline {
 		clauses = append(clauses, append(clause, bson.E{Key: "ns.coll", Value: bson.D{{Key: "$in", Value: g.names}}}))
 	}
 	if s.Slice.Of > 1 {
-		// The hash is asked for last, of what is watched only.
+		// The hash comes last, for watched changes only.
 		clauses = bson.A{bson.D{{Key: "$and", Value: bson.A{bson.D{{Key: "$or", Value: clauses}}, s.Slice.match()}}}}
 	}
 	// What ends or renames a collection comes through, whichever it is: the receiver

@@ -18,13 +18,11 @@ import (
 // mapping is the mapper's configuration for the test's own databases.
 func (d *deployment) mapping() mapper.Config {
 	return mapper.Config{
-		Database:                "fhir-" + d.name,
-		Resources:               []string{"Consent", "ExportStatus"},
-		ChangeTopic:             "business.events",
-		ExportTopic:             "fhir.bulk_export.events",
-		AccessedEverythingTopic: "fhir.operation.usage.events",
-		AccessLogs:              mapper.Namespace{Database: "access-logs-" + d.name, Collection: "access-logs"},
-		AuditEvents:             mapper.Namespace{Database: "audit-event-" + d.name, Collection: "AuditEvent_4_0_0"},
+		Database:    "fhir-" + d.name,
+		Resources:   []string{"Consent", "ExportStatus"},
+		Topics:      map[mapper.Kind]string{mapper.KindChange: "business.events", mapper.KindExport: "fhir.bulk_export.events", mapper.KindAccessedEverything: "fhir.operation.usage.events"},
+		AccessLogs:  mapper.Namespace{Database: "access-logs-" + d.name, Collection: "access-logs"},
+		AuditEvents: mapper.Namespace{Database: "audit-event-" + d.name, Collection: "AuditEvent_4_0_0"},
 	}
 }
 
@@ -144,6 +142,11 @@ func testProjectionOfUpdates(t *testing.T, d *deployment) {
 		"a pipeline that sets meta": {
 			mongo.Pipeline{set(bson.E{Key: "meta", Value: meta}, bson.E{Key: "status", Value: "x"})},
 			bson.D{{Key: "versionId", Value: "2"}, {Key: "lastUpdated", Value: later}, {Key: "status", Value: "x"}},
+		},
+		// As of a document that is inserted so: it has no version.
+		"meta as an array": {
+			set(bson.E{Key: "meta", Value: bson.A{meta}}, bson.E{Key: "status", Value: "x"}),
+			bson.D{{Key: "status", Value: "x"}},
 		},
 		"neither version nor time": {
 			set(bson.E{Key: "secret", Value: "Marvolo Gaunt"}),

@@ -15,7 +15,7 @@ import (
 func scan(t *testing.T, w *watcher.Watcher, from bson.Timestamp, until bson.Raw) (changes []bson.Raw) {
 	t.Helper()
 	began := time.Now()
-	if err := w.Scan(t.Context(), from, until, func(raw bson.Raw) { changes = append(changes, raw) }); err != nil {
+	if err := w.Scan(t.Context(), watcher.From{ClusterTime: from}, until, func(raw bson.Raw) { changes = append(changes, raw) }); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(began); took > 3*time.Second {
@@ -146,6 +146,9 @@ func testOldest(t *testing.T, d *deployment) {
 	window, err := w.Window(t.Context())
 	if err != nil || window.Oldest != oldest || window.Newest.Before(oldest) {
 		t.Errorf("window %+v, %v; the oldest is %v", window, err, oldest)
+	}
+	if window.Committed.Before(oldest) || window.Newest.Before(window.Committed) || window.Newest.T-window.Committed.T > 1 {
+		t.Errorf("window %+v: the only member is a majority", window)
 	}
 	// Without the right to read the oplog the newest operation is told all the same.
 	const unauthorized = 13

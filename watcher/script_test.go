@@ -152,6 +152,8 @@ type openings struct {
 	// from and at are where and when the stream was opened.
 	from []From
 	at   []time.Time
+	// evidence is what the server tells of its oplog.
+	evidence evidence
 }
 
 func (o *openings) open(_ context.Context, from From) (cursor, error) {
@@ -179,6 +181,7 @@ func scripted(t testing.TB, next ...any) (*Watcher, *openings) {
 	}
 	o := &openings{t: t, next: next}
 	w.openCursor = o.open
+	w.ask = func(context.Context, From) (evidence, error) { return o.evidence, nil }
 	return w, o
 }
 

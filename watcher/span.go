@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/fhir-cdc/fhir-cdc/tokens"
 )
 
 // Span is a part of the oplog that is read again.
@@ -20,26 +22,27 @@ type Span struct {
 	// set.
 	Until     bson.Raw
 	UntilTime bson.Timestamp
+	// OrFirst is From.OrFirst of the beginning.
+	OrFirst bool
+	// History is the history of the position that the span begins at or belongs to, as
+	// From.History; "" takes any oplog.
+	History string
 }
-
-// timeDigits is how many characters of a token's text tell its time: two digits of
-// the type and 16 of the timestamp.
-const timeDigits = 18
 
 // end is where a span ends, in the form of tokens' texts: a whole one, or the time
 // that one begins with.
 type end string
 
 func (s Span) end() end {
-	if text, ok := s.Until.Lookup("_data").StringValueOK(); ok {
+	if text, ok := tokens.Text(s.Until); ok {
 		return end(text)
 	}
-	return end(fmt.Sprintf("82%08X%08X", s.UntilTime.T, s.UntilTime.I))
+	return end(tokens.TextOfTime(s.UntilTime))
 }
 
 // passed tells whether a token lies behind the end.
 func (e end) passed(token bson.Raw) bool {
-	text, ok := token.Lookup("_data").StringValueOK()
+	text, ok := tokens.Text(token)
 	return ok && e.of(text) > string(e)
 }
 
@@ -47,7 +50,7 @@ func (e end) passed(token bson.Raw) bool {
 // can follow each other, so a time is only reached when it has passed. A token of
 // unknown form is past every other.
 func (e end) reached(token bson.Raw) bool {
-	text, ok := token.Lookup("_data").StringValueOK()
+	text, ok := tokens.Text(token)
 	return !ok || e.of(text) > string(e) || (!e.isTime() && text == string(e))
 }
 
@@ -55,16 +58,17 @@ func (e end) reached(token bson.Raw) bool {
 // token sorts before the changes of its own time although they have been scanned, so
 // the end of a quiet oplog is found by the time alone.
 func (e end) near(token bson.Raw) bool {
-	text, ok := token.Lookup("_data").StringValueOK()
-	return ok && len(text) >= timeDigits && text[:timeDigits] >= string(e[:min(len(e), timeDigits)])
+	text, _ := tokens.Text(token)
+	_, ok := tokens.ClusterTime(token)
+	return ok && tokens.TimeOfText(text) >= tokens.TimeOfText(string(e))
 }
 
-func (e end) isTime() bool { return len(e) <= timeDigits }
+func (e end) isTime() bool { return tokens.TimeOfText(string(e)) == string(e) }
 
 // of is the part of a token's text that is compared with the end.
 func (e end) of(text string) string {
 	if e.isTime() {
-		return text[:min(timeDigits, len(text))]
+		return tokens.TimeOfText(text)
 	}
 	return text
 }
@@ -73,16 +77,16 @@ func (e end) of(text string) string {
 var errReached = errors.New("the span is read to its end")
 
 // ReadSpan reads a part of the oplog and hands its changes to each in chunks, oldest
-// first, and in empty ones how far a stretch without any has been read. It returns when the span is read to its end, with each's error as it is, or
-// with an *Error if an operator must see it: HistoryLost, when the oplog no longer
-// reaches back to the beginning.
+// first. Empty chunks tell how far it has read where there are no changes. It returns at the end
+// of the span, with each's error as it is, or with an *Error if an operator must act: HistoryLost
+// if the oplog no longer reaches back to the beginning.
 func (w *Watcher) ReadSpan(ctx context.Context, span Span, each func(ctx context.Context, c Chunk) error) error {
 	end := span.end()
 	var reached, idle bool
-	err := w.Run(ctx, From{ClusterTime: span.From}, func(ctx context.Context, c Chunk) error {
+	err := w.Run(ctx, From{ClusterTime: span.From, OrFirst: span.OrFirst, History: span.History}, func(ctx context.Context, c Chunk) error {
 		// A stream is opened with an empty chunk, at which nothing is scanned yet: of
 		// empty chunks at the end's own time, only a second one in a row is the end.
-		if _, ok := c.Token.Lookup("_data").StringValueOK(); !ok && end.isTime() {
+		if _, ok := tokens.Text(c.Token); !ok && end.isTime() {
 			return &Error{Class: Unsupported, Hint: "MongoDB 6.0 or newer is needed", Err: errors.New("the server's resume tokens are of an unknown form")}
 		}
 		wasIdle := idle
@@ -109,11 +113,11 @@ func (w *Watcher) ReadSpan(ctx context.Context, span Span, each func(ctx context
 
 // hand gives each the part of a chunk that lies in the span.
 func (s Span) hand(ctx context.Context, c Chunk, end end, reached *bool, each func(ctx context.Context, c Chunk) error) error {
-	if len(s.After) > 0 && !After(c.Token, s.After) {
+	if len(s.After) > 0 && !tokens.After(c.Token, s.After) {
 		return nil
 	}
 	for len(c.Changes) > 0 && len(s.After) > 0 {
-		if token, ok := c.Changes[0].Lookup("_id").DocumentOK(); !ok || After(token, s.After) {
+		if token, ok := c.Changes[0].Lookup("_id").DocumentOK(); !ok || tokens.After(token, s.After) {
 			break
 		}
 		c.Changes = c.Changes[1:]
@@ -133,11 +137,11 @@ func (s Span) hand(ctx context.Context, c Chunk, end end, reached *bool, each fu
 	return each(ctx, c)
 }
 
-// Scan reads the span of the oplog from a time to a token, both included, and
+// Scan reads the span of the oplog from a time, in a history, to a token, both included, and
 // hands its changes to each, oldest first. It is how a process learns what its
 // predecessor had seen. It returns when the span is read to its end.
-func (w *Watcher) Scan(ctx context.Context, from bson.Timestamp, until bson.Raw, each func(change bson.Raw)) error {
-	return w.ReadSpan(ctx, Span{From: from, Until: until}, func(_ context.Context, c Chunk) error {
+func (w *Watcher) Scan(ctx context.Context, from From, until bson.Raw, each func(change bson.Raw)) error {
+	return w.ReadSpan(ctx, Span{From: from.ClusterTime, History: from.History, Until: until, OrFirst: true}, func(_ context.Context, c Chunk) error {
 		for _, raw := range c.Changes {
 			each(raw)
 		}

@@ -67,3 +67,25 @@ func TestReadSpanGivesTheReceiversError(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A span of a position is not read of another set's oplog.
+func TestReadSpanOfAnotherHistory(t *testing.T) {
+	for history, lost := range map[string]bool{historySet + "a": false, historySet + "b": true, "": false} {
+		for name, read := range map[string]func(*Watcher) error{
+			"ReadSpan": func(w *Watcher) error {
+				return w.ReadSpan(t.Context(), Span{UntilTime: bson.Timestamp{T: 0x6B03917C, I: 1}, History: history}, func(context.Context, Chunk) error { return nil })
+			},
+			"Scan": func(w *Watcher) error {
+				return w.Scan(t.Context(), From{ClusterTime: bson.Timestamp{T: 1}, History: history}, token(first1), func(bson.Raw) {})
+			},
+		} {
+			w, o := scripted(t, newScript(t, idle1, step{changes: []string{first1}, token: first1}))
+			o.evidence = evidence{history: historySet + "a"}
+			err := read(w)
+			var known *Error
+			if got := errors.As(err, &known) && known.Class == HistoryLost; got != lost || !got && err != nil {
+				t.Errorf("%s of the history %q: %v", name, history, err)
+			}
+		}
+	}
+}

@@ -12,7 +12,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 )
 
-// cursor is what is used of a mongo.ChangeStream. Tests script it.
+// cursor is the part of a mongo.ChangeStream that is used here. Tests script it.
 type cursor interface {
 	TryNext(ctx context.Context) bool
 	Current() bson.Raw
@@ -26,7 +26,7 @@ type cursor interface {
 // changeStream is a mongo.ChangeStream that leaves no cursor behind.
 type changeStream struct {
 	*mongo.ChangeStream
-	// session is the stream's own: what is left of it on the server is found by it.
+	// session is the stream's own: the server finds by it what the stream has left behind.
 	session *mongo.Session
 	watcher *Watcher
 }
@@ -41,7 +41,7 @@ func (s *changeStream) Close(ctx context.Context) error {
 	broken := s.Err() != nil
 	err := s.ChangeStream.Close(ctx)
 	if broken {
-		s.watcher.doubt(s.session)
+		s.watcher.suspect(s.session)
 		err = s.watcher.sweep(ctx) // which is what the driver may just have failed at
 	}
 	s.session.EndSession(ctx)
@@ -113,6 +113,15 @@ type From struct {
 	Token bson.Raw
 	// ClusterTime starts at an oplog time, changes of that time included.
 	ClusterTime bson.Timestamp
+	// History, if set, is the history that the position belongs to, as History told it.
+	// In another one the stream does not start.
+	History string
+	// Proof has the stream start only if it is certain that the oplog holds all that came
+	// after the position: where the server has refused the token, opening proves nothing.
+	Proof bool
+	// OrFirst says that a time before the initiation of the replica set means its first
+	// entry: nothing that was published lies before.
+	OrFirst bool
 }
 
 // open opens the change stream. The first batch is asked to be empty, so that
@@ -137,7 +146,7 @@ func (w *Watcher) open(ctx context.Context, from From) (cursor, error) {
 		return nil, fmt.Errorf("open change stream %s: %w", w.opts.Name, err)
 	}
 	var cs *mongo.ChangeStream
-	opening, done := lasting(mongo.NewSessionContext(ctx, session), openGrace)
+	opening, done := endingLater(mongo.NewSessionContext(ctx, session), openGrace)
 	defer done()
 	where := "all databases"
 	if name := w.opts.Spec.Database(); name != "" {
@@ -148,7 +157,7 @@ func (w *Watcher) open(ctx context.Context, from From) (cursor, error) {
 	}
 	if err != nil {
 		if !answered(err) {
-			w.doubt(session)
+			w.suspect(session)
 		}
 		session.EndSession(ctx)
 		return nil, rightOn(fmt.Errorf("open change stream %s: %w", w.opts.Name, err), "find and changeStream on "+where)

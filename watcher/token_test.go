@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.mongodb.org/mongo-driver/v2/bson"
+
+	"github.com/fhir-cdc/fhir-cdc/tokens"
 )
 
 // Tokens as MongoDB 6.0 makes them. The idle ones are of a time, the others of a
@@ -23,15 +25,12 @@ const (
 	first3  = "826B03917E000000012B022C0100296E5A1004A1"
 )
 
-func TestAfterAndNear(t *testing.T) {
+func TestNearAndPassed(t *testing.T) {
 	all := []string{idle1, first1, second1, idle2, first2, idle3, first3}
 	timeOf := []int{1, 1, 1, 2, 2, 3, 3}
 	for i, a := range all {
 		for j, b := range all {
-			if got := After(token(a), token(b)); got != (i > j) {
-				t.Errorf("After(%s, %s) is %v", a, b, got)
-			}
-			for _, e := range []end{end(b), end(b[:timeDigits])} {
+			for _, e := range []end{end(b), end(tokens.TimeOfText(b))} {
 				if got := e.near(token(a)); got != (timeOf[i] >= timeOf[j]) {
 					t.Errorf("%s is near %s: %v", a, e, got)
 				}
@@ -43,18 +42,7 @@ func TestAfterAndNear(t *testing.T) {
 	}
 }
 
-func TestTokensOfUnknownFormAreInNoOrder(t *testing.T) {
-	other, err := bson.Marshal(bson.D{{Key: "_data", Value: bson.Binary{Data: []byte{0x82}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, raw := range map[string]bson.Raw{"none": nil, "empty": {}, "cut off": {5, 0}, "binary": other} {
-		for _, pair := range [][2]bson.Raw{{raw, token(first1)}, {token(first1), raw}, {raw, raw}} {
-			if After(pair[0], pair[1]) {
-				t.Errorf("%s: %v is in order with %v", name, pair[0], pair[1])
-			}
-		}
-	}
+func TestTokenWithoutTimeIsNearNothing(t *testing.T) {
 	if end("83").near(token("84")) {
 		t.Error("a token too short to hold a time has one")
 	}
@@ -89,7 +77,7 @@ func TestScanReadsUpToItsEnd(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w, _ := scripted(t, newScript(t, c.at, c.steps...))
 			var got []string
-			if err := w.Scan(t.Context(), bson.Timestamp{T: 1}, token(c.until), func(raw bson.Raw) {
+			if err := w.Scan(t.Context(), From{ClusterTime: bson.Timestamp{T: 1}}, token(c.until), func(raw bson.Raw) {
 				got = append(got, data(raw.Lookup("_id").Document()))
 			}); err != nil {
 				t.Fatal(err)
@@ -107,7 +95,7 @@ func TestScanGoesOnAfterAnError(t *testing.T) {
 			newScript(t, idle1, step{changes: []string{first1}, token: first1}, step{err: errBroken}),
 			newScript(t, first1, step{changes: []string{second1, first2}, token: first2}))
 		var got []string
-		if err := w.Scan(t.Context(), bson.Timestamp{T: 1}, token(second1), func(raw bson.Raw) {
+		if err := w.Scan(t.Context(), From{ClusterTime: bson.Timestamp{T: 1}}, token(second1), func(raw bson.Raw) {
 			got = append(got, data(raw.Lookup("_id").Document()))
 		}); err != nil {
 			t.Fatal(err)
@@ -123,7 +111,7 @@ func TestScanIsNotDoneWhenTheContextEnds(t *testing.T) {
 	cause := errors.New("shutting down")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	w.openCursor = func(context.Context, From) (cursor, error) { cancel(cause); return nil, ctx.Err() }
-	if err := w.Scan(ctx, bson.Timestamp{T: 1}, token(first1), func(bson.Raw) {}); !errors.Is(err, cause) {
+	if err := w.Scan(ctx, From{ClusterTime: bson.Timestamp{T: 1}}, token(first1), func(bson.Raw) {}); !errors.Is(err, cause) {
 		t.Errorf("got %v", err)
 	}
 }

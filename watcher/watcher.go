@@ -5,13 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.uber.org/zap"
+
+	"github.com/fhir-cdc/fhir-cdc/wait"
 )
 
 // Options say what a Watcher watches and how.
@@ -30,11 +31,11 @@ type Options struct {
 	// it doubles from one failure to the next and is chosen at random from its
 	// upper half.
 	MinBackoff, MaxBackoff time.Duration
-	// OnBreak, if set, is told each error after which the stream is opened again.
+	// OnBreak, if set, is called with each error after which the stream is opened again.
 	OnBreak func(error)
 }
 
-// Watcher reads one change stream. It is used by one goroutine, but for what says
+// Watcher reads one change stream. It is for one goroutine, except where a method says
 // otherwise.
 type Watcher struct {
 	client      *mongo.Client
@@ -43,14 +44,18 @@ type Watcher struct {
 	fingerprint string
 	log         *zap.Logger
 	cursors     atomic.Int64
-	// doubtful are the ids of sessions in which a cursor may be left on the server.
-	doubtful []bson.Raw
-	// refused says that the server would not end them, which is told once.
+	// suspects are the ids of sessions in which a cursor may be left on the server.
+	suspects []bson.Raw
+	// refused says that the server has refused to end cursors; it is logged once.
 	refused bool
 	// begun says that the stream has been open.
 	begun atomic.Bool
 	// openCursor is open, except in tests that script a stream.
 	openCursor func(ctx context.Context, from From) (cursor, error)
+	// ask is askEvidence, except in those tests.
+	ask func(ctx context.Context, from From) (evidence, error)
+	// history is the oplog's history at the last opening; nil before.
+	history atomic.Pointer[string]
 }
 
 // New returns a Watcher. It talks to the server only when it is used.
@@ -60,7 +65,7 @@ func New(client *mongo.Client, opts Options, log *zap.Logger) (*Watcher, error) 
 		return nil, err
 	}
 	w := &Watcher{client: client, opts: opts, pipeline: opts.Spec.Pipeline(), fingerprint: fingerprint, log: log}
-	w.openCursor = w.open
+	w.openCursor, w.ask = w.open, w.askEvidence
 	return w, nil
 }
 
@@ -76,12 +81,10 @@ func (w *Watcher) Fingerprint() string { return w.fingerprint }
 func (w *Watcher) Begin(ctx context.Context, from From) (bson.Raw, error) {
 	var token bson.Raw
 	err := w.retry(ctx, func() (advanced bool, err error) {
-		c, err := w.openCursor(ctx, from)
+		c, err := w.opened(ctx, from)
 		if err != nil {
 			return false, err
 		}
-		w.cursors.Add(1)
-		w.begun.Store(true)
 		token = bytes.Clone(c.ResumeToken())
 		if err := w.closeCursor(ctx, c); err != nil {
 			return false, err
@@ -100,15 +103,16 @@ func (w *Watcher) Begin(ctx context.Context, from From) (bson.Raw, error) {
 // as it is, or an *Error that opening again cannot mend.
 func (w *Watcher) Run(ctx context.Context, from From, emit func(context.Context, Chunk) error) error {
 	err := w.retry(ctx, func() (advanced bool, err error) {
-		c, err := w.openCursor(ctx, from)
+		c, err := w.opened(ctx, from)
 		if err != nil {
 			return false, err
 		}
-		w.cursors.Add(1)
-		w.begun.Store(true)
+		if from.History == "" {
+			from.History = w.History()
+		}
 		w.log.Debug("change stream open", zap.String("stream", w.opts.Name))
 		err = w.drain(ctx, c, emit, func(chunk Chunk) {
-			from = From{Token: chunk.Token}
+			from = From{Token: chunk.Token, History: from.History}
 			advanced = advanced || len(chunk.Changes) > 0
 		})
 		if closing := w.closeCursor(ctx, c); closing != nil && err == nil {
@@ -132,7 +136,7 @@ type emitError struct{ err error }
 func (e *emitError) Error() string { return e.err.Error() }
 
 func (w *Watcher) drain(ctx context.Context, c cursor, emit func(context.Context, Chunk) error, taken func(Chunk)) error {
-	reading, done := lasting(ctx, readGrace)
+	reading, done := endingLater(ctx, readGrace)
 	defer done()
 	for {
 		chunk, err := read(reading, c, w.opts.Limits)
@@ -162,7 +166,7 @@ func (w *Watcher) retry(ctx context.Context, attempt func() (advanced bool, err 
 			w.log.Warn(cursorLeft, zap.String("stream", w.opts.Name), zap.Error(left))
 		}
 	}()
-	backoff := w.opts.MinBackoff
+	backoff := wait.Backoff{Min: w.opts.MinBackoff, Max: w.opts.MaxBackoff}
 	for {
 		began := time.Now()
 		advanced, err := attempt()
@@ -175,33 +179,73 @@ func (w *Watcher) retry(ctx context.Context, attempt func() (advanced bool, err 
 		if errors.As(err, new(*emitError)) {
 			return err
 		}
-		var known *Error
-		if errors.As(err, &known) {
-			return known
-		}
-		if fatal := classify(err); fatal != nil {
-			return w.opts.Spec.Slice.explain(fatal)
+		if fatal := w.fatal(err); fatal != nil {
+			return fatal
 		}
 		if advanced || time.Since(began) > w.opts.MaxBackoff {
-			backoff = w.opts.MinBackoff
+			backoff.Reset()
 		}
 		if w.opts.OnBreak != nil {
 			w.opts.OnBreak(err)
 		}
-		pause := backoff/2 + rand.N(backoff/2+1) //nolint:gosec // jitter needs no secrecy.
+		pause := backoff.Next()
 		message := "change stream broke, opening it again"
 		if !w.begun.Load() {
 			message = "MongoDB cannot be used yet, trying again"
 		}
 		w.log.Warn(message,
 			zap.String("stream", w.opts.Name), zap.Duration("pause", pause), zap.Error(err))
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return fmt.Errorf("stop stream %s: %w", w.opts.Name, context.Cause(ctx))
-		case <-timer.C:
+		if err := wait.Sleep(ctx, pause); err != nil {
+			return fmt.Errorf("stop stream %s: %w", w.opts.Name, err)
 		}
-		backoff = min(backoff*2, w.opts.MaxBackoff)
 	}
+}
+
+// Probe opens the stream once, as Run does, and reads until the server has answered,
+// or ctx ends: then the server has accepted the position and is looking for changes.
+// It returns an *Error for what stops a stream (a position that the oplog does not
+// hold, a token of another pipeline, missing rights), and the plain error of a server
+// that cannot be reached.
+func (w *Watcher) Probe(ctx context.Context, from From) error {
+	c, err := w.opened(ctx, from)
+	if err != nil {
+		if left := w.sweepOnce(ctx); left != nil {
+			w.log.Debug("what is left of a look at MongoDB could not be closed", zap.String("stream", w.opts.Name), zap.Error(left))
+		}
+		return w.sorted(err)
+	}
+	// The first answer after the empty one is where the server checks the position.
+	reading, done := endingLater(ctx, readGrace)
+	defer done()
+	_, err = read(reading, c, Limits{Records: 1, Bytes: 1})
+	if ctx.Err() != nil || errors.Is(err, errEnded) {
+		err = nil
+	}
+	if closing := w.closeCursor(ctx, c); err == nil {
+		return closing
+	}
+	return w.sorted(err)
+}
+
+// sorted makes an *Error of what stops a stream and leaves everything else as it is.
+func (w *Watcher) sorted(err error) error {
+	if fatal := w.fatal(err); fatal != nil {
+		return fatal
+	}
+	return fmt.Errorf("probe change stream %s: %w", w.opts.Name, err)
+}
+
+// fatal is the *Error that an operator must see, nil for what passes by itself.
+func (w *Watcher) fatal(err error) *Error {
+	var known *Error
+	if errors.As(err, &known) {
+		return known
+	}
+	if known = classify(err); known != nil {
+		return w.opts.Spec.Slice.explain(known)
+	}
+	if w.begun.Load() {
+		return nil // Now it may be a set that is restored: that is waited for.
+	}
+	return wrongSet(err)
 }

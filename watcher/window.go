@@ -12,6 +12,9 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/servererror"
 )
 
+// codeCappedPositionLost is the answer to a question for an entry that is being deleted.
+const codeCappedPositionLost = 136
+
 // Window is the span of a cluster's oplog.
 type Window struct {
 	// Oldest is the oldest entry's time. It is zero where it cannot be read: the user
@@ -22,6 +25,9 @@ type Window struct {
 	Whole bool
 	// Newest is the time of the newest operation that the cluster knows.
 	Newest bson.Timestamp
+	// Committed is how far a majority of the members has come; zero where the server does
+	// not tell, as a mongos.
+	Committed bson.Timestamp
 }
 
 // Window asks the server once; it may be used from any goroutine. ctx may have a
@@ -35,6 +41,9 @@ func (w *Watcher) Window(ctx context.Context) (Window, error) {
 	if t, i, ok := reply.Lookup("operationTime").TimestampOK(); ok {
 		window.Newest = bson.Timestamp{T: t, I: i}
 	}
+	if t, i, ok := reply.Lookup("lastWrite", "majorityOpTime", "ts").TimestampOK(); ok {
+		window.Committed = bson.Timestamp{T: t, I: i}
+	}
 	window.Oldest, window.Whole, err = w.oldest(ctx)
 	switch {
 	case errors.Is(err, mongo.ErrNoDocuments), servererror.LacksRight(err):
@@ -43,6 +52,26 @@ func (w *Watcher) Window(ctx context.Context) (Window, error) {
 		return Window{}, err
 	}
 	return window, nil
+}
+
+// Now gives the time of the newest entry of the oplog: whatever was committed before
+// the call has that time or an earlier one. It asks once, and returns
+// an *Error for what an operator must see; a command finds out by it whether the cluster
+// can be used.
+func (w *Watcher) Now(ctx context.Context) (bson.Timestamp, error) {
+	raw, err := w.client.Database("admin").RunCommand(ctx, bson.D{{Key: "ping", Value: 1}}).Raw()
+	if err != nil {
+		if fatal := classify(err); fatal != nil {
+			return bson.Timestamp{}, fatal
+		}
+		return bson.Timestamp{}, fmt.Errorf("reach MongoDB: %w", err)
+	}
+	t, i, ok := raw.Lookup("operationTime").TimestampOK()
+	if !ok {
+		standalone := fatalCodes()[40573]
+		return bson.Timestamp{}, &Error{Class: standalone.Class, Hint: standalone.Hint, Err: errors.New("the server keeps no oplog")}
+	}
+	return bson.Timestamp{T: t, I: i}, nil
 }
 
 // Oldest gives the time of the oldest entry of the oplog, for as long as it takes to
@@ -63,8 +92,14 @@ func (w *Watcher) oldest(ctx context.Context) (at bson.Timestamp, first bool, er
 		bson.D{{Key: "$eq", Value: bson.A{"$op", "n"}}}, bson.D{{Key: "$eq", Value: bson.A{"$o.msg", "initiating set"}}},
 	}}}
 	projection := bson.D{{Key: "_id", Value: 0}, {Key: "ts", Value: 1}, {Key: "first", Value: isFirst}}
-	raw, err := w.client.Database("local").Collection("oplog.rs").
-		FindOne(ctx, bson.D{}, options.FindOne().SetSort(bson.D{{Key: "$natural", Value: 1}}).SetProjection(projection)).Raw()
+	ask := func() (bson.Raw, error) {
+		return w.client.Database("local").Collection("oplog.rs").
+			FindOne(ctx, bson.D{}, options.FindOne().SetSort(bson.D{{Key: "$natural", Value: 1}}).SetProjection(projection)).Raw()
+	}
+	raw, err := ask()
+	for lost := mongo.ServerError(nil); errors.As(err, &lost) && lost.HasErrorCode(codeCappedPositionLost); {
+		raw, err = ask() // the entry is being deleted
+	}
 	if err != nil {
 		return bson.Timestamp{}, false, rightOn(fmt.Errorf("find the oldest oplog entry: %w", err), "find on local.oplog.rs")
 	}

@@ -2,13 +2,25 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+	"golang.org/x/time/rate"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/flagvalue"
+	"github.com/fhir-cdc/fhir-cdc/installation"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/replay"
 	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
@@ -17,7 +29,7 @@ import (
 // configuration.
 type backfillFlags struct {
 	kinds, resources []string
-	since, until     *pastTime
+	since, until     *flagvalue.Time
 	from, prefix     string
 	maxRate          int
 	dryRun, restart  bool
@@ -38,10 +50,9 @@ func newBackfillCommand(environ []string, stdout, stderr io.Writer) *cobra.Comma
 ids, keys, headers and bodies that the live streams gave them, or would have. The
 live streams are not disturbed; they may run meanwhile.
 
---from collections (the default) publishes each resource's current version, each
-ExportStatus's latest status, and the $everything requests that access logs and
-AuditEvents still tell of. --from history publishes all versions that the history
-holds instead, of ExportStatus and requests the same.
+--from collections (the default) publishes what each document tells now. --from history
+publishes all versions that the history holds instead, and what a document without
+history tells now.
 
 Events go to the live topics, whose consumers know what they have by the ids, or with
 --topic-prefix to topics of their own.
@@ -62,18 +73,19 @@ first, so go on after an interruption without it.`,
 	}
 	cfgFlags := addConfigFlags(cmd, environ)
 	f := &backfillFlags{
-		since: addTimeFlag(cmd, "since", "leave out what was written before"), until: addTimeFlag(cmd, "until", "leave out what was written after"),
+		since: flagvalue.AddTime(cmd, "since", "leave out what was written before"), until: flagvalue.AddTime(cmd, "until", "leave out what was written after"),
 		output: addOutputFlag(cmd),
 	}
 	flags := cmd.Flags()
-	addListFlag(flags, &f.kinds, "kinds", "only these `KINDS`: change, export, accessed_everything")
-	addListFlag(flags, &f.resources, "resources", "only change and export events of these resource `TYPES`, enabled or not")
+	flagvalue.AddList(flags, &f.kinds, "kinds", "only these `KINDS`: "+installation.KindNames())
+	flagvalue.AddList(flags, &f.resources, "resources", "only "+installation.KindsOfResources()+" events of these resource `TYPES`, enabled or not")
 	flags.StringVar(&f.from, "from", fromCollections, "`SOURCE`: collections or history")
 	flags.StringVar(&f.prefix, "topic-prefix", "", "publish to topics that begin with `PREFIX`")
-	flags.Var(&wholeFlag{&f.maxRate}, "max-rate", "most events a second; 0: as fast as it goes")
+	flags.Var(&flagvalue.Whole{N: &f.maxRate}, "max-rate", "most events a second; 0: as fast as it goes")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "publish nothing; count, and name the first ten events")
 	flags.BoolVar(&f.restart, "restart", false, "begin anew, even if it was interrupted or done")
-	_ = cmd.RegisterFlagCompletionFunc("from", cobra.FixedCompletions([]string{fromCollections, fromHistory}, cobra.ShellCompDirectiveNoFileComp))
+	completes(cmd, "from", fromCollections, fromHistory)
+	completesEvents(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := f.check(); err != nil {
 			return err
@@ -82,7 +94,16 @@ first, so go on after an interruption without it.`,
 		if err != nil {
 			return err
 		}
-		err = runBackfill(cmd.Context(), cfg, f, environ, stdout, stderr)
+		if cfg, err = f.narrow(cfg); err != nil {
+			return err
+		}
+		if f.dryRun {
+			cfg = withoutKafka(cfg)
+		}
+		// The error is enough; Kafka's log would repeat it many times.
+		err = operate(cmd.Context(), cfg, stdout, zap.NewNop(), func(ctx context.Context, o *installation.Installation) error {
+			return runBackfill(ctx, o, f, environ, stdout, stderr)
+		})
 		return interruptedEarly(cmd.Context(), err, "nothing was published")
 	}
 	return cmd
@@ -91,34 +112,26 @@ first, so go on after an interruption without it.`,
 func (f *backfillFlags) check() error {
 	switch {
 	case f.from != fromCollections && f.from != fromHistory:
-		return &usageError{fmt.Sprintf("--from %q is neither collections nor history", f.from)}
+		return installation.Usagef("--from %q is neither collections nor history", f.from)
 	case !f.since.IsZero() && !f.until.IsZero() && f.until.Before(f.since.Time):
-		return &usageError{"--until lies before --since"}
+		return installation.Usagef("--until lies before --since")
 	case f.dryRun && f.restart:
-		return &usageError{"--restart has no meaning with --dry-run, which keeps no state"}
+		return installation.Usagef("--restart has no meaning with --dry-run, which keeps no state")
 	}
 	return topicPrefix(f.prefix)
 }
 
-func runBackfill(ctx context.Context, cfg *config.Config, f *backfillFlags, environ []string, stdout, stderr io.Writer) (err error) {
-	cfg, err = f.narrow(cfg)
+func runBackfill(ctx context.Context, o *installation.Installation, f *backfillFlags, environ []string, stdout, stderr io.Writer) error {
+	cfg := o.Config
+	log, err := installation.CommandLog(cfg, stderr)
 	if err != nil {
 		return err
 	}
-	log, err := commandLog(cfg, stderr)
+	b, err := newBackfill(ctx, o, f, log)
 	if err != nil {
 		return err
 	}
-	clients := newClusters(cfg.Name)
-	defer closing(ctx, clients.close, &err)
-	b, err := newBackfill(ctx, cfg, f, clients, stdout)
-	if err != nil {
-		return err
-	}
-	record := func(context.Context, string, *replay.BackfillResult) error { return nil }
-	if !f.dryRun && cfg.Sink == config.SinkKafka {
-		record = backfillRecorder(cfg, f, b.Stream)
-	}
+	record := backfillRecorder(o, f, b.Stream)
 	if err := record(ctx, "begun", nil); err != nil {
 		return err
 	}
@@ -127,25 +140,27 @@ func runBackfill(ctx context.Context, cfg *config.Config, f *backfillFlags, envi
 	if err != nil {
 		state, err = "interrupted", interruptedBackfill(ctx, err, result, f)
 	}
-	if e := record(context.WithoutCancel(ctx), state, result); e != nil && err == nil {
+	settled, cancel := settling(ctx)
+	defer cancel()
+	if e := record(settled, state, result); e != nil && err == nil {
 		err = e
 	}
 	if err != nil {
 		return err
 	}
-	if cfg.Sink == config.SinkStdout && !f.dryRun {
-		stdout = stderr // the events are on stdout
+	if !cfg.HasTopics() && !f.dryRun {
+		stdout = stderr // stdout has the events
 	}
 	return f.output.write(stdout, environ, result, func(s *terminal.Screen) error { return printBackfill(s, result) })
 }
 
-// followBackfill runs a backfill and shows how far it has come.
+// followBackfill runs a backfill and shows its progress.
 func followBackfill(ctx context.Context, b *replay.Backfill, screen *terminal.Screen, log *zap.Logger) (*replay.BackfillResult, error) {
 	progress := terminal.NewProgress(screen, "backfill", "documents", b.Documents)
 	defer progress.Close()
 	resumed := false
 	b.Advanced = func(scanned, events int64) {
-		if !resumed { // what earlier runs have done is no part of this one's rate
+		if !resumed { // the rate is this run's alone
 			resumed = true
 			progress.Resume(scanned)
 		}
@@ -157,9 +172,7 @@ func followBackfill(ctx context.Context, b *replay.Backfill, screen *terminal.Sc
 }
 
 func interruptedBackfill(ctx context.Context, err error, result *replay.BackfillResult, f *backfillFlags) error {
-	if ctx.Err() != nil {
-		err = errInterrupted
-	}
+	err = interruption(ctx, err)
 	if f.dryRun || result.Began.IsZero() {
 		return err
 	}
@@ -185,9 +198,216 @@ func printBackfill(s *terminal.Screen, result *replay.BackfillResult) error {
 	if result.Resumed {
 		more = ", with what was published before it was interrupted"
 	}
-	if err := s.Printf("%s documents, %s events, %s dead letters%s; %s events a second", terminal.Count(result.Scanned),
-		terminal.Count(result.Events), terminal.Count(result.DeadLetters), more, terminal.Count(int64(result.PerSecond))); err != nil {
+	if err := s.Flow("", fmt.Sprintf("%s, %s, %s%s; %s a second", terminal.Counted(result.Scanned, "document"), terminal.Counted(result.Events, "event"),
+		terminal.Counted(result.DeadLetters, "dead letter"), more, terminal.Counted(int64(result.PerSecond), "event"))); err != nil {
 		return err
 	}
 	return printFirst(s, result.First)
+}
+
+// backfillBatch is the most documents of one transaction of a backfill. Transactions are
+// short, since consumers read nothing of a partition behind an open transaction.
+const backfillBatch = 2000
+
+// narrow is the configuration with only the chosen kinds and resources switched on, and
+// with the topics that the backfill writes to.
+func (f *backfillFlags) narrow(cfg *config.Config) (*config.Config, error) {
+	kinds, err := installation.KindsOf(cfg, f.kinds)
+	if err != nil {
+		return nil, err
+	}
+	if err := knownResources(cfg, f.resources); err != nil {
+		return nil, err
+	}
+	c := *cfg
+	c.Streams = nil // the division of the live streams does not matter here
+	e := &c.Events
+	only := func(wanted func(mapper.Definition) bool) {
+		for _, kind := range e.Enabled() {
+			e.Of(kind.Name).Enabled = wanted(kind)
+		}
+	}
+	if len(f.kinds) > 0 {
+		only(func(kind mapper.Definition) bool { return slices.Contains(kinds, kind.Name) })
+	}
+	if len(f.resources) > 0 {
+		// Types that no kind has need not be enabled: their events are change events. Those that
+		// another kind has alone get no change events, which the live streams do not publish.
+		enabled, change := e.Resources(), e.Change.Resources
+		e.Change.Resources = slices.DeleteFunc(slices.Clone(f.resources), func(resource string) bool {
+			return slices.Contains(enabled, resource) && !slices.Contains(change, resource)
+		})
+		e.ResourceChange.Resources = slices.DeleteFunc(slices.Clone(e.ResourceChange.Resources), func(resource string) bool {
+			return !slices.Contains(f.resources, resource)
+		})
+		only(func(kind mapper.Definition) bool {
+			return slices.ContainsFunc(e.ResourcesOf(kind), func(resource string) bool { return slices.Contains(f.resources, resource) })
+		})
+	}
+	if len(e.Enabled()) == 0 {
+		return nil, installation.Usagef("nothing to publish: the flags leave no kind of event that the configuration has switched on")
+	}
+	for _, resource := range f.resources {
+		if !slices.Contains(e.Resources(), resource) {
+			return nil, installation.Usagef("--resources %s: the kinds of event that are left have none of it", resource)
+		}
+	}
+	for _, kind := range mapper.Kinds() {
+		e.Of(kind.Name).Topic = f.prefix + e.Of(kind.Name).Topic
+	}
+	c.Topics.DeadLetters = f.prefix + c.Topics.DeadLetters
+	// A live daemon has its file locked.
+	c.Checkpoint.File.Path += ".backfill"
+	return &c, nil
+}
+
+// name is the name of the backfill's position. The same flags give the same name: a time
+// such as "3d" enters it as text, since it is another time in the next run.
+func (f *backfillFlags) name(cfg *config.Config) string {
+	e := cfg.Events
+	resources := slices.Sorted(slices.Values(e.Change.Resources))
+	choice := []any{f.from, f.since.Text, f.until.Text, f.prefix}
+	var further []any
+	for i, kind := range mapper.Kinds() {
+		// Kinds that were added later enter the name only if they are on, so that stored
+		// positions keep their names.
+		const atFirst = 3
+		on := e.Of(kind.Name).Enabled
+		if i < atFirst {
+			choice = append(choice, on)
+		} else if on {
+			further = append(further, kind.Name, strings.Join(slices.Sorted(slices.Values(e.ResourcesOf(kind))), ","))
+		}
+	}
+	choice = append(choice, strings.Join(resources, ","), cfg.MongoDB.Main().Database)
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", append(choice, further...)))
+	return "backfill-" + hex.EncodeToString(sum[:4])
+}
+
+func newBackfill(ctx context.Context, o *installation.Installation, f *backfillFlags, log *zap.Logger) (*replay.Backfill, error) {
+	cfg, s := o.Config, o.Sink
+	m := mapper.New(cfg.MapperConfig())
+	sources, err := backfillSources(o, f, m)
+	if err != nil {
+		return nil, err
+	}
+	facts, err := o.NewFacts()
+	if err != nil {
+		return nil, err
+	}
+	b := &replay.Backfill{
+		Stream: f.name(cfg), Period: replay.Period{Since: f.since.Time, Until: f.until.Time},
+		Scanner: replay.NewScanner(m, replay.Options{Page: batchOf(f.maxRate), Waits: installation.WarnOfLag(log)}),
+		Translate: func(maxEventBytes func(string) int) *daemon.Translation {
+			return daemon.NewTranslation(m, facts, cfg.Facts.SeenRequests, maxEventBytes)
+		},
+		MaxEventBytes: publisher.Options{MaxRecordBytes: cfg.Kafka.MaxRecordBytes}.MaxEventBytes,
+		Limit:         limiter(f.maxRate), Stop: installation.Stopping(cfg), Restart: f.restart,
+	}
+	// MongoDB is asked first: on Kafka topics may be created.
+	if err := o.ReachAll(ctx, ""); err != nil {
+		return nil, err
+	}
+	for _, s := range sources {
+		if err := b.Scanner.Watched(ctx, s); errors.As(err, new(*replay.UnwatchedError)) {
+			log.Warn("the backfill goes round a collection", zap.Error(err))
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		n, err := b.Scanner.Estimate(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		b.Documents += n
+		b.Collections = append(b.Collections, s)
+	}
+	if len(b.Collections) == 0 {
+		return nil, installation.Usagef("nothing to publish: change streams tell nothing of what the flags leave, so the daemon has no events of it either")
+	}
+	if f.dryRun {
+		b.First = firstEvents
+		return b, nil
+	}
+	if cfg.HasTopics() {
+		need := s.Requirements("")
+		need.TransactionalIDs = installation.TransactionalIDs(cfg, b.Stream)
+		if err := s.HaveTopics(ctx, need); err != nil {
+			return nil, err
+		}
+	}
+	b.Open = s.OutsideLayout(b.Stream)
+	return b, nil
+}
+
+// batchOf is the number of documents of a transaction at a rate: half a second's at most, so
+// that a slow backfill is even.
+func batchOf(maxRate int) int {
+	if maxRate == 0 {
+		return backfillBatch
+	}
+	return min(max(maxRate/2, 1), backfillBatch)
+}
+
+// limiter lets maxRate events a second through; it is nil if maxRate is 0.
+func limiter(maxRate int) func(context.Context, int) error {
+	if maxRate == 0 {
+		return nil
+	}
+	l := rate.NewLimiter(rate.Limit(maxRate), maxRate)
+	return func(ctx context.Context, n int) error {
+		for n > 0 {
+			part := min(n, l.Burst())
+			if err := l.WaitN(ctx, part); err != nil {
+				return err
+			}
+			n -= part
+		}
+		return nil
+	}
+}
+
+// backfillSources are the collections to read. Documents without history are read from their
+// own collections with --from history too.
+func backfillSources(o *installation.Installation, f *backfillFlags, m *mapper.Mapper) ([]replay.Collection, error) {
+	var all []replay.Collection
+	for _, p := range o.Plan {
+		current, err := o.ScanSources(p, m, mapper.Current)
+		if err != nil {
+			return nil, err
+		}
+		if f.from == fromHistory {
+			history, err := o.ScanSources(p, m, mapper.History)
+			if err != nil {
+				return nil, err
+			}
+			current = slices.DeleteFunc(current, func(s replay.Collection) bool {
+				return slices.ContainsFunc(history, func(h replay.Collection) bool { return h.Namespace == s.Namespace })
+			})
+			current = append(history, current...)
+		}
+		all = append(all, current...)
+	}
+	return all, nil
+}
+
+// backfillRecorder puts a backfill on record.
+func backfillRecorder(o *installation.Installation, f *backfillFlags, stream string) func(context.Context, string, *replay.BackfillResult) error {
+	return func(ctx context.Context, state string, result *replay.BackfillResult) error {
+		details := map[string]any{"state": state, "from": f.from, "topicPrefix": f.prefix, "position": stream}
+		for name, list := range map[string][]string{"kinds": f.kinds, "resources": f.resources} {
+			if len(list) > 0 {
+				details[name] = list
+			}
+		}
+		for name, t := range map[string]time.Time{"since": f.since.Time, "until": f.until.Time} {
+			if !t.IsZero() {
+				details[name] = t
+			}
+		}
+		if result != nil {
+			details["events"], details["deadLetters"], details["documents"] = result.Events, result.DeadLetters, result.Scanned
+		}
+		return o.Sink.Record(ctx, installation.Operator(), "", publisher.AuditBackfilled, details)
+	}
 }

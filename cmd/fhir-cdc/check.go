@@ -2,16 +2,26 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/installation"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/preflight"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/replicas"
 	"github.com/fhir-cdc/fhir-cdc/terminal"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
 func newCheckCommand(environ []string, stdout, stderr io.Writer) *cobra.Command {
@@ -45,8 +55,8 @@ same), or the configuration is wrong. The last line, on stderr, sums up.`,
 	strict := cmd.Flags().Bool("strict", false, "take warnings for errors")
 	show := cmd.Flags().Bool("show-sample", false, "print the sample events whole (they hold health data)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return operate(cmd, flags, stderr, func(ctx context.Context, o *operation) error {
-			c := &checking{operation: o, shown: map[string][]string{}, screen: terminal.New(stdout, environ), quiet: *output == outputJSON}
+		return inspect(cmd, flags, stderr, func(ctx context.Context, o *installation.Installation) error {
+			c := &checking{Installation: o, shown: map[string][]string{}, screen: terminal.New(stdout, environ), quiet: *output == outputJSON}
 			if *show {
 				c.show = c.showEvent
 			}
@@ -71,7 +81,7 @@ type checkResult struct {
 	Samples  []sampleEvent       `json:"samples,omitempty"`
 }
 
-// sampleEvent is a sample event, whole.
+// sampleEvent is a sample event with its contents.
 type sampleEvent struct {
 	Kind    string            `json:"kind"`
 	Topic   string            `json:"topic"`
@@ -82,65 +92,101 @@ type sampleEvent struct {
 
 // checking is one run of all checks.
 type checking struct {
-	*operation
+	*installation.Installation
 	screen *terminal.Screen
 	quiet  bool
+	group  string // the heading that was shown last
 	show   func(*mapper.Event)
 
 	findings []preflight.Finding
 	samples  []sampleEvent
-	// shown are the lines of the sample events, by what their finding is about.
+	// shown are the lines of the sample events, by the subject of their finding.
 	shown map[string][]string
-	// away are the servers that nothing can be said of.
-	away []string
+	// unreachable are the servers that do not answer or refuse the login.
+	unreachable []string
 }
 
-// checkTime bounds one check: longer than a server may take to be found, and than a
-// transaction coordinator takes to appear.
+// checkTime bounds one check. It is longer than the driver's search for a server, and than
+// a transaction coordinator takes to appear.
 const checkTime = 15 * time.Second
 
-// do runs one check and shows what it finds.
+// do runs one check and shows its findings.
 func (c *checking) do(ctx context.Context, check func(context.Context) []preflight.Finding) []preflight.Finding {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	findings := check(ctx)
-	for _, f := range findings {
-		c.found(f)
-	}
+	c.found(findings...)
 	return findings
 }
 
-func (c *checking) found(f preflight.Finding) {
-	c.findings = append(c.findings, f)
-	if c.quiet {
-		return
+// found shows findings below a heading for what they are about.
+func (c *checking) found(findings ...preflight.Finding) {
+	c.findings = append(c.findings, findings...)
+	for len(findings) > 0 && !c.quiet {
+		group := findings[0].Group()
+		n := 1
+		for n < len(findings) && findings[n].Group() == group {
+			n++
+		}
+		if c.group != group {
+			c.group = group
+			_ = c.screen.Print(c.screen.Paint(terminal.Bold, group))
+		}
+		merged := preflight.Merge(findings[:n])
+		if c.screen.Width() == 0 { // a file has a line for each
+			merged = nil
+			for _, f := range findings[:n] {
+				merged = append(merged, preflight.Merge([]preflight.Finding{f})...)
+			}
+		}
+		for _, m := range merged {
+			c.print(m)
+		}
+		findings = findings[n:]
 	}
-	style := map[preflight.Level]terminal.Style{preflight.OK: terminal.Green, preflight.Warning: terminal.Yellow, preflight.Error: terminal.Red}[f.Level]
-	line := c.screen.Paint(style, fmt.Sprintf("%-8s", f.Level)) + c.screen.Paint(terminal.Bold, f.Subject) + ": " + f.Found
-	if f.Advice != "" {
-		line += "; " + f.Advice
+}
+
+// hanging is the indent of what goes on behind a level.
+const hanging = "        "
+
+func (c *checking) print(m preflight.Merged) {
+	style := map[preflight.Level]terminal.Style{preflight.OK: terminal.Green, preflight.Warning: terminal.Yellow, preflight.Error: terminal.Red}[m.Level]
+	var lines []string
+	for i, p := range m.Parts {
+		begin := hanging
+		if i == 0 {
+			begin = c.screen.Paint(style, fmt.Sprintf("%-8s", m.Level))
+		}
+		line := begin + c.screen.Paint(terminal.Bold, p.Subject) + ": " + p.Found
+		if len(m.Parts) == 1 && m.Advice != "" {
+			line += "; " + m.Advice
+		}
+		lines = append(lines, c.screen.Wrap(line, hanging+"  ")...)
 	}
-	_ = c.screen.Print(append([]string{line}, c.shown[f.Subject]...)...)
+	if len(m.Parts) > 1 {
+		lines = append(lines, c.screen.Wrap(hanging+m.Advice, hanging)...)
+	}
+	_ = c.screen.Print(append(lines, c.shown[m.Parts[0].Subject]...)...)
 }
 
 // cannotLook notes a server that does not answer or refuses the login.
 func (c *checking) cannotLook(server string, err error, advice string) {
-	c.away = append(c.away, server)
+	c.unreachable = append(c.unreachable, server)
 	found := strings.TrimPrefix(strings.Join(strings.Fields(err.Error()), " "), "check topics: ")
 	c.found(preflight.Finding{Level: preflight.Error, Subject: server, Found: found, Advice: advice})
 }
 
-// showEvent keeps a sample event, whole, for the line of its finding.
+// showEvent keeps a sample event with its contents, for the line of its finding.
 func (c *checking) showEvent(e *mapper.Event) {
 	sample := sampleEvent{Kind: string(e.Kind), Topic: e.Topic, Key: string(e.Key), Headers: map[string]string{}, Value: string(e.Value)}
 	for _, h := range e.Headers {
 		sample.Headers[h.Key] = string(h.Value)
 	}
 	c.samples = append(c.samples, sample)
-	c.shown[preflight.SampleSubject(e.Kind)] = []string{fmt.Sprintf("        key %s, headers %v", sample.Key, sample.Headers), "        " + sample.Value}
+	c.shown[preflight.SampleSubject(e.Kind)] = []string{fmt.Sprintf(hanging+"key %s, headers %v", sample.Key, sample.Headers), hanging + sample.Value}
 }
 
-// verdict sums up, and is the error that makes the exit code.
+// verdict prints the sum of the findings, and returns the error that makes the exit code.
 func (c *checking) verdict(strict bool) error {
 	var warnings, failures int
 	for _, f := range c.findings {
@@ -152,9 +198,9 @@ func (c *checking) verdict(strict bool) error {
 		case preflight.OK:
 		}
 	}
-	summary := fmt.Sprintf("%d checks: %d errors, %d warnings", len(c.findings), failures, warnings)
-	if len(c.away) > 0 {
-		return &usageError{fmt.Sprintf("%s; %s could not be looked at", summary, strings.Join(c.away, " and "))}
+	summary := fmt.Sprintf("%s: %s, %s", terminal.Counted(int64(len(c.findings)), "check"), terminal.Counted(int64(failures), "error"), terminal.Counted(int64(warnings), "warning"))
+	if len(c.unreachable) > 0 {
+		return installation.Usagef("%s; %s could not be looked at", summary, strings.Join(c.unreachable, " and "))
 	}
 	if failures > 0 || (strict && warnings > 0) {
 		return fmt.Errorf("%s", summary)
@@ -162,5 +208,132 @@ func (c *checking) verdict(strict bool) error {
 	if c.quiet {
 		return nil
 	}
-	return c.screen.Print(summary)
+	verdict := terminal.Green
+	if warnings > 0 {
+		verdict = terminal.Yellow
+	}
+	return c.screen.Print(c.screen.Paint(terminal.Bold+";"+verdict, summary))
+}
+
+// checkTransactional is the end of the transactional id of the check. No stream can have
+// this name, because of the slash.
+const checkTransactional = "check/transaction"
+
+// kafkaPatience is the time for a coordinator to appear. It leaves time within checkTime to
+// report the answer.
+const kafkaPatience = checkTime - 3*time.Second
+
+// kafka checks the brokers, and returns whether events could be sent.
+func (c *checking) kafka(ctx context.Context) bool {
+	if !c.Config.HasTopics() {
+		return true
+	}
+	// Without any topic this asks only whether the brokers can be reached.
+	if _, err := publisher.CheckTopics(ctx, c.Sink.Kafka, publisher.Requirements{}); err != nil {
+		c.cannotLook("Kafka", err, "nothing of Kafka is checked")
+		return false
+	}
+	client, err := kgo.NewClient(slices.Concat(c.Sink.Kafka, []kgo.Opt{kgo.RetryTimeout(kafkaPatience)})...)
+	if err != nil {
+		c.cannotLook("Kafka", err, "")
+		return false
+	}
+	defer client.Close()
+	c.found(preflight.Finding{Level: preflight.OK, Subject: "Kafka", Found: "reached at " + strings.Join(c.Config.Kafka.Brokers, ", ")})
+	k := preflight.Kafka{Client: client, Creates: c.Config.Topics.Create, Transactions: c.Config.PositionsInKafka()}
+	c.do(ctx, k.Brokers)
+	topics, rights := c.topics()
+	found := c.do(ctx, func(ctx context.Context) []preflight.Finding { return k.Topics(ctx, topics) })
+	c.do(ctx, func(ctx context.Context) []preflight.Finding { return k.TopicRights(ctx, rights) })
+	if c.Config.ReplicasByKafka() {
+		c.do(ctx, func(ctx context.Context) []preflight.Finding { return k.GroupRights(ctx, c.Config.Name) })
+		c.do(ctx, c.admission)
+	}
+	if c.Config.PositionsInKafka() && there(found, c.Config.Topics.Positions) {
+		t := preflight.Transaction{
+			Client: slices.Concat(c.Sink.Kafka, []kgo.Opt{kgo.RetryTimeout(kafkaPatience), kgo.RecordDeliveryTimeout(kafkaPatience)}),
+			ID:     c.Config.Name + "/" + checkTransactional, Topic: c.Config.Topics.Positions, Timeout: c.Config.Kafka.TransactionTimeout,
+		}
+		c.do(ctx, t.Try)
+	}
+	return true
+}
+
+// admission finds out whether the group of the replicas would refuse a further process. A
+// missing right is another check's finding.
+func (c *checking) admission(ctx context.Context) []preflight.Finding {
+	err := replicas.Probe(ctx, replicas.Options{Client: c.Sink.Kafka, Group: c.Config.Name, SessionTimeout: c.Config.SessionTimeout})
+	var refused *replicas.Refused
+	if !errors.As(err, &refused) || errors.Is(err, kerr.GroupAuthorizationFailed) {
+		return nil
+	}
+	return []preflight.Finding{{Level: preflight.Error, Subject: "group " + refused.Group, Found: refused.Err.Error(), Advice: strings.TrimPrefix(refused.Advice, "Act: ")}}
+}
+
+// there tells whether a topic was found.
+func there(findings []preflight.Finding, topic string) bool {
+	for _, f := range findings {
+		if f.Subject == "topic "+topic && (f.Level == preflight.Error || strings.HasPrefix(f.Found, "missing")) {
+			return false
+		}
+	}
+	return true
+}
+
+// topics are the topics that the daemon needs, and the rights that the user needs on them.
+func (c *checking) topics() ([]preflight.Topic, map[string][]kmsg.ACLOperation) {
+	r := c.Sink.Requirements("")
+	// If the user may not read the settings, the topic's own check warns.
+	write := []kmsg.ACLOperation{kmsg.ACLOperationDescribe, kmsg.ACLOperationWrite}
+	rights := map[string][]kmsg.ACLOperation{}
+	var topics []preflight.Topic
+	add := func(t preflight.Topic, needed []kmsg.ACLOperation) {
+		if _, known := rights[t.Name]; t.Name == "" || known {
+			return
+		}
+		t.LeastBytes = r.LeastMessageBytes(t.Name)
+		topics, rights[t.Name] = append(topics, t), needed
+	}
+	for _, name := range r.Events {
+		add(preflight.Topic{Name: name, MaxBytes: c.Config.Kafka.MaxRecordBytes}, write)
+	}
+	add(preflight.Topic{Name: r.Positions, Compacted: true}, append([]kmsg.ACLOperation{kmsg.ACLOperationRead}, write...))
+	add(preflight.Topic{Name: r.DeadLetters}, write)
+	add(preflight.Topic{Name: r.Audit, KeepsAll: true}, write)
+	return topics, rights
+}
+
+// position checks that the oplog holds the changes after a stream's stored position.
+func (c *checking) position(ctx context.Context, p installation.PlannedStream) {
+	client, err := c.Clients.Client(p.Place.URI)
+	if err != nil {
+		return // the cluster's check had it
+	}
+	w, err := c.Watcher(p)
+	if err != nil {
+		return // the stream's check had it
+	}
+	s := preflight.CheckedStream{Name: p.Name, Watcher: w, Client: client}
+	c.do(ctx, func(ctx context.Context) []preflight.Finding {
+		keeper, err := c.Keeper(ctx, p, false)
+		if err != nil {
+			return s.NoPosition(err)
+		}
+		stored, err := keeper.Inspect(ctx)
+		if err != nil {
+			return s.NoPosition(err)
+		}
+		position := stored.Position
+		switch {
+		case position.IsZero() || position.HandedTo > 0:
+			return nil // the stream would not go on from a stored position
+		case position.Repair != nil:
+			return s.Repairing()
+		}
+		from := watcher.From{Token: position.Token, History: position.History}
+		if position.Fingerprint != w.Fingerprint() {
+			from = watcher.From{ClusterTime: position.ClusterTime, History: position.History}
+		}
+		return s.Position(ctx, from, c.Config.Repair.OnHistoryLost == config.RepairHistory)
+	})
 }

@@ -8,35 +8,45 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/installation"
+	"github.com/fhir-cdc/fhir-cdc/lookup"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/preflight"
 )
 
-// run runs all checks. What lies behind a server that does not answer is left out:
-// one line tells of it.
+// run runs all checks. If a server does not answer, one line says so, and the checks that
+// need it are left out.
 func (c *checking) run(ctx context.Context) {
-	if c.cfg.Events.Change.Enabled {
-		c.do(ctx, func(context.Context) []preflight.Finding {
-			return preflight.ResourceTypes(c.cfg.Events.Change.Resources)
-		})
+	for _, kind := range c.Config.Events.Enabled() {
+		if kind.ResourcesVariable != "" {
+			c.do(ctx, func(context.Context) []preflight.Finding {
+				return preflight.ResourceTypes(kind, c.Config.Events.ResourcesOf(kind))
+			})
+		}
 	}
 	up := map[config.Secret]bool{}
-	for _, cluster := range c.mongoClusters() {
+	for _, cluster := range mongoClustersOf(c.Config) {
 		up[cluster.place.URI] = c.cluster(ctx, cluster)
 	}
-	for _, p := range c.plan {
-		if c.isUp(up, p.place) {
+	for _, p := range c.Plan {
+		if c.isUp(up, p.Place) {
 			c.stream(ctx, p)
 		}
 	}
 	kafka := c.kafka(ctx)
-	if all := mapper.New(mapperConfig(c.cfg)); kafka && c.isUp(up, c.cfg.MongoDB.Main()) {
+	for _, p := range c.Plan {
+		// With sink: stdout a stored position says nothing about events.
+		if kafka && c.Config.HasTopics() && c.isUp(up, p.Place) {
+			c.position(ctx, p)
+		}
+	}
+	if all := mapper.New(c.Config.MapperConfig()); kafka && c.isUp(up, c.Config.MongoDB.Main()) {
 		c.sampleEvents(ctx, all, up)
 	}
 }
 
 func (c *checking) isUp(up map[config.Secret]bool, place config.Cluster) bool {
-	for _, cluster := range c.mongoClusters() {
+	for _, cluster := range mongoClustersOf(c.Config) {
 		if cluster.place.Same(place) {
 			return up[cluster.place.URI]
 		}
@@ -44,80 +54,79 @@ func (c *checking) isUp(up map[config.Secret]bool, place config.Cluster) bool {
 	return false
 }
 
-// mongoCluster is a cluster with the databases that are used on it.
+// mongoCluster is a cluster with the databases that fhir-cdc uses on it.
 type mongoCluster struct {
 	place config.Cluster
-	// uses are the databases by what they are for.
+	// uses are the databases, each with its use.
 	uses []mongoUse
 }
 
 type mongoUse struct {
 	name, database string
-	// collections are what is read there, by resource type or other name.
+	// collections are the collections to read, by resource type or other name.
 	collections map[string][]string
 }
 
-// mongoClusters lists what is used of MongoDB, each cluster once.
-func (c *checking) mongoClusters() []mongoCluster {
-	var all []mongoCluster
+// mongoClustersOf lists the clusters that fhir-cdc uses, each once.
+func mongoClustersOf(cfg *config.Config) []mongoCluster {
+	var clusters []mongoCluster
 	add := func(name string, place config.Cluster, collections map[string][]string) {
-		i := slices.IndexFunc(all, func(m mongoCluster) bool { return m.place.Same(place) })
+		i := slices.IndexFunc(clusters, func(m mongoCluster) bool { return m.place.Same(place) })
 		if i < 0 {
-			all = append(all, mongoCluster{place: place})
-			i = len(all) - 1
+			clusters = append(clusters, mongoCluster{place: place})
+			i = len(clusters) - 1
 		}
-		all[i].uses = append(all[i].uses, mongoUse{name: name, database: place.Database, collections: collections})
+		clusters[i].uses = append(clusters[i].uses, mongoUse{name: name, database: place.Database, collections: collections})
 	}
-	m := c.cfg.MongoDB
-	add("main", m.Main(), resourceCollections(c.cfg))
-	if c.cfg.Facts.RequestID && c.cfg.Events.Change.Enabled {
-		history := map[string][]string{}
-		for _, resource := range c.cfg.Events.Change.Resources {
-			if resource != exportStatus { // which has none
-				history["history of "+resource] = []string{resource + "_4_0_0_History", resource + "_3_0_1_History"}
-			}
+	m, all := cfg.MongoDB, mapper.New(cfg.MapperConfig())
+	feeds := all.Feeds()
+	add("main", m.Main(), resourceCollections(feeds))
+	if histories := installation.HistoriesRead(cfg, all); len(histories) > 0 {
+		byResource := map[string][]string{}
+		for _, h := range histories {
+			name := "history of " + h.Resource
+			byResource[name] = append(byResource[name], h.StoredIn)
 		}
-		add("history", m.HistoryCluster(), history)
+		add("history", m.HistoryCluster(), byResource)
 	}
-	if c.cfg.Events.AccessedEverything.Enabled {
-		audit, access := m.AuditEventsCluster(), m.AccessLogsCluster()
-		add("audit events", audit, map[string][]string{"AuditEvents": {audit.Collection}})
-		add("access logs", access, map[string][]string{"access logs": {access.Collection}})
+	fed := func(name, what string, place config.Cluster) {
+		if slices.ContainsFunc(feeds, func(f mapper.Feed) bool {
+			return f.Namespace == mapper.Namespace{Database: place.Database, Collection: place.Collection}
+		}) {
+			add(name, place, map[string][]string{what: {place.Collection}})
+		}
 	}
-	if c.cfg.Checkpoint.Store == config.StoreMongoDB {
-		home := c.cfg.CheckpointCluster()
+	fed("audit events", "AuditEvents", m.AuditEventsCluster())
+	fed("access logs", "access logs", m.AccessLogsCluster())
+	if home, in := cfg.PositionsInMongoDB(); in {
 		add("positions", home, map[string][]string{"positions": {home.Collection}})
 	}
-	return all
+	return clusters
 }
 
 // resourceCollections are the collections of the main database by resource type.
-func resourceCollections(cfg *config.Config) map[string][]string {
-	m := mapperConfig(cfg)
-	m.AccessedEverythingTopic = ""
+func resourceCollections(feeds []mapper.Feed) map[string][]string {
 	groups := map[string][]string{}
-	for _, f := range mapper.New(m).Feeds() {
-		resource, _, _ := strings.Cut(f.Namespace.Collection, "_")
-		groups[resource] = append(groups[resource], f.Namespace.Collection)
-	}
-	if cfg.Events.AccessedEverything.Enabled {
-		groups["Person"] = append(groups["Person"], "Person_4_0_0")
+	for _, f := range feeds {
+		if f.Resource != "" {
+			groups[f.Resource] = append(groups[f.Resource], f.Namespace.Collection)
+		}
 	}
 	return groups
 }
 
-// cluster checks one cluster, and tells whether it can be used.
+// cluster checks one cluster, and returns whether it can be used.
 func (c *checking) cluster(ctx context.Context, m mongoCluster) bool {
 	var names []string
 	for _, u := range m.uses {
 		names = append(names, u.name)
 	}
 	name := strings.Join(names, ", ")
-	if err := c.clients.reach(ctx, m.place); err != nil {
+	if err := c.Clients.Reach(ctx, m.place); err != nil {
 		c.cannotLook("MongoDB "+name, err, "nothing that lies there is checked")
 		return false
 	}
-	client, err := c.clients.client(m.place.URI)
+	client, err := c.Clients.Client(m.place.URI)
 	if err != nil {
 		return false // reach had it
 	}
@@ -141,17 +150,25 @@ func (c *checking) database(ctx context.Context, at preflight.MongoDB, u mongoUs
 		return
 	}
 	if u.name != "positions" { // which the daemon makes
-		c.do(ctx, func(ctx context.Context) []preflight.Finding { return at.Collections(ctx, u.database, u.collections) })
+		c.do(ctx, func(ctx context.Context) []preflight.Finding {
+			return at.Collections(ctx, u.database, u.name != "history", u.collections)
+		})
 	}
 	const slow = "look-ups would read whole collections: the FHIR server makes these indexes (createIndexes)"
 	switch u.name {
 	case "main":
-		if c.cfg.Events.Change.Enabled && c.cfg.Events.Change.Deletes {
-			c.do(ctx, func(ctx context.Context) []preflight.Finding { return at.PreImages(ctx, u.database, collections) })
-		}
-		if c.cfg.Events.AccessedEverything.Enabled {
+		for _, kind := range c.Config.Events.WithDeletes() {
+			var deleted []string
+			for _, n := range kind.Namespaces(c.Config.MapperConfig()) {
+				deleted = append(deleted, n.Collection)
+			}
 			c.do(ctx, func(ctx context.Context) []preflight.Finding {
-				return at.Indexes(ctx, u.database, "Person_4_0_0", []string{"_uuid", "link.target._uuid"}, slow)
+				return at.PreImages(ctx, kind.Name, u.database, deleted)
+			})
+		}
+		if c.Config.Events.AccessedEverything.Enabled {
+			c.do(ctx, func(ctx context.Context) []preflight.Finding {
+				return at.Indexes(ctx, u.database, lookup.PersonCollection, []string{"_uuid", "link.target._uuid"}, slow)
 			})
 		}
 	case "history":
@@ -164,58 +181,46 @@ func (c *checking) database(ctx context.Context, at preflight.MongoDB, u mongoUs
 }
 
 // stream checks one stream of the plan.
-func (c *checking) stream(ctx context.Context, p plannedStream) {
-	client, err := c.clients.client(p.place.URI)
+func (c *checking) stream(ctx context.Context, p installation.PlannedStream) {
+	client, err := c.Clients.Client(p.Place.URI)
 	if err != nil {
 		return // the cluster's check had it
 	}
-	w, err := c.watcher(p)
+	w, err := c.Watcher(p)
 	if err != nil {
-		c.found(preflight.Finding{Level: preflight.Error, Subject: "stream " + p.name, Found: err.Error()})
+		c.found(preflight.Finding{Level: preflight.Error, Subject: "stream " + p.Name, Found: err.Error()})
 		return
 	}
-	s := preflight.Stream{
-		Name: p.name, Watcher: w, Client: client, Database: databaseOf(p), Sliced: p.slice.Of > 1, OplogWindow: c.cfg.MongoDB.OplogMinWindow,
+	s := preflight.CheckedStream{
+		Name: p.Name, Watcher: w, Client: client, Database: installation.DatabaseOf(p), Sliced: p.Slice.Of > 1, OplogWindow: c.Config.MongoDB.OplogMinWindow,
 	}
 	c.do(ctx, s.Open)
-	if p.slice.Index == 0 {
+	if p.Slice.Index == 0 {
 		c.do(ctx, s.Features)
 		c.do(ctx, s.Oplog)
 	}
 }
 
-// databaseOf is the database that a stream is opened on, empty for the cluster.
-func databaseOf(p plannedStream) string {
-	database := ""
-	for i, f := range p.feeds {
-		if i > 0 && f.Namespace.Database != database {
-			return ""
-		}
-		database = f.Namespace.Database
-	}
-	return database
-}
-
 // sampleEvents maps the newest documents.
 func (c *checking) sampleEvents(ctx context.Context, m *mapper.Mapper, up map[config.Secret]bool) {
-	facts, err := newFacts(c.cfg, c.clients)
+	facts, err := c.NewFacts()
 	if err != nil {
 		c.found(preflight.Finding{Level: preflight.Error, Subject: "sample events", Found: err.Error()})
 		return
 	}
 	places := map[mapper.Namespace]config.Cluster{}
-	for _, cluster := range clustersOf(c.cfg, m.Feeds()) {
-		for _, f := range cluster.feeds {
-			places[f.Namespace] = cluster.place
+	for _, cluster := range installation.ClustersOf(c.Config, m.Feeds()) {
+		for _, f := range cluster.Feeds {
+			places[f.Namespace] = cluster.Place
 		}
 	}
-	options := c.sink.options("")
+	options := c.Sink.Options("")
 	sample := preflight.Sample{Mapper: m, Facts: facts, MaxEventBytes: options.MaxEventBytes, Show: c.show}
 	sample.Client = func(n mapper.Namespace) (*mongo.Client, error) {
 		if !c.isUp(up, places[n]) {
 			return nil, mongo.ErrNoDocuments // one line has told of the cluster
 		}
-		return c.clients.client(places[n].URI)
+		return c.Clients.Client(places[n].URI)
 	}
 	c.do(ctx, sample.Events)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/installation"
 	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
@@ -39,7 +40,7 @@ prints what could be read, then the faults on standard error (exit code 2).`,
 	origins := cmd.Flags().Bool("origins", false, "print a table of keys, values and where they come from")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *output != "yaml" && *output != "json" {
-			return &usageError{fmt.Sprintf("--output %q is neither yaml nor json", *output)}
+			return installation.Usagef("--output %q is neither yaml nor json", *output)
 		}
 		cfg, faults := config.Draft(flags.options(cmd))
 		if cfg == nil {

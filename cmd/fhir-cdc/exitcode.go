@@ -1,13 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 
-	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/installation"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
-	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/replay"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
@@ -48,23 +49,15 @@ func exitMeanings() []exitMeaning {
 // exitCodeOf maps an error of a command to a code, by its type and never by its
 // text.
 func exitCodeOf(err error) exitCode {
-	var faults *config.Error
 	var failure *mapper.Failure
-	var usage *usageError
 	var stream *watcher.Error
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &faults), errors.As(err, &usage):
-		return exitUsage
-	case errors.As(err, new(*publisher.ConfigurationError)):
+	case installation.Misconfigured(err):
 		return exitUsage
 	case errors.As(err, &stream) && stream.Class == watcher.HistoryLost:
 		return exitHistoryLost
-	case stream != nil && stream.Class != watcher.TooLarge:
-		return exitUsage
-	case watcher.LoginRefused(err) != nil:
-		return exitUsage
 	case errors.As(err, &failure):
 		return exitStopped
 	case errors.Is(err, resumetoken.ErrFenced):
@@ -84,8 +77,49 @@ func exitCodeHelp() string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// usageError says that the command line is wrong although it could be parsed.
-type usageError struct{ message string }
+// errInterrupted is the end of a command by Ctrl-C.
+var errInterrupted = errors.New("interrupted")
 
-// Error returns the message.
-func (e *usageError) Error() string { return e.message }
+// interruption is the error of work that was interrupted by the end of ctx. It says whether
+// the last transaction's outcome is unknown. Unless ctx has ended, it is err.
+func interruption(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() == nil:
+		return err
+	case errors.Is(err, replay.ErrUnanswered):
+		return fmt.Errorf("%w; %w", errInterrupted, replay.ErrUnanswered)
+	default:
+		return errInterrupted
+	}
+}
+
+// settling is a context for recording the result of work that has ended: without end, or
+// for a moment if ctx has ended.
+func settling(ctx context.Context) (context.Context, context.CancelFunc) {
+	settled := context.WithoutCancel(ctx)
+	if ctx.Err() == nil {
+		return settled, func() {}
+	}
+	return context.WithTimeout(settled, installation.DisconnectTimeout)
+}
+
+// interruptedEarly replaces any error of an interrupted command by one clear error, unless
+// the error already says how to go on.
+func interruptedEarly(ctx context.Context, err error, left string) error {
+	if err == nil || ctx.Err() == nil || errors.Is(err, errInterrupted) {
+		return err
+	}
+	return fmt.Errorf("%w; %s", errInterrupted, left)
+}
+
+// midwayError is the failure of a command that may have published before it failed. It does
+// not unwrap to the cause: the exit code must never say that nothing has been published.
+type midwayError struct{ err error }
+
+// Error returns the message of the failure.
+func (e *midwayError) Error() string { return e.err.Error() }
+
+// Is still finds an interruption, whose exit code is its own.
+func (e *midwayError) Is(target error) bool {
+	return target == errInterrupted && errors.Is(e.err, target)
+}

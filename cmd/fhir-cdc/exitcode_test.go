@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/installation"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 )
@@ -21,7 +22,7 @@ func TestExitCodeOf(t *testing.T) {
 		{"none", nil, exitOK},
 		{"any", errors.New("x"), exitFailure},
 		{"configuration", &config.Error{}, exitUsage},
-		{"usage", &usageError{"x"}, exitUsage},
+		{"usage", installation.Usagef("x"), exitUsage},
 		{"stop policy", &mapper.Failure{}, exitStopped},
 		{"fenced", resumetoken.ErrFenced, exitFenced},
 	}

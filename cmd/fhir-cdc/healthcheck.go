@@ -1,16 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/installation"
+	"github.com/fhir-cdc/fhir-cdc/status"
 )
 
 // healthTimeout is below the usual limits of container health checks.
@@ -44,7 +40,7 @@ FHIR_CDC_CONFIG names.`,
 	flags := addConfigFlags(cmd, environ)
 	probe := probeName(probes()[0])
 	cmd.Flags().Var(&probe, "probe", "readyz, livez or startupz")
-	_ = cmd.RegisterFlagCompletionFunc("probe", cobra.FixedCompletions(probes(), cobra.ShellCompDirectiveNoFileComp))
+	completes(cmd, "probe", probes()...)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		port, err := config.StatusPort(flags.options(cmd))
 		if err != nil {
@@ -55,7 +51,7 @@ FHIR_CDC_CONFIG names.`,
 	return cmd
 }
 
-// probes are those of the status port; the first is the one to ask if none is named.
+// probes are the probes of the status port; the first is the default.
 func probes() []string { return []string{"readyz", "livez", "startupz"} }
 
 // probeName is the value of --probe.
@@ -77,62 +73,36 @@ func (p *probeName) Set(text string) error {
 }
 
 func healthcheck(ctx context.Context, port config.HTTP, probe string, stdout io.Writer) error {
-	address := port.Address
-	if address == config.HTTPOff {
-		return &usageError{"http.address is off, so there is nobody to ask"}
-	}
-	host, number, err := net.SplitHostPort(address)
-	if err != nil {
-		return fmt.Errorf("http.address: %w", err)
-	}
-	if host == "" || net.ParseIP(host).IsUnspecified() {
-		host = "127.0.0.1" // It listens everywhere, so here too.
-	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	scheme, client := "http", http.DefaultClient
-	if port.TLS.CertFile != "" {
-		scheme, client = "https", pinned(port.TLS.CertFile)
-	}
-	url := scheme + "://" + net.JoinHostPort(host, number) + "/" + probe
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	client, err := statusClient(port)
 	if err != nil {
-		return fmt.Errorf("ask %s: %w", url, err)
+		return err
 	}
-	response, err := client.Do(request)
+	text, err := client.Probe(ctx, probe)
 	if err != nil {
-		return fmt.Errorf("no daemon answers here: %w (see that fhir-cdc run is up, and that its http.address is what this command reads: %s)", err, address)
-	}
-	defer func() { _ = response.Body.Close() }()
-	const enough = 4 << 10
-	text, err := io.ReadAll(io.LimitReader(response.Body, enough))
-	if err != nil {
-		return fmt.Errorf("ask %s: %w", url, err)
-	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s says: %s", url, strings.TrimSpace(string(text)))
+		return unanswered(err, port)
 	}
 	_, err = fmt.Fprintf(stdout, "%s", text)
 	return err
 }
 
-// pinned is a client that believes a server that has the certificate of a file. The
-// certificate may be for a name that this host is not called by, and from an authority
-// that the container does not know; that it is the very one is more than either.
-func pinned(certFile string) *http.Client {
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection compares the whole certificate.
-		VerifyConnection: func(state tls.ConnectionState) error {
-			text, err := os.ReadFile(certFile)
-			if err != nil {
-				return fmt.Errorf("http.tls.cert_file: %w", err)
-			}
-			block, _ := pem.Decode(text)
-			if block == nil || !bytes.Equal(block.Bytes, state.PeerCertificates[0].Raw) {
-				return errors.New("the port has another certificate than http.tls.cert_file")
-			}
-			return nil
-		},
-	}}}
+// statusClient is a client of the status port.
+func statusClient(port config.HTTP) (*status.Client, error) {
+	if port.Address == config.HTTPOff {
+		return nil, installation.Usagef("http.address is off, so there is nobody to ask")
+	}
+	client, err := status.NewClient(port.Address, port.TLS.CertFile)
+	if err != nil {
+		return nil, fmt.Errorf("http.address: %w", err)
+	}
+	return client, nil
+}
+
+// unanswered says what to look at where no daemon answers.
+func unanswered(err error, port config.HTTP) error {
+	if errors.Is(err, status.ErrNoAnswer) {
+		return fmt.Errorf("%w (see that fhir-cdc run is up, and that its http.address is what this command reads: %s)", err, port.Address)
+	}
+	return err
 }

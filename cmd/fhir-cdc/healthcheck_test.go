@@ -3,14 +3,17 @@ package main
 import (
 	"encoding/pem"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/installation"
 )
 
 func TestHealthcheck(t *testing.T) {
@@ -41,8 +44,31 @@ func TestHealthcheck(t *testing.T) {
 	if err := healthcheck(t.Context(), config.HTTP{Address: address}, "readyz", &out); err == nil || !strings.Contains(err.Error(), "see that fhir-cdc run is up") {
 		t.Errorf("got %v for a daemon that is not there", err)
 	}
-	if err := healthcheck(t.Context(), config.HTTP{Address: "off"}, "readyz", &out); !errors.As(err, new(*usageError)) {
+	if err := healthcheck(t.Context(), config.HTTP{Address: "off"}, "readyz", &out); !errors.As(err, new(*installation.UsageError)) {
 		t.Errorf("got %v for a port that is off", err)
+	}
+}
+
+// The daemon on this host is asked without the proxy that the environment has for others, at
+// whatever address of the host it listens; no proxy is ever used for a loopback one. The test
+// is a process of its own: the environment's proxy is read once.
+func TestHealthcheckTakesNoProxy(t *testing.T) {
+	const env = "FHIR_CDC_TEST_HEALTHCHECK"
+	if address := os.Getenv(env); address != "" {
+		if err := healthcheck(t.Context(), config.HTTP{Address: address}, "readyz", io.Discard); err == nil {
+			t.Error("nobody is there, and yet somebody has answered")
+		}
+		return
+	}
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		t.Errorf("the proxy is asked for %s", r.URL)
+		_, _ = w.Write([]byte("ok\n"))
+	}))
+	defer proxy.Close()
+	asking := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
+	asking.Env = append(os.Environ(), env+"=192.0.2.1:8080", "HTTP_PROXY="+proxy.URL, "http_proxy="+proxy.URL, "NO_PROXY=", "no_proxy=")
+	if out, err := asking.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

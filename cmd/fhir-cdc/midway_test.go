@@ -9,6 +9,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/fhir-cdc/fhir-cdc/flagvalue"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/replay"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
@@ -17,9 +18,9 @@ import (
 // A replay that ends early says of every stream how to go on, to the same end, and once it
 // has begun to publish never ends with the exit code that says that nothing was published.
 func TestReplayInterrupted(t *testing.T) {
-	f := &replayFlags{span: &spanFlags{fromTime: &pastTime{}, toTime: &pastTime{Time: time.Unix(1795531500, 0).UTC()}, fromToken: &resumeToken{}, toToken: &resumeToken{}}}
+	f := &replayFlags{span: &spanFlags{fromTime: &flagvalue.Time{}, toTime: &flagvalue.Time{Time: time.Unix(1795531500, 0).UTC()}, fromToken: &flagvalue.Token{}, toToken: &flagvalue.Token{}}}
 	from := time.Unix(1795531400, 0).UTC()
-	result := &replay.ReplayResult{Attempted: true, Streams: []replay.ReplayStream{
+	result := &replay.Result{Attempted: true, Streams: []replay.StreamResult{
 		{Stream: "done", From: from, Events: 7, Done: true},
 		{Stream: "midway", From: from, Events: 3, Next: "82AB"},
 		{Stream: "not-begun", From: from},
@@ -71,11 +72,11 @@ func TestBackfillInterrupted(t *testing.T) {
 
 // The end of a flag's span is said as it was given.
 func TestSpanEnd(t *testing.T) {
-	none := &spanFlags{toTime: &pastTime{}, toToken: &resumeToken{}}
+	none := &spanFlags{toTime: &flagvalue.Time{}, toToken: &flagvalue.Token{}}
 	if got := none.end(); got != "" {
 		t.Errorf("without an end: %q", got)
 	}
-	token := &spanFlags{toTime: &pastTime{}, toToken: &resumeToken{text: "82AB", raw: bson.Raw{5, 0, 0, 0, 0}}}
+	token := &spanFlags{toTime: &flagvalue.Time{}, toToken: &flagvalue.Token{Text: "82AB", Raw: bson.Raw{5, 0, 0, 0, 0}}}
 	if got := token.end(); got != " --to-token 82AB" {
 		t.Errorf("with a token: %q", got)
 	}

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/flagvalue"
+	"github.com/fhir-cdc/fhir-cdc/installation"
+	"github.com/fhir-cdc/fhir-cdc/positions"
 	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
@@ -44,7 +47,8 @@ func newPositionListCommand(environ []string, stdout, stderr io.Writer) *cobra.C
                A position ahead of the cluster by more than a minute says so: until the
                cluster comes there, changes are not published
   OPLOG LEFT   how much more the oplog may forget before the position is lost. It needs
-               find on local.oplog.rs; a sharded cluster does not tell it
+               find on local.oplog.rs; a sharded cluster does not tell it.
+               "whole": the oplog has forgotten nothing yet
   RUNS         whether a process carries the stream now: with replicas, a member of
                the consumer group has its partition; without, the owner has stored
                something within twice checkpoint.idle_interval and has not stopped in
@@ -56,18 +60,18 @@ func newPositionListCommand(environ []string, stdout, stderr io.Writer) *cobra.C
 	}
 	flags, output := addConfigFlags(cmd, environ), addOutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return operate(cmd, flags, stderr, func(ctx context.Context, o *operation) error {
-			look, err := newPositionLook(ctx, o)
+		return inspect(cmd, flags, stderr, func(ctx context.Context, o *installation.Installation) error {
+			look, err := positions.NewLook(ctx, o)
 			if err != nil {
 				return err
 			}
-			views := make([]positionView, len(o.plan))
-			for i, p := range o.plan {
-				if views[i], err = look.stream(ctx, p); err != nil {
+			views := make([]positions.View, len(o.Plan))
+			for i, p := range o.Plan {
+				if views[i], err = look.Stream(ctx, p); err != nil {
 					return err
 				}
 			}
-			look.tellTroubles(terminal.New(stderr, environ))
+			look.TellTroubles(terminal.New(stderr, environ))
 			return output.write(stdout, environ, views, func(s *terminal.Screen) error { return printPositions(s, views) })
 		})
 	}
@@ -84,21 +88,22 @@ resume token, and whether it belongs to the pipeline of the present configuratio
 		Args:    oneStream,
 	}
 	flags, output := addConfigFlags(cmd, environ), addOutputFlag(cmd)
+	flags.completesStreams(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return operate(cmd, flags, stderr, func(ctx context.Context, o *operation) error {
-			p, err := o.stream(args[0])
+		return inspect(cmd, flags, stderr, func(ctx context.Context, o *installation.Installation) error {
+			p, err := o.Stream(args[0])
 			if err != nil {
 				return err
 			}
-			look, err := newPositionLook(ctx, o)
+			look, err := positions.NewLook(ctx, o)
 			if err != nil {
 				return err
 			}
-			view, err := look.stream(ctx, p)
+			view, err := look.Stream(ctx, p)
 			if err != nil {
 				return err
 			}
-			look.tellTroubles(terminal.New(stderr, environ))
+			look.TellTroubles(terminal.New(stderr, environ))
 			return output.write(stdout, environ, view, func(s *terminal.Screen) error { return printPosition(s, view) })
 		})
 	}
@@ -117,25 +122,26 @@ func newPositionHistoryCommand(environ []string, stdout, stderr io.Writer) *cobr
 		Args: oneStream,
 	}
 	flags, output := addConfigFlags(cmd, environ), addOutputFlag(cmd)
+	flags.completesStreams(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return operate(cmd, flags, stderr, func(ctx context.Context, o *operation) error {
-			p, err := o.stream(args[0])
+		return inspect(cmd, flags, stderr, func(ctx context.Context, o *installation.Installation) error {
+			p, err := o.Stream(args[0])
 			if err != nil {
 				return err
 			}
-			keeper, err := o.keeper(ctx, p, false)
+			keeper, err := o.Keeper(ctx, p, false)
 			if err != nil {
 				return err
 			}
-			positions, err := keeper.History(ctx)
+			kept, err := keeper.History(ctx)
 			if err != nil {
 				return err
 			}
-			spots := make([]spot, len(positions))
-			for i, position := range positions {
-				spots[i] = spotOf(position)
+			spots := make([]positions.Shown, len(kept))
+			for i, position := range kept {
+				spots[i] = positions.Show(position)
 			}
-			return output.write(stdout, environ, spots, func(s *terminal.Screen) error { return printSpots(s, p.name, spots) })
+			return output.write(stdout, environ, spots, func(s *terminal.Screen) error { return printSpots(s, p.Name, spots) })
 		})
 	}
 	return cmd
@@ -145,45 +151,251 @@ func newPositionHistoryCommand(environ []string, stdout, stderr io.Writer) *cobr
 func oneStream(_ *cobra.Command, args []string) error {
 	switch len(args) {
 	case 0:
-		return &usageError{"say which STREAM; fhir-cdc position list names them"}
+		return installation.Usagef("say which STREAM; fhir-cdc position list names them")
 	case 1:
 		return nil
 	}
-	return &usageError{fmt.Sprintf("give one STREAM, not %d (%s)", len(args), strings.Join(args, ", "))}
+	return installation.Usagef("give one STREAM, not %d (%s)", len(args), strings.Join(args, ", "))
 }
 
-// spot is a position as it is shown.
-type spot struct {
-	ClusterTime clusterTime `json:"clusterTime"`
-	// Changed is the wall clock of the last change, where it is known.
-	Changed     string `json:"changed,omitempty"`
-	Token       string `json:"token"`
-	Fingerprint string `json:"fingerprint"`
-}
-
-// clusterTime is an oplog time in both of its forms.
-type clusterTime struct {
-	T    uint32 `json:"t"`
-	I    uint32 `json:"i"`
-	Time string `json:"time"`
-}
-
-func spotOf(p resumetoken.Position) spot {
-	return spot{
-		ClusterTime: clusterTime{T: p.ClusterTime.T, I: p.ClusterTime.I, Time: terminal.Time(timeOf(p.ClusterTime))},
-		Changed:     terminal.Time(p.WallTime),
-		Token:       tokenText(p.Token),
-		Fingerprint: p.Fingerprint,
-	}
-}
-
-func printSpots(s *terminal.Screen, stream string, spots []spot) error {
+func printSpots(s *terminal.Screen, stream string, spots []positions.Shown) error {
 	if len(spots) == 0 {
 		return s.Printf("No hours are kept of stream %s yet.", stream)
 	}
-	table := terminal.NewTable("position", "pipeline", "token")
+	table := terminal.NewTable("position", "pipeline", "token").Drops("token")
 	for _, p := range spots {
 		table.Row(terminal.Text(p.ClusterTime.Time), terminal.Text(p.Fingerprint), terminal.Text(p.Token))
 	}
 	return table.Print(s)
+}
+
+// unknown is shown for a value that could not be found out.
+const unknown = "-"
+
+func printPositions(s *terminal.Screen, views []positions.View) error {
+	table := terminal.NewTable("stream", "position", ">age", ">lag", ">oplog left", "runs", "owner").Drops("age", "owner", "oplog left")
+	for _, v := range views {
+		row := []terminal.Cell{terminal.Text(v.Stream), positionCell(v)}
+		row = append(row, terminal.Text(spanText(v.AgeSeconds)), lagCell(v), leftCell(v), runsCell(v), terminal.Text(ownerText(v)))
+		table.Row(row...)
+	}
+	return table.Print(s)
+}
+
+func printPosition(s *terminal.Screen, v positions.View) error {
+	var fields [][2]string
+	add := func(name, text string) { fields = append(fields, [2]string{name, text}) }
+	paint := func(c terminal.Cell) string { return s.Paint(c.Style, c.Text) }
+	add("stream", v.Stream+" (positions in "+v.Store+")")
+	add("runs", paint(runsCell(v)))
+	if v.Carrier != "" {
+		add("carried by", v.Carrier)
+	}
+	if o := v.Owner; o != nil {
+		text := o.Instance
+		if o.Since != "" {
+			text += ", since " + o.Since
+		}
+		if o.Stopped != "" {
+			text += ", stopped in order " + o.Stopped
+		}
+		add("last owner", text)
+	}
+	add("position", paint(positionCell(v)))
+	if p := v.Position; p != nil {
+		if p.Changed != "" {
+			add("last change", p.Changed+" (wall clock)")
+		}
+		add("stored", v.Saved)
+		add("age", spanText(v.AgeSeconds))
+		add("lag", paint(lagCell(v)))
+		add("oplog left", paint(leftCell(v)))
+		pipeline := p.Fingerprint
+		if v.PipelineChanged {
+			pipeline += s.Paint(terminal.Yellow, " (the configuration's is another: the stream will go on from the position's time)")
+		}
+		add("pipeline", pipeline)
+		add("token", p.Token)
+	}
+	return printFields(s, fields)
+}
+
+// printFields prints names with their values, but for empty ones.
+func printFields(s *terminal.Screen, fields [][2]string) error {
+	const width = 14
+	var lines []string
+	for _, f := range fields {
+		if f[1] != "" {
+			lines = append(lines, s.Wrap(s.Paint(terminal.Bold, f[0])+spaces(width-len(f[0]))+f[1], spaces(width))...)
+		}
+	}
+	return s.Print(lines...)
+}
+
+func spaces(n int) string { return strings.Repeat(" ", max(1, n)) }
+
+func positionCell(v positions.View) terminal.Cell {
+	if v.Position == nil {
+		return terminal.Styled(terminal.Dim, "none yet")
+	}
+	return terminal.Text(v.Position.ClusterTime.Time)
+}
+
+// A lag above lagWorth and an oplog below leftWorth deserve an operator's attention.
+const (
+	lagWorth  = time.Minute
+	leftWorth = time.Hour
+)
+
+func lagCell(v positions.View) terminal.Cell {
+	if v.AheadSeconds != nil {
+		return terminal.Styled(terminal.Red, spanText(v.AheadSeconds)+" ahead")
+	}
+	s := v.LagSeconds
+	if s != nil && *s > lagWorth.Seconds() {
+		return terminal.Styled(terminal.Yellow, spanText(s))
+	}
+	return terminal.Text(spanText(s))
+}
+
+func leftCell(v positions.View) terminal.Cell {
+	left := v.OplogLeftSeconds
+	switch {
+	case left == nil:
+		return terminal.Text(unknown)
+	case *left < 0:
+		return terminal.Styled(terminal.Red, "lost")
+	case v.OplogWhole:
+		return terminal.Text("whole")
+	case *left < leftWorth.Seconds() && v.LagSeconds != nil && *v.LagSeconds > *left:
+		// A young oplog has little behind any position; it is when the stream is
+		// further from the end than from the beginning that it may be overtaken.
+		return terminal.Styled(terminal.Red, spanText(left))
+	}
+	return terminal.Text(spanText(left))
+}
+
+func runsCell(v positions.View) terminal.Cell {
+	switch {
+	case v.Running == nil:
+		return terminal.Text(unknown)
+	case *v.Running && v.Paused:
+		return terminal.Styled(terminal.Yellow, "paused")
+	case v.Paused:
+		return terminal.Styled(terminal.Yellow, "no, paused")
+	case *v.Running:
+		return terminal.Styled(terminal.Green, "yes")
+	}
+	return terminal.Styled(terminal.Yellow, "no")
+}
+
+func ownerText(v positions.View) string {
+	switch {
+	case v.Carrier != "":
+		return v.Carrier
+	case v.Owner == nil:
+		return unknown
+	case v.Owner.Stopped != "":
+		return v.Owner.Instance + ", stopped " + v.Owner.Stopped
+	}
+	return v.Owner.Instance
+}
+
+func spanText(s *float64) string {
+	if s == nil {
+		return unknown
+	}
+	return terminal.Duration(time.Duration(*s * float64(time.Second)))
+}
+
+func newPositionSetCommand(environ []string, stdout, stderr io.Writer) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "set STREAM {--from-time TIME | --from-cluster-time T,I | --from-token TOKEN | --now}",
+		Short: "Set where a stopped stream goes on",
+		Long: `Set where a stopped stream goes on. What lies between the old and the new position
+is published again (with the same ids) or never; the command says which. It is the
+one command that can skip changes: to publish a span again beside the running
+stream, see fhir-cdc replay.
+
+The stream is opened at the new position first, under the pipeline of the present
+configuration, so a time that the oplog no longer holds or a token of another
+pipeline is refused and nothing changes. Every change is recorded in the audit
+topic.
+
+A stream that runs is refused, and its owner named. --force takes it from the owner,
+who can publish nothing more from then on: with replicas the group starts the stream
+again, at the new position, after three times session_timeout; without, the owner ends with exit code 5. A position file
+cannot be taken from a process; stop it.`,
+		Example: `  # Publish the last two hours again
+  fhir-cdc position set main --from-time 2h
+
+  # After the position that a message of the daemon names, to the change
+  fhir-cdc position set main --from-cluster-time 1795524720,73 --force
+
+  # Back to a position of the history; see what would change first
+  fhir-cdc position set main --from-token 8265A1... --dry-run
+
+  # Leave out a backlog that nobody needs
+  fhir-cdc position set main --now`,
+		Args: oneStream,
+	}
+	flags, output := addConfigFlags(cmd, environ), addOutputFlag(cmd)
+	fromTime := flagvalue.AddTime(cmd, "from-time", "go on with the changes of this time")
+	fromClusterTime := flagvalue.AddClusterTime(cmd, "from-cluster-time", "go on after the change of this cluster time")
+	fromToken := flagvalue.AddToken(cmd, "from-token", "go on after the change of this resume `TOKEN`")
+	cmd.Flags().Bool("now", false, "go on with what changes from now on")
+	force := cmd.Flags().Bool("force", false, "take the stream from a process that carries it")
+	dryRun := cmd.Flags().Bool("dry-run", false, "check everything and say what would change, but change nothing")
+	flags.completesStreams(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if given(cmd, "from-time", "from-cluster-time", "from-token", "now") != 1 {
+			return installation.Usagef("say where the stream is to go on, with one of --from-time, --from-cluster-time, --from-token and --now")
+		}
+		to := positions.Target{Name: "now"}
+		switch {
+		case fromToken.Raw != nil:
+			to = positions.Target{Name: "token", At: fromToken.At, Token: fromToken.Raw}
+		case !fromClusterTime.At.IsZero():
+			to = positions.Target{Name: fromClusterTime.String(), At: fromClusterTime.At, AfterChange: true}
+		case !fromTime.IsZero():
+			to = positions.Target{Name: fromTime.String(), At: installation.OplogTime(fromTime.Time)}
+		}
+		return inspect(cmd, flags, stderr, func(ctx context.Context, o *installation.Installation) error {
+			result, err := positions.Set(ctx, o, args[0], to, *force, *dryRun)
+			if err != nil {
+				return err
+			}
+			return output.write(stdout, environ, result, func(s *terminal.Screen) error { return printSet(s, result) })
+		})
+	}
+	return cmd
+}
+
+func printSet(s *terminal.Screen, r positions.Change) error {
+	before := "none"
+	if r.Before != nil {
+		before = r.Before.ClusterTime.Time
+	}
+	verb := "is set"
+	if r.DryRun {
+		verb = "would be set"
+	}
+	line := fmt.Sprintf("Stream %s %s from %s to %s.", r.Stream, verb, before, r.After.ClusterTime.Time)
+	meaning := ""
+	switch r.Direction {
+	case "backwards":
+		meaning = s.Paint(terminal.Yellow, "What changed in between is published again, with the same ids: consumers have to expect it.")
+	case "forwards":
+		meaning = s.Paint(terminal.Red, "What changed in between is not published; fhir-cdc replay can still do so while the oplog holds it.")
+	}
+	if r.TakenFrom != "" {
+		line += " It is taken from " + r.TakenFrom + "."
+		if r.GoesOnSeconds > 0 {
+			line += " That process, unless it ends, takes it up again after " + spanText(&r.GoesOnSeconds) + " (three times session_timeout)."
+		}
+	}
+	if meaning == "" {
+		return s.Flow("", line)
+	}
+	return s.Flow("", line, meaning)
 }

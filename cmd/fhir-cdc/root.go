@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/fhir-cdc/fhir-cdc/installation"
 )
 
 const rootHelp = `fhir-cdc watches the MongoDB of a FHIR server and writes to Kafka, for every
@@ -54,7 +56,7 @@ func newRootCommand(environ []string, stdout, stderr io.Writer) (root *cobra.Com
 			return nil
 		},
 	}
-	// Templates of cobra's, such as that of --version, are left as they are: to set one links
+	// Cobra's templates, such as that of --version, stay unchanged: setting one links
 	// text/template in, and the linker then keeps 6 MB of methods that a template could name.
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -70,13 +72,19 @@ func newRootCommand(environ []string, stdout, stderr io.Writer) (root *cobra.Com
 		newPositionCommand(environ, stdout, stderr),
 		newTailCommand(environ, stdout, stderr),
 		newHealthcheckCommand(environ, stdout),
+		newStatusCommand(environ, stdout),
+		newAuditCommand(environ, stdout, stderr),
+		newDeadLettersCommand(environ, stdout, stderr),
+		newControlCommand(environ, stdout, "pause"),
+		newControlCommand(environ, stdout, "resume"),
+		newLogLevelCommand(environ, stdout),
 		newVersionCommand(stdout),
 	)
 	return root, started
 }
 
-// plural makes one name of the forms of a flag that takes a list: people write --kind
-// change as well as --kinds change,export.
+// plural gives a list flag one name: people write --kind change as well as --kinds
+// change,export.
 func plural(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 	switch name {
 	case "kind", "resource", "id":
@@ -85,9 +93,8 @@ func plural(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 	return pflag.NormalizedName(name)
 }
 
-// group makes cmd a mere holder of subcommands: alone it prints its help, and with
-// an unknown subcommand it says which one was probably meant, even if flags of the
-// meant one follow.
+// group makes cmd a mere holder of subcommands: alone it prints its help, and with an
+// unknown subcommand it suggests a known one, even if that one's flags follow.
 func group(cmd *cobra.Command) {
 	cmd.SuggestionsMinimumDistance = 2
 	cmd.Args = unknownSubcommand
@@ -108,5 +115,5 @@ func unknownSubcommand(cmd *cobra.Command, args []string) error {
 	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
 		message += "; did you mean " + strings.Join(similar, " or ") + "?"
 	}
-	return &usageError{message}
+	return installation.Usagef("%s", message)
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
-// spanMeter measures how much of spans of the oplog has been read, in seconds of the
-// oplog's time: how many changes there are nobody knows beforehand.
+// spanMeter measures the reading of spans of the oplog, in seconds of the oplog's time: the
+// number of changes is not known beforehand.
 type spanMeter struct {
 	mu     sync.Mutex
 	spans  map[string]watcher.Span
@@ -26,7 +26,7 @@ func newSpanMeter() *spanMeter {
 	return &spanMeter{spans: map[string]watcher.Span{}, done: map[string]int64{}}
 }
 
-// begin notes the span that is read of a stream, and gives the seconds of all.
+// begin notes the span that is read of a stream, and returns the seconds of all spans.
 func (m *spanMeter) begin(stream string, span watcher.Span) (total int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -37,8 +37,8 @@ func (m *spanMeter) begin(stream string, span watcher.Span) (total int64) {
 	return total
 }
 
-// advanced notes that a stream has been read up to a time, which may lie after its span,
-// and the events that came of it. It gives the sums over all streams.
+// advanced notes that a stream has been read up to a time, which may lie after its span, and
+// the number of its events. It returns the sums over all streams.
 func (m *spanMeter) advanced(stream string, at bson.Timestamp, events int) (done, made int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -53,8 +53,8 @@ func (m *spanMeter) advanced(stream string, at bson.Timestamp, events int) (done
 
 func seconds(from, to bson.Timestamp) int64 { return max(int64(to.T)-int64(from.T), 0) }
 
-// followJobs shows how far a replay has come; ended takes the last line away, or leaves
-// it complete.
+// followJobs shows the progress of a replay; ended removes the last line, or leaves it
+// complete.
 func followJobs(screen *terminal.Screen, label string, jobs []replay.Job) (advanced func(stream string, at bson.Timestamp, events int), ended func(error)) {
 	meter := newSpanMeter()
 	var total int64
@@ -69,7 +69,7 @@ func followJobs(screen *terminal.Screen, label string, jobs []replay.Job) (advan
 		progress.Made(made, "events")
 	}
 	return advanced, func(err error) {
-		if err == nil { // up to the ends there was nothing more
+		if err == nil { // there were no more changes up to the spans' ends
 			progress.Set(total)
 		}
 		progress.Close()

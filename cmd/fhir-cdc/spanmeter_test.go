@@ -16,8 +16,8 @@ import (
 // The progress of a replay stays within its spans, and ends at their end.
 func TestReplayProgress(t *testing.T) {
 	jobs := []replay.Job{
-		{Stream: replay.Stream{Name: "a"}, Span: watcher.Span{From: bson.Timestamp{T: 1000}, UntilTime: bson.Timestamp{T: 1100}}},
-		{Stream: replay.Stream{Name: "b"}, Span: watcher.Span{From: bson.Timestamp{T: 1000}, UntilTime: bson.Timestamp{T: 1200}}},
+		{Stream: replay.StreamOplog{Name: "a"}, Span: watcher.Span{From: bson.Timestamp{T: 1000}, UntilTime: bson.Timestamp{T: 1100}}},
+		{Stream: replay.StreamOplog{Name: "b"}, Span: watcher.Span{From: bson.Timestamp{T: 1000}, UntilTime: bson.Timestamp{T: 1200}}},
 	}
 	for _, test := range []struct {
 		name string

@@ -11,8 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/flagvalue"
+	"github.com/fhir-cdc/fhir-cdc/installation"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
-	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/tail"
 	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
@@ -22,7 +23,7 @@ type tailFlags struct {
 	kinds     []string
 	prefix    string
 	beginning bool
-	since     *pastTime
+	since     *flagvalue.Time
 	noFollow  bool
 	limit     int
 	output    *outputForm
@@ -36,8 +37,8 @@ func newTailCommand(environ []string, stdout, stderr io.Writer) *cobra.Command {
 their key, headers and body. This is the one command that shows contents of events on
 purpose, which are health data: mind where its output goes.
 
-"ms in Kafka" is the time from the record's own time, when its transaction began, to
-the moment it was seen here. "ms after the write" is the time from the write in
+"in Kafka" is the time from the record's own time, when its transaction began, to
+the moment it was seen here. "after the write" is the time from the write in
 MongoDB; only usage events tell when that was, a change event has no more than the
 day. Both hold the difference of the clocks. The way from MongoDB to Kafka of all
 events is in the metric fhir_cdc_end_to_end_seconds.
@@ -56,39 +57,35 @@ It joins no consumer group. The user needs Read on the topics.`,
 	}
 	flags := addConfigFlags(cmd, environ)
 	f := &tailFlags{output: addOutputFlag(cmd)}
-	addListFlag(cmd.Flags(), &f.kinds, "kinds", "only these `KINDS`: change, export, accessed_everything, dead_letter")
+	flagvalue.AddList(cmd.Flags(), &f.kinds, "kinds", "only these `KINDS`: "+installation.KindNames()+", "+string(tail.KindDeadLetter))
 	cmd.Flags().StringVar(&f.prefix, "topic-prefix", "", "show the topics that begin with `PREFIX` in place of the live ones")
 	cmd.Flags().BoolVar(&f.beginning, "from-beginning", false, "begin with the oldest record")
-	f.since = addTimeFlag(cmd, "since", "begin with the records of this time")
+	f.since = flagvalue.AddTime(cmd, "since", "begin with the records of this time")
 	cmd.Flags().BoolVar(&f.noFollow, "no-follow", false, "end when all that is there has been shown")
-	cmd.Flags().Var(&wholeFlag{&f.limit}, "limit", "end after `N` events; 0: no limit")
+	cmd.Flags().Var(&flagvalue.Whole{N: &f.limit}, "limit", "end after `N` events; 0: no limit")
+	completesEvents(cmd, string(tail.KindDeadLetter))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if given(cmd, "from-beginning", "since") > 1 {
-			return &usageError{"give one of --from-beginning and --since"}
+			return installation.Usagef("give one of --from-beginning and --since")
 		}
-		return operate(cmd, flags, stderr, func(ctx context.Context, o *operation) error {
+		return inspect(cmd, flags, stderr, func(ctx context.Context, o *installation.Installation) error {
 			return runTail(ctx, o, f, environ, stdout)
 		})
 	}
 	return cmd
 }
 
-func runTail(ctx context.Context, o *operation, f *tailFlags, environ []string, stdout io.Writer) error {
-	kinds, err := tailKinds(o.cfg, f.kinds)
+func runTail(ctx context.Context, o *installation.Installation, f *tailFlags, environ []string, stdout io.Writer) error {
+	kinds, err := tailKinds(o.Config, f.kinds)
 	if err != nil {
 		return err
 	}
-	if o.cfg.Sink == config.SinkStdout {
-		return &usageError{"sink: stdout writes to no topics"}
-	}
-	deadLetters := f.prefix + o.cfg.Topics.DeadLetters
-	topics := tailTopics(o.cfg, f.prefix, kinds)
-	needed := publisher.Requirements{Events: topics}
-	requiring(&needed, toRead(), topics...)
-	if _, err := o.haveTopics(ctx, needed); err != nil {
+	deadLetters := f.prefix + o.Config.Topics.DeadLetters
+	topics := tailTopics(o.Config, f.prefix, kinds)
+	if err := o.MayRead(ctx, topics...); err != nil {
 		return err
 	}
-	consumer, err := tail.NewConsumer(ctx, o.sink.kafka, topics, tail.Start{Beginning: f.beginning, Since: f.since.Time})
+	consumer, err := tail.NewConsumer(ctx, o.Sink.Kafka, topics, tail.Start{Beginning: f.beginning, Since: f.since.Time})
 	if err != nil {
 		return err
 	}
@@ -112,12 +109,12 @@ func runTail(ctx context.Context, o *operation, f *tailFlags, environ []string, 
 		return fmt.Errorf("show events: %w", p.failed)
 	}
 	if ctx.Err() != nil {
-		return nil // Ctrl-C is how it ends.
+		return nil // Ctrl-C is the usual end.
 	}
 	return err
 }
 
-// tailPrinter shows events until the limit, or until they cannot be shown.
+// tailPrinter shows events up to the limit, or until the output fails.
 type tailPrinter struct {
 	flags       *tailFlags
 	kinds       []mapper.Kind
@@ -132,8 +129,7 @@ func (p *tailPrinter) goesOn() bool {
 	return p.failed == nil && (p.flags.limit == 0 || p.shown < p.flags.limit)
 }
 
-// show shows a record, if it is of a kind that was asked for, and tells whether to go
-// on.
+// show shows a record if it is of a wanted kind, and returns whether to go on.
 func (p *tailPrinter) show(r *kgo.Record) bool {
 	e := tail.Decode(r, p.deadLetters, time.Now())
 	if len(p.flags.kinds) > 0 && !slices.Contains(p.kinds, e.Kind) {
@@ -148,14 +144,12 @@ func (p *tailPrinter) show(r *kgo.Record) bool {
 	return p.goesOn()
 }
 
-// tailKinds reads --kinds: all that are enabled, and dead letters, if none is named.
+// tailKinds reads --kinds. Without names they are the enabled kinds and dead letters.
 func tailKinds(cfg *config.Config, names []string) ([]mapper.Kind, error) {
 	if len(names) == 0 {
 		kinds := []mapper.Kind{tail.KindDeadLetter}
-		for _, kind := range mapper.Kinds() {
-			if _, err := kindsOf(cfg, []string{string(kind)}); err == nil {
-				kinds = append(kinds, kind)
-			}
+		for _, kind := range cfg.Events.Enabled() {
+			kinds = append(kinds, kind.Name)
 		}
 		return kinds, nil
 	}
@@ -165,24 +159,24 @@ func tailKinds(cfg *config.Config, names []string) ([]mapper.Kind, error) {
 			kinds = append(kinds, tail.KindDeadLetter)
 			continue
 		}
-		named, err := kindsOf(cfg, []string{name})
+		named, err := installation.KindsOf(cfg, []string{name})
 		if err != nil {
-			return nil, &usageError{fmt.Sprintf("--kinds %q is none of the enabled kinds (change, export, accessed_everything) and not dead_letter", name)}
+			return nil, installation.Usagef("--kinds %q is none of the enabled kinds (%s) and not dead_letter", name, installation.KindNames())
 		}
 		kinds = append(kinds, named...)
 	}
 	return kinds, nil
 }
 
-// tailTopics are the topics that hold the kinds, each once.
+// tailTopics are the topics of the kinds, each once.
 func tailTopics(cfg *config.Config, prefix string, kinds []mapper.Kind) []string {
-	topics := map[mapper.Kind]string{
-		mapper.KindChange: cfg.Events.Change.Topic, mapper.KindExport: cfg.Events.Export.Topic,
-		mapper.KindAccessedEverything: cfg.Events.AccessedEverything.Topic, tail.KindDeadLetter: cfg.Topics.DeadLetters,
-	}
 	var names []string
 	for _, kind := range kinds {
-		if name := prefix + topics[kind]; !slices.Contains(names, name) {
+		topic := cfg.Topics.DeadLetters
+		if kind != tail.KindDeadLetter {
+			topic = cfg.Events.Of(kind).Topic
+		}
+		if name := prefix + topic; !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

@@ -8,14 +8,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fhir-cdc/fhir-cdc/installation"
 	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
-// buildInfo says what this binary is.
+// buildInfo describes this binary.
 type buildInfo struct {
 	Version string `json:"version"`
-	// Commit and Time are those of the source, "" if the build did not record
-	// them.
+	// Commit and Time are the source's, "" if the build did not record them.
 	Commit string `json:"commit,omitempty"`
 	Time   string `json:"time,omitempty"`
 	// Modified tells whether the source differed from the commit.
@@ -80,7 +80,7 @@ func newVersionCommand(stdout io.Writer) *cobra.Command {
 		case "json":
 			err = terminal.WriteJSON(stdout, versionInfo())
 		default:
-			return &usageError{fmt.Sprintf("--output %q is neither text nor json", *output)}
+			return installation.Usagef("--output %q is neither text nor json", *output)
 		}
 		if err != nil {
 			return fmt.Errorf("print version: %w", err)

@@ -27,11 +27,16 @@ func valuesFiles(t *testing.T) map[string]map[string]any {
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no values in testdata (%v)", err)
 	}
-	all := map[string]map[string]any{"defaults": {}, "kubernetes": readValues(t, manifestValues)}
+	all := map[string]map[string]any{"defaults": defaults(), "kubernetes": readValues(t, manifestValues)}
 	for _, path := range paths {
 		all[strings.TrimSuffix(filepath.Base(path), ".yaml")] = readValues(t, path)
 	}
 	return all
+}
+
+// defaults are no values but the one that says where the configuration is.
+func defaults() map[string]any {
+	return map[string]any{"envFrom": []any{map[string]any{"configMapRef": map[string]any{"name": "fhir-server"}}}}
 }
 
 func readValues(t *testing.T, path string) map[string]any {
@@ -103,6 +108,14 @@ func TestRefusedValues(t *testing.T) {
 		"variables without their name":  {`secret: {variables: {MONGO_URL: k}}`, "needs secret.name"},
 		"a start proven twice":          {`probes: {startup: {successThreshold: 2}}`, "must be 1"},
 		"a life proven twice":           {`probes: {liveness: {successThreshold: 2}}`, "must be 1"},
+		"misspelt key":                  {`config: {mongodb: {databse: fhir}}`, "additional properties 'databse' not allowed"},
+		"an address of its own":         {`config: {http: {address: ":1"}}`, "http.port"},
+		"a stop of its own":             {`config: {shutdown_timeout: 1s}`, "shutdownTimeoutSeconds"},
+		"a variable from nowhere":       {`env: {A: {valueOf: x}}`, "A"},
+		"nothing":                       {``, "set config, existingConfigMap.name, env, envFrom or secret.variables"},
+		"nothing in it":                 {"config:\nenv:\nenvFrom:\nsecret: {variables: }", "set config, existingConfigMap.name, env, envFrom or secret.variables"},
+		"a part that is empty":          {"config: {name: x}\nsecret:", "missing property 'secret'"},
+		"no image":                      {"config: {name: x}\nimage: {repository: }", "missing property 'repository'"},
 		"two configurations":            {"config: {name: x}\nexistingConfigMap: {name: c}", "exclude each other"},
 	} {
 		t.Run(name, func(t *testing.T) {

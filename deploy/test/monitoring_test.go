@@ -2,6 +2,7 @@ package deploytest
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -106,6 +107,7 @@ func prometheusRule(t *testing.T, values map[string]any) *monitoring.PrometheusR
 
 func prometheusRuleOf(t *testing.T, release string, values map[string]any) *monitoring.PrometheusRule {
 	t.Helper()
+	maps.Copy(values, defaults())
 	files, err := render(release, values)
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +125,9 @@ func prometheusRuleOf(t *testing.T, release string, values map[string]any) *moni
 
 // A dashboard comes through the ConfigMap as it is.
 func TestDashboard(t *testing.T) {
-	files, err := render("fhir-cdc", map[string]any{"grafanaDashboard": map[string]any{"enabled": true}})
+	values := defaults()
+	values["grafanaDashboard"] = map[string]any{"enabled": true}
+	files, err := render("fhir-cdc", values)
 	if err != nil {
 		t.Fatal(err)
 	}

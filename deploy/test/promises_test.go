@@ -11,9 +11,12 @@ import (
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
 	policy "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // rendered are the decoded objects of the chart for each of the values.
@@ -50,11 +53,11 @@ func one[T runtime.Object](t *testing.T, list []runtime.Object) (found T) {
 
 func TestKinds(t *testing.T) {
 	want := map[string]string{
-		"defaults":         "Deployment NetworkPolicy PodDisruptionBudget Service ServiceAccount",
-		"kubernetes":       "ConfigMap Deployment NetworkPolicy PodDisruptionBudget Service ServiceAccount",
-		"affinity":         "ConfigMap Deployment NetworkPolicy PodDisruptionBudget Service ServiceAccount",
-		"server-variables": "Deployment Service",
-		"everything":       "ConfigMap Deployment NetworkPolicy PodDisruptionBudget PrometheusRule Service ServiceAccount ServiceMonitor",
+		"defaults":         "Deployment NetworkPolicy Pod PodDisruptionBudget Service ServiceAccount",
+		"kubernetes":       "ConfigMap Deployment NetworkPolicy Pod PodDisruptionBudget Service ServiceAccount",
+		"affinity":         "ConfigMap Deployment NetworkPolicy Pod PodDisruptionBudget Service ServiceAccount",
+		"server-variables": "Deployment Pod Service",
+		"everything":       "ConfigMap Deployment NetworkPolicy Pod PodDisruptionBudget PrometheusRule Service ServiceAccount ServiceMonitor",
 	}
 	for name, list := range rendered(t) {
 		var kinds []string
@@ -96,6 +99,52 @@ func TestPods(t *testing.T) {
 				t.Errorf("resources %+v, want requests and a limit of memory", container.Resources)
 			}
 		})
+	}
+}
+
+// `helm test` runs `fhir-cdc check` as the daemon would run: told the same, with the same
+// rights. Nobody takes its pod for a daemon.
+func TestHelmTest(t *testing.T) {
+	for name, list := range rendered(t) {
+		t.Run(name, func(t *testing.T) {
+			test, daemon := one[*core.Pod](t, list), one[*apps.Deployment](t, list).Spec.Template
+			if test.Annotations["helm.sh/hook"] != "test" || test.Spec.RestartPolicy != core.RestartPolicyNever || test.Spec.ActiveDeadlineSeconds == nil {
+				t.Errorf("annotations %v, restarts %s: want a pod that `helm test` runs once", test.Annotations, test.Spec.RestartPolicy)
+			}
+			got, want := test.Spec.Containers[0], *daemon.Spec.Containers[0].DeepCopy()
+			if !slices.Equal(got.Args, []string{"check"}) {
+				t.Errorf("arguments %q", got.Args)
+			}
+			want.Args, want.Ports, want.StartupProbe, want.LivenessProbe, want.ReadinessProbe = got.Args, nil, nil, nil, nil
+			if !equality.Semantic.DeepEqual(got, want) {
+				t.Errorf("the container is %+v\nthat of the daemon %+v", got, want)
+			}
+			if !equality.Semantic.DeepEqual(test.Spec.Volumes, daemon.Spec.Volumes) || test.Spec.ServiceAccountName != daemon.Spec.ServiceAccountName ||
+				!equality.Semantic.DeepEqual(test.Spec.SecurityContext, daemon.Spec.SecurityContext) {
+				t.Errorf("the pod is %+v\nthat of the daemon %+v", test.Spec, daemon.Spec)
+			}
+			if labels.SelectorFromSet(one[*core.Service](t, list).Spec.Selector).Matches(labels.Set(test.Labels)) {
+				t.Errorf("the Service takes the pod with %v for a daemon", test.Labels)
+			}
+		})
+	}
+}
+
+// Every object has the labels by which tools group and find what belongs together.
+func TestLabels(t *testing.T) {
+	for name, list := range rendered(t) {
+		for _, o := range list {
+			object, err := apimeta.Accessor(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, label := range []string{"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/part-of", "app.kubernetes.io/managed-by", "helm.sh/chart"} {
+				value := object.GetLabels()[label]
+				if faults := validation.IsValidLabelValue(value); value == "" || len(faults) > 0 {
+					t.Errorf("%s: %T %s has %s=%q %v", name, o, object.GetName(), label, value, faults)
+				}
+			}
+		}
 	}
 }
 

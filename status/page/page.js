@@ -4,7 +4,7 @@
 const interval = 2000;
 const $ = (id) => document.getElementById(id);
 const cards = new Map();
-const kinds = { change: "Change", export: "Bulk export", accessed_everything: "$everything" };
+const kinds = { change: "Change", export: "Bulk export", accessed_everything: "$everything", resource_change: "Compact" };
 const states = {
   running: ["Running", "good"], standing_by: ["Standing by", "idle"], acquiring: ["Acquiring", "warn"],
   paused: ["Paused", "warn"], waiting: ["Waiting", "bad"], stopped: ["Stopped", "bad"], repairing: ["Repairing", "warn"],
@@ -127,6 +127,8 @@ function fillCard(entry, s, now) {
   set(f.oplog, s.oplogWhole ? "not full yet" : !oplogKnown && s.here ? "not known" : span(s.oplogLeftSeconds), oplogTone(s.oplogLeftSeconds));
   f.oplog.title = s.oplogWhole ? "The oplog still holds everything since the replica set began."
     : !oplogKnown && s.here ? "Needs the right find on local.oplog.rs; a sharded cluster does not tell it." : "";
+  // Figures of a server that no longer answers are of the time that it did.
+  set(f.asked, s.sampleAgeSeconds === undefined ? "–" : `${span(s.sampleAgeSeconds)} ago`, above(s.sampleAgeSeconds, 20, 60));
   set(f.commit, s.here ? ago(s.lastCommit, now) : "–");
   set(f.since, span((now - new Date(s.since)) / 1000));
   const causes = Object.entries(s.reopenings).map(([cause, n]) => `${n} ${cause}`);
@@ -146,13 +148,15 @@ function fillCard(entry, s, now) {
     f.error.dataset.tone = "bad";
     set(f.errorTitle, "Kafka does not answer");
     set(f.errorAt, `for ${span(pending)}`);
-    set(f.errorText, s.commitPendingSeconds ? "The brokers have not taken the last batch." : "The group of replicas cannot be reached, so nobody knows who carries the stream.");
+    // What the brokers have answered since then says more than that they have not taken it.
+    const answered = s.commitPendingSeconds && s.lastErrorAt && new Date(s.now ?? Date.now()) - new Date(s.lastErrorAt) < pending * 1000;
+    set(f.errorText, answered ? s.lastError : s.commitPendingSeconds ? "The brokers have not taken the last batch." : "The group of replicas cannot be reached, so nobody knows who carries the stream.");
     // What keeps the group away may have an advice of its own, such as a certificate's.
-    const own = s.state === "waiting" && s.unjoinedSeconds && s.advice;
-    set(f.advice, own || "See that Kafka is up and that kafka.brokers can be reached from here. The stream goes on by itself, and nothing is lost while the oplog holds its position.");
+    const own = (answered || s.state === "waiting" && s.unjoinedSeconds) && s.advice;
+    set(f.advice, own || "See that Kafka is up and that kafka.brokers, and the addresses that the brokers give in their advertised.listeners, can be reached from here. The stream goes on by itself, and nothing is lost while the oplog holds its position.");
   } else if (s.lastError) {
     // An error that has been got over is history, not news.
-    const now = server || s.state === "waiting" || s.state === "stopped" || s.state === "acquiring";
+    const now = server || s.uncommittedSeconds || s.state === "waiting" || s.state === "stopped" || s.state === "acquiring";
     set(f.errorTitle, server ? `${server} does not answer` : "Last error");
     f.error.dataset.tone = now ? "bad" : "idle";
     set(f.errorAt, server ? `for ${span(pending)}` : ago(s.lastErrorAt, new Date(s.now ?? Date.now())) + (now ? "" : ", got over"));

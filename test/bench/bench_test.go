@@ -48,7 +48,7 @@ func TestLoopWritesTheDaemonsRecord(t *testing.T) {
 	e.pick(raw)
 	loop := e.record()
 
-	m := mapper.New(mapper.Config{Database: database, Resources: []string{"Consent"}, ChangeTopic: "t"})
+	m := mapper.New(mapper.Config{Database: database, Resources: []string{"Consent"}, Topics: map[mapper.Kind]string{mapper.KindChange: "t"}})
 	var c mapper.Change
 	var out mapper.Output
 	m.Read(raw, &c)

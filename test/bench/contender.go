@@ -13,6 +13,7 @@ const (
 	nameBare        = "bare change stream"
 	nameLoop        = "plain Go loop"
 	nameExactlyOnce = "fhir-cdc exactly_once"
+	nameNoRest      = "exactly_once, no rest"
 	nameAtLeastOnce = "fhir-cdc at_least_once"
 	namePeer        = "peer loop"
 )

@@ -22,19 +22,29 @@ const warmUp = 10 // percent
 // rates are the writes a second at which latency is measured.
 func rates() []int { return []int{200, 1000} }
 
-// latencies measures, one after the other, the time from a write to the record in
-// the hands of a consumer that reads committed records.
+// latencies measures, one after the other and round by round, the time from a write to the
+// record in the hands of a consumer that reads committed records. Each round begins with
+// another one, since a broker that has just started is slow.
 func (b *bench) latencies(ctx context.Context) ([]latencyResult, error) {
-	var results []latencyResult
-	for _, c := range []contender{
+	contenders := []contender{
 		{nameLoop, func(t task) program.Command { return b.loopCommand(t, 0) }},
 		{nameExactlyOnce, func(t task) program.Command { return b.daemonCommand(t, "exactly_once") }},
+		{nameNoRest, func(t task) program.Command {
+			command := b.daemonCommand(t, "exactly_once")
+			command.Env = append(command.Env, "FHIR_CDC_BATCH_MAX_DELAY=0s")
+			return command
+		}},
 		{nameAtLeastOnce, func(t task) program.Command { return b.daemonCommand(t, "at_least_once") }},
-	} {
-		r, err := b.latency(ctx, c, time.Time{})
-		results = append(results, r...)
-		if err != nil {
-			return results, fmt.Errorf("%s: %w", c.name, err)
+	}
+	var results []latencyResult
+	for round := range b.rounds {
+		for i := range contenders {
+			c := contenders[(round+i)%len(contenders)]
+			r, err := b.latency(ctx, c, time.Time{})
+			results = append(results, r...)
+			if err != nil {
+				return results, fmt.Errorf("%s: %w", c.name, err)
+			}
 		}
 	}
 	return results, nil
@@ -116,7 +126,11 @@ func (b *bench) latencyAt(ctx context.Context, p *program.Process, topic string,
 		return latencyResult{}, err
 	}
 	defer consumer.Close()
-	cpu, cpuMongoDB := cpuTime(p.Pid()), cpuTime(b.mongoDB.Pid())
+	before, err := b.sample(ctx, p.Pid(), topic)
+	if err != nil {
+		return latencyResult{}, err
+	}
+	began := time.Now()
 	var late time.Duration
 	var took []float64
 	group, working := errgroup.WithContext(ctx)
@@ -131,11 +145,19 @@ func (b *bench) latencyAt(ctx context.Context, p *program.Process, topic string,
 	if err := group.Wait(); err != nil {
 		return latencyResult{}, err
 	}
+	seconds := time.Since(began).Seconds()
+	after, err := b.sample(ctx, p.Pid(), topic)
+	if err != nil {
+		return latencyResult{}, err
+	}
 	slices.Sort(took)
 	return latencyResult{
 		Rate: rate, Writes: n, Measured: len(took),
-		Min: took[0], P50: percentile(took, 50), P90: percentile(took, 90), P99: percentile(took, 99), Max: took[len(took)-1],
-		WriterLate: milliseconds(late), CPU: (cpuTime(p.Pid()) - cpu).Seconds(), CPUMongoDB: (cpuTime(b.mongoDB.Pid()) - cpuMongoDB).Seconds(), RSS: peakMemory(p.Pid()), Load: load(),
+		// What is no record is the mark of a transaction, one in each partition.
+		Transactions: float64(after.offsets-before.offsets-int64(n)) / seconds,
+		Min:          took[0], P50: percentile(took, 50), P90: percentile(took, 90), P99: percentile(took, 99), Max: took[len(took)-1],
+		WriterLate: milliseconds(late), CPU: (after.cpu - before.cpu).Seconds(), CPUMongoDB: (after.cpuMongoDB - before.cpuMongoDB).Seconds(),
+		CPUKafka: (after.cpuKafka - before.cpuKafka).Seconds() / seconds, RSS: peakMemory(p.Pid()), Load: load(),
 	}, nil
 }
 

@@ -46,8 +46,11 @@ type latencyResult struct {
 	WriterLate float64 `json:"writer_late_ms"` // how far behind its timetable the writer was at most
 	CPU        float64 `json:"cpu_s"`
 	CPUMongoDB float64 `json:"cpu_mongodb_s"`
-	RSS        float64 `json:"rss_mib"`
-	Load       float64 `json:"load1"`
+	CPUKafka   float64 `json:"cpu_kafka"` // processors
+	// Transactions are those of each partition, a second; 0 without transactions.
+	Transactions float64 `json:"transactions"`
+	RSS          float64 `json:"rss_mib"`
+	Load         float64 `json:"load1"`
 }
 
 func (b *bench) noteDrain(r drainResult, round int) drainResult {
@@ -59,7 +62,8 @@ func (b *bench) noteDrain(r drainResult, round int) drainResult {
 
 func (b *bench) noteLatency(r latencyResult) latencyResult {
 	r.Kind = "latency"
-	b.say("latency  %-24s at %4d/s: p50 %.1f ms, p99 %.1f ms  load %.1f", r.What, r.Rate, r.P50, r.P99, r.Load)
+	b.say("latency  %-24s at %4d/s: p50 %.1f ms, p99 %.1f ms, %.0f transactions/s, broker %.2f CPU s/s  load %.1f",
+		r.What, r.Rate, r.P50, r.P99, r.Transactions, r.CPUKafka, r.Load)
 	b.emit(r)
 	return r
 }
@@ -151,14 +155,31 @@ func drainTable(w io.Writer, results []drainResult) {
 	writeTable(w, rows)
 }
 
+// latencyTable writes medians of the rounds, with their range.
 func latencyTable(w io.Writer, results []latencyResult) {
-	rows := [][]string{{"what", "writes/s", "min ms", "p50", "p90", "p99", "max", "CPU s", "peak RSS MiB", "writer late ms", "load"}}
-	one := func(v float64) string { return fmt.Sprintf("%.1f", v) }
-	for _, r := range results {
-		rows = append(rows, []string{
-			r.What, strconv.Itoa(r.Rate), one(r.Min), one(r.P50), one(r.P90), one(r.P99), one(r.Max),
-			fmt.Sprintf("%.2f", r.CPU), fmt.Sprintf("%.0f", r.RSS), one(r.WriterLate), one(r.Load),
-		})
+	rows := [][]string{{"what", "writes/s", "min ms", "p50", "p90", "p99", "max", "transactions/s", "broker CPU s/s", "CPU s", "peak RSS MiB", "writer late ms", "load"}}
+	for _, first := range results {
+		of := func(value func(latencyResult) float64, digits int) string {
+			var values []float64
+			for _, r := range results {
+				if r.What == first.What && r.Rate == first.Rate {
+					values = append(values, value(r))
+				}
+			}
+			return spread(values, digits)
+		}
+		row := []string{
+			first.What, strconv.Itoa(first.Rate),
+			of(func(r latencyResult) float64 { return r.Min }, 1), of(func(r latencyResult) float64 { return r.P50 }, 1),
+			of(func(r latencyResult) float64 { return r.P90 }, 1), of(func(r latencyResult) float64 { return r.P99 }, 1),
+			of(func(r latencyResult) float64 { return r.Max }, 1), of(func(r latencyResult) float64 { return r.Transactions }, 0),
+			of(func(r latencyResult) float64 { return r.CPUKafka }, 2), of(func(r latencyResult) float64 { return r.CPU }, 2),
+			of(func(r latencyResult) float64 { return r.RSS }, 0), of(func(r latencyResult) float64 { return r.WriterLate }, 1),
+			of(func(r latencyResult) float64 { return r.Load }, 1),
+		}
+		if !slices.ContainsFunc(rows, func(other []string) bool { return slices.Equal(other[:2], row[:2]) }) {
+			rows = append(rows, row)
+		}
 	}
 	writeTable(w, rows)
 }

@@ -60,8 +60,10 @@ func TestUpWriteReadKillWriteReadDown(t *testing.T) {
 		}
 	}
 
+	since := time.Now()
 	write("con-1")
 	read()
+	s.tryCommands(since)
 
 	// The container dies; nobody but the engine's restart policy brings it back.
 	s.killDaemon()
@@ -83,6 +85,28 @@ func TestUpWriteReadKillWriteReadDown(t *testing.T) {
 		if left := s.must(stepTimeout, args...); left != "" {
 			t.Errorf("down -v has left a %s: %s", kind, left)
 		}
+	}
+}
+
+// tryCommands runs every command in the container of the daemon as it stands: its root is
+// read-only, and it has no flags of the daemon.
+func (s *stack) tryCommands(since time.Time) {
+	s.t.Helper()
+	at := since.UTC().Format(time.RFC3339)
+	for _, words := range [][]string{
+		{"version"},
+		{"config", "validate"},
+		{"config", "print"},
+		{"healthcheck"},
+		{"check"},
+		{"position", "list"},
+		{"position", "show", "main"},
+		{"tail", "--from-beginning", "--no-follow"},
+		{"replay", "--from-time", at, "--dry-run"},
+		{"backfill", "--dry-run"},
+		{"verify", "--since", at, "--temp-dir", "/tmp"}, // by itself it would do without
+	} {
+		s.must(stepTimeout, append([]string{"compose", "exec", "-T", "fhir-cdc", "/fhir-cdc"}, words...)...)
 	}
 }
 

@@ -162,9 +162,7 @@ func (s *stack) decode(into any, args ...string) {
 // command with its compose plugin, or an engine behind it, is missing.
 func needDocker(t *testing.T, engine bool) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("builds an image and starts containers; left out by -short")
-	}
+	services.Needs(t, "containers")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	commands := [][]string{{"docker", "compose", "version"}}

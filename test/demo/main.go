@@ -18,26 +18,24 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	screen := newScreen(os.Stdout)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	screen := newScreen(os.Stdout, os.Getenv("DEMO_BEGAN"))
 	err := run(ctx, screen, os.Stdin, os.Getenv("DEMO_EXIT") == "1")
-	interrupted := ctx.Err() != nil
 	stop()
-	switch {
-	case err == nil:
-	case interrupted:
-		fmt.Fprintln(os.Stderr, "demo: interrupted")
-		os.Exit(1)
-	default:
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
-// run is the demo. What it has started is ended when it returns.
+// run is the demo. What it has started is ended when it returns. To be told to end is no
+// failure, whatever it was doing.
 func run(ctx context.Context, out *screen, in io.Reader, exit bool) (err error) {
 	s := &stage{screen: out}
 	defer func() {
+		if ctx.Err() != nil {
+			err = nil
+		}
 		err = errors.Join(err, s.close())
 		if err == nil {
 			out.note("everything is stopped and removed")

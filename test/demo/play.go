@@ -102,6 +102,9 @@ func (p *play) arrived(r *kgo.Record) {
 		delete(p.missing, e.ID)
 	}
 	p.seen[e.ID]++
+	if len(p.seen) == 1 {
+		p.note("the first record")
+	}
 	p.print(tail.Lines(p.Screen, e, latency)...)
 }
 

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/fhir-cdc/fhir-cdc/terminal"
@@ -15,9 +17,14 @@ type screen struct {
 	began time.Time
 }
 
-// newScreen writes in colour to a terminal, unless NO_COLOR asks for none.
-func newScreen(out io.Writer) *screen {
-	return &screen{Screen: terminal.New(out, os.Environ()), began: time.Now()}
+// newScreen writes in colour to a terminal, unless NO_COLOR asks for none. began are the
+// seconds of the Unix clock at which make demo began; empty: now.
+func newScreen(out io.Writer, began string) *screen {
+	s := &screen{Screen: terminal.New(out, os.Environ()), began: time.Now()}
+	if seconds, err := strconv.ParseFloat(began, 64); err == nil {
+		s.began = time.UnixMicro(int64(seconds * 1e6))
+	}
+	return s
 }
 
 // print writes lines. A screen that is gone (a closed pipe) is no reason to fail.
@@ -30,6 +37,25 @@ func (s *screen) heading(text string) { s.print("", s.Paint(terminal.Bold, text)
 func (s *screen) note(format string, args ...any) {
 	at := fmt.Sprintf("%6.1f s  ", time.Since(s.began).Seconds())
 	s.print(s.Paint(terminal.Dim, at) + fmt.Sprintf(format, args...))
+}
+
+// waiting says every few seconds what is waited for and how long that usually takes, until
+// done is called.
+func (s *screen) waiting(what, usually string) (done func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		ticker := time.NewTicker(4 * time.Second)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				s.note("waiting for %s (usually %s)", what, usually)
+			}
+		}
+	}()
+	return cancel
 }
 
 // trouble is a line that the daemon has logged as a warning or an error.

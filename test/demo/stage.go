@@ -58,9 +58,10 @@ func (s *stage) startServers(ctx context.Context) error {
 		return err
 	})
 	group.Go(func() (err error) {
-		s.kafka, err = services.StartKafka(starting, services.KafkaOptions{Progress: progress})
+		s.kafka, err = services.StartKafka(starting, services.KafkaOptions{Progress: progress, Brief: true})
 		return err
 	})
+	defer s.waiting("the servers", "10 s")()
 	if err := group.Wait(); err != nil {
 		return err
 	}
@@ -114,7 +115,11 @@ func (s *stage) buildDaemon(ctx context.Context) (err error) {
 	if s.root, err = program.ModuleRoot(ctx); err != nil {
 		return err
 	}
+	if s.binary = os.Getenv(harness.EnvBinary); s.binary != "" {
+		return nil
+	}
 	s.note("building it from the sources")
+	defer s.waiting("the compiler", "a minute the first time")()
 	s.binary, err = program.Build(ctx, s.root, s.dir)
 	return err
 }
@@ -145,6 +150,7 @@ func (s *stage) startDaemon(ctx context.Context) error {
 		}
 	}}
 	s.note("running: fhir-cdc run --config config.yaml")
+	defer s.waiting("fhir-cdc to read the change stream", "2 s")()
 	daemon, err := program.StartDaemon(ctx, program.Command{
 		Path: s.binary, Args: []string{"run", "--config", filepath.Join(s.root, "config.yaml")},
 		Dir: s.dir, Env: s.environ(),

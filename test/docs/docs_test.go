@@ -205,6 +205,25 @@ func TestExamplesReachComposesMongoDB(t *testing.T) {
 	}
 }
 
+// Every file of the code that a page names by its path exists.
+func TestNamedFilesExist(t *testing.T) {
+	named := 0
+	for name, page := range pages(t) {
+		if name == "CHANGELOG.md" { // it tells of files that were
+			continue
+		}
+		for _, m := range regexp.MustCompile("`((?:[a-z][\\w-]*/)+[\\w-]+\\.go)`").FindAllStringSubmatch(page, -1) {
+			named++
+			if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+				t.Errorf("%s names the file %s, which does not exist", name, m[1])
+			}
+		}
+	}
+	if named < 40 {
+		t.Errorf("only %d files are named", named)
+	}
+}
+
 // The log's keys are those of docs/http.md, none missing there and none too many.
 func TestLogKeys(t *testing.T) {
 	_, section, _ := strings.Cut(pages(t)["docs/http.md"], "\n## Logs\n")

@@ -72,10 +72,24 @@ type namedTest struct{ test, place string }
 
 func testNames(text string) []namedTest {
 	var names []namedTest
-	for _, m := range regexp.MustCompile("`(Test[A-Z]\\w*)`(?: of (test/\\w+|watcher)| \\(([a-z/0-9]+)\\))?").FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile("`(Test[A-Z]\\w*)`(?: of (test/\\w+|watcher)| \\(([a-z/0-9-]+)\\))?").FindAllStringSubmatch(text, -1) {
 		names = append(names, namedTest{m[1], m[2] + m[3]})
 	}
 	return names
+}
+
+// Every variable that switches something in the tests is in CONTRIBUTING.md.
+func TestSwitchesAreDocumented(t *testing.T) {
+	page := pages(t)["CONTRIBUTING.md"]
+	// A test sets these for a process of its own.
+	internal := []string{"FHIR_CDC_TEST_HEALTHCHECK", "FHIR_CDC_TEST_START_AND_WAIT"}
+	for name, text := range sources(t) {
+		for _, variable := range regexp.MustCompile(`"(FHIR_CDC_TEST_\w+)"`).FindAllStringSubmatch(text, -1) {
+			if !slices.Contains(internal, variable[1]) && !strings.Contains(page, "`"+variable[1]) {
+				t.Errorf("%s reads %s, which CONTRIBUTING.md does not name", name, variable[1])
+			}
+		}
+	}
 }
 
 // testFunctions are the packages, by their folder, that have a test of each name.
@@ -83,28 +97,40 @@ func testFunctions(t *testing.T) map[string][]string {
 	t.Helper()
 	function := regexp.MustCompile(`(?m)^func (Test[A-Z]\w*)\(\w+ \*testing\.T\)`)
 	found := map[string][]string{}
-	err := filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			if entry != nil && entry.IsDir() && slices.Contains([]string{".git", "bin", "dist"}, entry.Name()) {
-				return fs.SkipDir
-			}
-			return err
-		}
+	for name, text := range sources(t) {
 		if !strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		for _, m := range function.FindAllStringSubmatch(text, -1) {
+			found[m[1]] = append(found[m[1]], path.Dir(name))
+		}
+	}
+	return found
+}
+
+// sources are the Go files of the repository by their path from its root.
+func sources(t *testing.T) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && slices.Contains([]string{".git", "bin", "dist"}, entry.Name()):
+			return fs.SkipDir
+		case entry.IsDir() || path.Ext(name) != ".go":
 			return nil
 		}
 		text, err := os.ReadFile(name)
 		if err != nil {
 			return err
 		}
-		folder, err := filepath.Rel(root, filepath.Dir(name))
-		for _, m := range function.FindAllStringSubmatch(string(text), -1) {
-			found[m[1]] = append(found[m[1]], path.Clean(filepath.ToSlash(folder)))
-		}
+		relative, err := filepath.Rel(root, name)
+		all[filepath.ToSlash(relative)] = string(text)
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return found
+	return all
 }

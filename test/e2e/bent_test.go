@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -49,6 +50,48 @@ func TestCollectionsThatGo(t *testing.T) {
 			ids = append(ids, changeID(i.consent("last")))
 			i.exactly(reader, ids...)
 		})
+	}
+}
+
+// A collection that takes a watched one's place, by $out or a rename onto it, is told of as
+// one that is dropped: in the log, the metrics and the audit topic. It makes no events.
+func TestCollectionReplaced(t *testing.T) {
+	i := install(t, fhirserver.Options{HistoryDelay: fhirserver.NoHistory}).
+		with("FHIR_CDC_FACTS_REQUEST_ID", "false", "ENABLE_FHIR_OPERATION_USAGE_KAFKA_EVENTS", "")
+	d := i.start()
+	r := i.withStatus(d, "alone")
+	main := shared.client.Database(i.site.Databases.Main)
+	ids := changeIDs(i.consent("first"))
+	cur, err := main.Collection("Consent_4_0_0").Aggregate(i.ctx, bson.A{bson.D{{Key: "$out", Value: "elsewhere"}}})
+	i.check(err)
+	i.check(cur.Close(i.ctx))
+	cur, err = main.Collection("elsewhere").Aggregate(i.ctx, bson.A{bson.D{{Key: "$out", Value: "Consent_4_0_0"}}})
+	i.check(err)
+	i.check(cur.Close(i.ctx))
+	i.check(shared.client.Database("admin").RunCommand(i.ctx, bson.D{
+		{Key: "renameCollection", Value: main.Name() + ".elsewhere"}, {Key: "to", Value: main.Name() + ".Consent_4_0_0"}, {Key: "dropTarget", Value: true},
+	}).Err())
+	i.check(main.Collection("Consent_4_0_0").Drop(i.ctx))
+	ids = append(ids, changeID(i.consent("last")))
+	i.exactly(harness.NewReader(t, i.site.Brokers, i.site.Topics.Change, i.site.Topics.DeadLetters), ids...)
+	if n := strings.Count(d.Logs(), "a watched collection was replaced by another one"); n != 2 {
+		t.Errorf("%d lines tell of it", n)
+	}
+	_, metrics := i.get(r, "metrics")
+	for operation, n := range map[string]int{"replaced": 2, "drop": 1, "rename": 0} {
+		if line := fmt.Sprintf(`fhir_cdc_collections_gone_total{operation="%s",stream="main"} %d`, operation, n); !strings.Contains(metrics, line+"\n") {
+			t.Errorf("the metrics lack %s", line)
+		}
+	}
+	audited := i.audited("collection_gone")
+	if len(audited) != 3 {
+		t.Fatalf("the audit topic tells of %v", audited)
+	}
+	for n, operation := range []string{"replaced", "replaced", "drop"} {
+		want := map[string]any{"operation": operation, "database": main.Name(), "collection": "Consent_4_0_0"}
+		if diff := cmp.Diff(want, audited[n]["details"]); diff != "" {
+			t.Errorf("audit record %d (-want +got):\n%s", n, diff)
+		}
 	}
 }
 
@@ -108,9 +151,6 @@ func TestPositionTopicDeleted(t *testing.T) {
 func TestPositionTopicDeletedUnderReplicas(t *testing.T) {
 	i := install(t, fhirserver.Options{}).with("FHIR_CDC_RETRY_MAX_BACKOFF", "3s", "FHIR_CDC_TOPICS_POSITION_PARTITIONS", "2", "FHIR_CDC_SESSION_TIMEOUT", "6s")
 	replicas := []*replica{i.replica("one"), i.replica("two")}
-	for _, r := range replicas { // Each gets one of the two partitions, and keeps it.
-		i.check(r.WaitForLog(i.ctx, "streams assigned"))
-	}
 	i.eventually("one replica runs the stream, one stands by", func() bool { return i.states(replicas) == "running standing_by" })
 	owner, other := i.owner(replicas)
 	i.eventually("the stand-by is ready", func() bool {
@@ -164,13 +204,31 @@ func TestTopicTakesLess(t *testing.T) {
 	first := changeID(i.consent("first"))
 	i.until(reader, first)
 	i.maxMessageBytes("400")
-	i.consent("second")
+	// The broker keeps to the new limit when it has heard of it.
+	known := []string{first}
+	for ended := false; !ended; {
+		id := changeID(i.consent(fmt.Sprintf("second-%d", len(known))))
+		i.eventually("the change has its event, or the daemon has ended", func() bool {
+			select {
+			case <-d.Done():
+				ended = true
+				return true
+			default:
+			}
+			records, err := reader.End(i.ctx)
+			i.check(err)
+			return slices.Contains(harness.EventIDs(records), id)
+		})
+		if !ended {
+			known = append(known, id)
+		}
+	}
 	if code := i.wait(d); code != exitUsage {
 		t.Errorf("exit code %d, want %d", code, exitUsage)
 	}
 	logHas(t, d, "MESSAGE_TOO_LARGE")
 	d = i.start()
-	records := i.until(reader, first, "")
+	records := i.until(reader, append(known, "")...)
 	reason := "topic " + i.site.Topics.Change + " takes 400 (the lower of its max.message.bytes and "
 	if letters := i.deadLetters(records); len(letters) != 1 || letters[0].Kind != "change" || !strings.Contains(letters[0].Reason, reason) {
 		t.Errorf("dead letters %+v, want one of the change that does not fit", letters)

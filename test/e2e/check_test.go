@@ -64,7 +64,7 @@ func (i *installation) checks(code int, args ...string) checked {
 // TestCheck: beside a running daemon that is well, all is well; the newest documents
 // become their events; nothing is written, and no contents are shown.
 func TestCheck(t *testing.T) {
-	i := install(t, fhirserver.Options{}).with("FHIR_CDC_MONGODB_OPLOG_MIN_WINDOW", "0s")
+	i := install(t, fhirserver.Options{}).withEveryKind().with("FHIR_CDC_MONGODB_OPLOG_MIN_WINDOW", "0s")
 	i.check(i.fhir.CreateIndexes(i.ctx))
 	i.start()
 	reader := i.reader()
@@ -77,7 +77,7 @@ func TestCheck(t *testing.T) {
 	if wrong := got.worse("error"); len(wrong) > 0 {
 		t.Errorf("errors: %+v", wrong)
 	}
-	for _, kind := range []string{"change", "export", "accessed_everything"} {
+	for _, kind := range []string{"change", "export", "accessed_everything", "resource_change"} {
 		f := got.about(t, "sample event "+kind)
 		if f.Level != "ok" && !strings.Contains(f.Found, "status") {
 			t.Errorf("%+v", f)
@@ -125,7 +125,8 @@ func TestCheck(t *testing.T) {
 		t.Errorf("%d records before, %d after", len(before), len(after))
 	}
 	// The daemon still has its stream.
-	i.exactly(reader, append(harness.EventIDs(before), changeID(i.consent("after")))...)
+	later := i.consent("after")
+	i.exactly(reader, append(harness.EventIDs(before), changeID(later), compactID(later))...)
 }
 
 // TestCheckForPeople: a line for each finding, and a summary.
@@ -172,6 +173,36 @@ func TestCheckPositionTopic(t *testing.T) {
 	}
 	if f := got.about(t, "topic "+i.site.Topics.Change); f.Level != "ok" || !strings.Contains(f.Found, "topics.create") {
 		t.Errorf("%+v", f)
+	}
+}
+
+// TestSmallTopics: a topic that does not take what goes to it is named with its value and
+// what is needed, by check and by the start.
+func TestSmallTopics(t *testing.T) {
+	i := install(t, fhirserver.Options{})
+	admin := harness.Admin(t, i.site.Brokers)
+	i.check(i.site.CreateTopics(i.ctx, admin, 1))
+	small := "900"
+	own := []string{i.site.Topics.Positions, i.site.Topics.DeadLetters, i.site.Topics.Audit}
+	for _, topic := range own {
+		responses, err := admin.AlterTopicConfigs(i.ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "max.message.bytes", Value: &small}}, topic)
+		i.check(err)
+		i.check(responses[0].Err)
+	}
+	got := i.checks(exitFailure)
+	d, code := i.run(harness.Options{})
+	if code != exitUsage {
+		t.Errorf("the start: exit code %d, want %d", code, exitUsage)
+	}
+	for _, topic := range own {
+		if !slices.ContainsFunc(got.Findings, func(f finding) bool {
+			return f.Level == "error" && f.Subject == "topic "+topic && strings.Contains(f.Found, "max.message.bytes=900") && strings.Contains(f.Advice, "set max.message.bytes=")
+		}) {
+			t.Errorf("check does not name topic %s: %+v", topic, got.Findings)
+		}
+		if !strings.Contains(d.Logs(), "topic "+topic+" has max.message.bytes=900") {
+			t.Errorf("the start does not name topic %s: %s", topic, d.Logs())
+		}
 	}
 }
 

@@ -95,8 +95,10 @@ func TestPositionTopicThatForgets(t *testing.T) {
 // The FHIR server's own compose file runs a MongoDB without change streams.
 func TestStandaloneMongoDB(t *testing.T) {
 	i := install(t, fhirserver.Options{})
+	undisturbed := i.beside()
 	standalone := services.MongoDBForTest(t, services.MongoDBOptions{Standalone: true})
 	d, code := i.onMongoDB(standalone.URI).run(harness.Options{})
+	undisturbed(d)
 	if code != exitUsage {
 		t.Errorf("exit code %d, want %d", code, exitUsage)
 	}
@@ -105,6 +107,7 @@ func TestStandaloneMongoDB(t *testing.T) {
 
 func TestWrongMongoPassword(t *testing.T) {
 	i := install(t, fhirserver.Options{})
+	undisturbed := i.beside()
 	secured := services.MongoDBForTest(t, services.MongoDBOptions{Auth: true})
 	uri, err := url.Parse(secured.URI)
 	i.check(err)
@@ -114,6 +117,7 @@ func TestWrongMongoPassword(t *testing.T) {
 	if code != exitUsage {
 		t.Errorf("exit code %d, want %d", code, exitUsage)
 	}
+	undisturbed(d)
 	logHas(t, d, "MongoDB user name", "password")
 	if strings.Contains(d.Logs(), wrong) {
 		t.Error("the password is in the log")
@@ -134,22 +138,31 @@ func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
-		at   func(i *installation, address string)
-		log  []string
+		// at points to what is out of reach, and gives the name that the log has to tell.
+		at  func(i *installation, address string) string
+		log []string
 		// startup is what /startupz says meanwhile.
 		startup string
 	}{
-		{"MongoDB", func(i *installation, address string) {
+		{"MongoDB", func(i *installation, address string) string {
 			i.onMongoDB("mongodb://root:a-secret@" + address + "/?replicaSet=rs0&serverSelectionTimeoutMS=500")
+			return address
 		}, []string{"MongoDB cannot be used yet, trying again"}, "ok"},
-		{"Kafka", func(i *installation, address string) { i.with("KAFKA_URLS", address) }, []string{"Kafka cannot be used yet, trying again"}, "starting: waits for Kafka: "},
+		{"DNS", func(i *installation, _ string) string {
+			const host = "mongodb.nowhere.invalid"
+			i.onMongoDB("mongodb+srv://root:a-secret@" + host + "/")
+			return host
+		}, []string{"the hosts of MongoDB are not found, trying again"}, "starting: waits for DNS: "},
+		{"Kafka", func(i *installation, address string) string {
+			i.with("KAFKA_URLS", address)
+			return address
+		}, []string{"Kafka cannot be used yet, trying again"}, "starting: waits for Kafka: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			i := install(t, fhirserver.Options{})
-			address := closedPort(t)
-			test.at(i, address)
+			named := test.at(i, closedPort(t))
 			d := harness.Start(t, harness.Options{Env: i.env})
-			for _, text := range append(test.log, address) {
+			for _, text := range append(test.log, named) {
 				i.check(d.WaitForLog(i.ctx, text))
 			}
 			r := i.withStatus(d, "waits")
@@ -270,5 +283,8 @@ func TestStdoutSink(t *testing.T) {
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("got lines %q, want %q", got, want)
+	}
+	if stdout, stderr, code := i.command("backfill", "--kinds", "change"); code != 0 || !strings.Contains(stdout, changeID(consent)) {
+		t.Errorf("backfill: exit code %d\n%s\n%s", code, stdout, stderr)
 	}
 }

@@ -1,7 +1,11 @@
 package e2e_test
 
 import (
+	"strings"
 	"testing"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
@@ -106,4 +110,80 @@ func TestEverythingOnceThroughTwoConnectionStrings(t *testing.T) {
 	i.check(err)
 	after := i.consent("after")
 	i.exactly(i.reader(), harness.AccessedEverythingID(request.SystemID), changeID(after))
+}
+
+// What the server's router takes to $everything has its event, however it is spelt, and
+// nothing else has. An AuditEvent that a client has stored is no proof of a request.
+func TestEverythingIsTheServersOwn(t *testing.T) {
+	i := install(t, fhirserver.Options{})
+	d := i.start()
+	client, err := i.fhir.CreatePerson(i.ctx, "per-1")
+	i.check(err)
+	var ids []string
+	told := func(url string) string {
+		byEvent, byLog := i.fhir.NewRequest(client.UUID), i.fhir.NewRequest(client.UUID)
+		byEvent.URL, byLog.URL = url, url
+		i.check(i.fhir.WriteAuditEvent(i.ctx, byEvent))
+		i.check(i.fhir.WriteAccessLog(i.ctx, byLog))
+		return byEvent.SystemID + " " + byLog.SystemID
+	}
+	for _, url := range []string{
+		"/4_0_0/Patient/1/$everything/", "/4_0_0/patient/1/$everything", "/4_0_0/Person/1/$EVERYTHING/?_type=Consent", "/4_0_0/PATIENT/$everything?id=1",
+		"/4_0_0/Patient/a%2Fb/$everything",
+	} {
+		for _, request := range strings.Fields(told(url)) {
+			ids = append(ids, harness.AccessedEverythingID(request))
+		}
+	}
+	for _, url := range []string{
+		"/4_0_0/Patient/1/%24everything", "/4_0_0/Patient/1/$everything//", "/4_0_0/Practitioner/Patient/$everything", "/4_0_0/Patient/1?x=/$everything",
+	} {
+		told(url)
+	}
+	for _, change := range []func(bson.D) bson.D{
+		setIn("meta", "source", "http://acme.test/src"), // as the server demands it
+		setIn("meta", "security", bson.A{bson.D{{Key: "system", Value: "https://www.icanbwell.com/access"}, {Key: "code", Value: "acme"}}}),
+		setIn("meta", "security", nil),
+		setIn("", "recorded", time.Now().Add(-time.Second)),
+		setIn("", "recorded", nil),
+		setIn("meta", "lastUpdated", nil),
+	} {
+		event := change(i.fhir.AuditEvent(i.fhir.NewRequest(client.UUID)))
+		_, err := shared.client.Database(i.site.Databases.AuditEvents).Collection("AuditEvent_4_0_0").InsertOne(i.ctx, event)
+		i.check(err)
+	}
+	after := i.fhir.NewRequest(client.UUID)
+	i.check(i.fhir.WriteAuditEvent(i.ctx, after))
+	ids = append(ids, harness.AccessedEverythingID(after.SystemID))
+	i.exactly(harness.NewReader(t, i.site.Brokers, i.site.Topics.AccessedEverything, i.site.Topics.DeadLetters), ids...)
+	i.stop(d)
+	if done := i.backfill("--kinds", "accessed_everything", "--dry-run"); done.Events != len(ids) || done.DeadLetters != 0 {
+		t.Errorf("a backfill finds %d events and %d dead letters, want %d and none", done.Events, done.DeadLetters, len(ids))
+	}
+}
+
+// setIn sets a field of a document, or of one of its documents, or takes it away.
+func setIn(in, field string, value any) func(bson.D) bson.D {
+	set := func(document bson.D) (changed bson.D) {
+		for _, e := range document {
+			if e.Key != field {
+				changed = append(changed, e)
+			}
+		}
+		if value != nil {
+			changed = append(changed, bson.E{Key: field, Value: value})
+		}
+		return changed
+	}
+	return func(document bson.D) bson.D {
+		if in == "" {
+			return set(document)
+		}
+		for i, e := range document {
+			if e.Key == in {
+				document[i].Value = set(e.Value.(bson.D))
+			}
+		}
+		return document
+	}
 }

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"maps"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -64,6 +65,13 @@ func (i *installation) check(err error) {
 // takes a variable away.
 func (i *installation) with(changes ...string) *installation {
 	i.env = harness.With(i.env, changes...)
+	return i
+}
+
+// withEveryKind switches on the kinds too that are off where nothing names them.
+func (i *installation) withEveryKind() *installation {
+	i.site = i.site.WithResourceChange("Consent", "ExportStatus", "Person")
+	maps.Copy(i.env, i.site.ServerEnv())
 	return i
 }
 
@@ -150,6 +158,10 @@ func changeID(r fhirserver.Resource) string {
 
 func exportID(r fhirserver.Resource) string {
 	return harness.ExportID(r.Namespace, r.UUID, r.VersionID, r.LastUpdated)
+}
+
+func compactID(r fhirserver.Resource) string {
+	return harness.ResourceChangeID(r.Namespace, r.UUID, r.VersionID, r.LastUpdated)
 }
 
 func changeIDs(resources ...fhirserver.Resource) []string {

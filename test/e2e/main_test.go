@@ -7,9 +7,7 @@ package e2e_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,71 +19,53 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/test/services"
 )
 
-const (
-	// startTimeout is for the servers, a first download included.
-	startTimeout = 10 * time.Minute
-	// testTimeout is for one test; it is only reached by a test that fails.
-	testTimeout = 90 * time.Second
-)
+// testTimeout is for one test; it is only reached by a test that fails.
+const testTimeout = 5 * time.Minute
 
-func TestMain(m *testing.M) {
-	code := harness.Main(m)
-	if err := shared.close(); err != nil {
-		fmt.Fprintln(os.Stderr, "close the servers:", err)
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
 // servers are the MongoDB and the Kafka that the tests of this package share. Each
 // test has databases and topics of its own.
 type servers struct {
-	once    sync.Once
-	err     error
 	mongoDB *services.MongoDB
 	kafka   *services.Kafka
 	client  *mongo.Client
 }
 
-var shared servers
+var (
+	shared  servers
+	starter = services.Share("a MongoDB server and a Kafka broker", func(ctx context.Context) (*servers, error) { return &shared, shared.start(ctx) })
+)
 
 // use starts the servers for the first test that needs them.
 func (s *servers) use(t *testing.T) *servers {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("runs the daemon beside a real MongoDB and a real Kafka")
-	}
-	s.once.Do(func() { s.err = s.start() })
-	switch {
-	case errors.Is(s.err, services.ErrUnavailable) && os.Getenv("CI") != "true":
-		t.Skip(s.err)
-	case s.err != nil:
-		t.Fatal(s.err)
-	}
-	return s
+	return starter.ForTest(t)
 }
 
-func (s *servers) start() error {
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	group, ctx := errgroup.WithContext(ctx)
+func (s *servers) start(ctx context.Context) error {
+	group, starting := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		s.mongoDB, err = services.StartMongoDB(ctx, services.MongoDBOptions{})
+		s.mongoDB, err = services.StartMongoDB(starting, services.MongoDBOptions{})
 		return err
 	})
 	group.Go(func() (err error) {
 		// A broker of its own: some tests use the daemon's default name and topics.
-		s.kafka, err = services.StartKafka(ctx, services.KafkaOptions{NeedControl: true})
+		s.kafka, err = services.StartKafka(starting, services.KafkaOptions{NeedControl: true})
 		return err
 	})
-	if err := group.Wait(); err != nil {
-		return err
+	err := group.Wait()
+	if err == nil {
+		s.client, err = mongo.Connect(options.Client().ApplyURI(s.mongoDB.URI))
 	}
-	var err error
-	s.client, err = mongo.Connect(options.Client().ApplyURI(s.mongoDB.URI))
-	return err
+	if err != nil {
+		return errors.Join(err, s.Close())
+	}
+	return nil
 }
 
-func (s *servers) close() error {
+// Close ends whatever was started.
+func (s *servers) Close() error {
 	var errs []error
 	if s.client != nil {
 		errs = append(errs, s.client.Disconnect(context.Background()))

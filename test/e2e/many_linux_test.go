@@ -32,9 +32,6 @@ const (
 // live stream up.
 func TestVerifyAndBackfillMany(t *testing.T) {
 	i := install(t, fhirserver.Options{})
-	ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout)
-	t.Cleanup(cancel)
-	i.ctx = ctx
 	i.verifyAndBackfill(6_000, 1)
 }
 

@@ -71,7 +71,7 @@ func (i *installation) placed(streams ...string) {
 	if diff := cmp.Diff(streams, have); diff != "" {
 		i.t.Errorf("streams (-want +got):\n%s", diff)
 	}
-	if stdout, stderr, code := i.command("verify", "--since", "1m"); code != 0 || !strings.Contains(stdout, "clean") {
+	if stdout, stderr, code := i.command("verify", "--since", "1m"); code != 0 || !strings.Contains(stdout, "CLEAN") {
 		i.t.Errorf("verify: exit code %d, %s%s", code, stdout, stderr)
 	}
 }

@@ -125,15 +125,18 @@ func testPosition(t *testing.T, i *installation) {
 
 	// Back before the first event: it comes again. Nothing in between is skipped.
 	var set struct {
-		Before, After struct{ Token string }
+		Before, After struct{ Token, Changed string }
 		Direction     string
 		DryRun        bool
 	}
-	i.shows(&set, "position", "set", "main", "--from-time", "1h", "--dry-run")
+	i.shows(&set, "position", "set", "main", "--from-time", first.LastUpdated.UTC().Add(-time.Second).Format(time.RFC3339), "--dry-run")
 	if got := i.position(); got.Position.Token != stopped.Position.Token || !set.DryRun || set.Direction != "backwards" {
 		t.Errorf("a dry run: %+v, the position is %+v", set, got)
 	}
 	i.shows(&set, "position", "set", "main", "--from-time", first.LastUpdated.UTC().Add(-time.Second).Format(time.RFC3339))
+	if set.After.Changed == "" {
+		t.Error("the position is not dated: a repair after it would not know where the stream had begun")
+	}
 	if got := i.position(); got.Position.Token != set.After.Token || set.Before.Token != stopped.Position.Token || got.Running {
 		t.Errorf("set back: %+v, the position is %+v", set, got)
 	}

@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,13 +21,11 @@ import (
 // same; topics that are missing are such a finding.
 func TestEveryCommandRefuses(t *testing.T) {
 	i := install(t, fhirserver.Options{})
-	ctx, cancel := context.WithTimeout(t.Context(), 4*testTimeout)
-	t.Cleanup(cancel)
-	i.ctx = ctx
 	i.start()
 	reader := i.reader()
 	consent := i.consent("c-1")
 	i.until(reader, changeID(consent))
+	since := consent.LastUpdated.UTC().Add(-time.Second).Format(time.RFC3339)
 	login := strings.Replace(i.env["MONGO_URL"], "mongodb://", "mongodb://nobody:wrong@", 1)
 	wrongHistory := []string{"RESOURCE_HISTORY_MONGO_URL", login}
 	wrongMongoDB := []string{"MONGO_URL", login, "RESOURCE_HISTORY_MONGO_URL", login, "AUDIT_EVENT_MONGO_URL", login, "ACCESS_LOGS_CLUSTER_MONGO_URL", login}
@@ -37,7 +34,7 @@ func TestEveryCommandRefuses(t *testing.T) {
 	commands := map[string][]string{
 		"position list": {"position", "list"}, "position show": {"position", "show", "main"}, "position history": {"position", "history", "main"},
 		"position set": {"position", "set", "main", "--now", "--force"},
-		"replay":       {"replay", "--from-time", "1m", "--same-topics"},
+		"replay":       {"replay", "--from-time", since, "--same-topics"},
 		"backfill":     {"backfill", "--resources", "Consent"},
 		"verify":       {"verify", "--since", "1m"},
 		"tail":         {"tail", "--no-follow"},
@@ -84,9 +81,9 @@ func TestEveryCommandRefuses(t *testing.T) {
 	add(fault{name: "future", args: with("--since", "2999-01-01"), says: "future"}, "backfill", "verify", "tail")
 	add(fault{name: "nonsense output", args: with("--output", "xml"), says: "neither table nor json"}, slices.Collect(maps.Keys(commands))...)
 	instead := func(words ...string) func([]string) []string { return func([]string) []string { return words } }
-	add(fault{name: "missing topics of the prefix", env: []string{"FHIR_CDC_TOPICS_CREATE", ""}, args: instead("replay", "--from-time", "1m", "--topic-prefix", "nowhere."), says: "nowhere."}, "replay")
-	add(fault{name: "wrong MongoDB login, new topics", env: wrongMongoDB, args: instead("replay", "--from-time", "1m", "--topic-prefix", i.site.Name+".new."), says: "MongoDB user"}, "replay")
-	add(fault{name: "wrong history login, new topics", env: wrongHistory, args: instead("replay", "--from-time", "1m", "--topic-prefix", i.site.Name+".new."), says: "history"}, "replay")
+	add(fault{name: "missing topics of the prefix", env: []string{"FHIR_CDC_TOPICS_CREATE", ""}, args: instead("replay", "--from-time", since, "--topic-prefix", "nowhere."), says: "nowhere."}, "replay")
+	add(fault{name: "wrong MongoDB login, new topics", env: wrongMongoDB, args: instead("replay", "--from-time", since, "--topic-prefix", i.site.Name+".new."), says: "MongoDB user"}, "replay")
+	add(fault{name: "wrong history login, new topics", env: wrongHistory, args: instead("replay", "--from-time", since, "--topic-prefix", i.site.Name+".new."), says: "history"}, "replay")
 	add(fault{name: "end before the beginning", args: with("--to-time", "2m"), says: "ends before"}, "replay")
 	add(fault{name: "end before the beginning", args: with("--until", "2m"), says: "is not after"}, "verify")
 	add(fault{name: "nonsense token", args: instead("replay", "--from-token", "xyz", "--same-topics"), says: "no resume token"}, "replay")
@@ -100,13 +97,13 @@ func TestEveryCommandRefuses(t *testing.T) {
 	add(fault{name: "token of the near future", args: instead("position", "set", "main", "--from-token", idle(soon), "--force"), says: "lies ahead of the cluster"}, "position set")
 	add(fault{name: "end in the future", args: with("--to-token", idle(soon)), says: "future"}, "replay")
 	add(fault{name: "token of the future", args: instead("replay", "--from-token", idle(soon), "--same-topics"), says: "ends before"}, "replay")
-	add(fault{name: "nowhere to", args: instead("replay", "--from-time", "1m"), says: "say where to"}, "replay")
+	add(fault{name: "nowhere to", args: instead("replay", "--from-time", since), says: "say where to"}, "replay")
 	add(fault{name: "no place for intermediate results", args: with("--temp-dir", "/nonexistent"), says: "--temp-dir takes no files"}, "verify")
 	add(fault{name: "repair of a prefix", args: with("--topic-prefix", "again.", "--repair"), says: "live topics only"}, "verify")
 	add(fault{name: "missing topics of the prefix", args: with("--topic-prefix", "nowhere."), says: "nowhere."}, "verify", "tail")
 	add(fault{name: "no beginning", args: instead("verify"), says: "--since"}, "verify")
 	add(fault{name: "empty prefix", args: with("--topic-prefix", ""), says: "--topic-prefix is given but empty"}, "backfill")
-	add(fault{name: "empty prefix", args: instead("replay", "--from-time", "1m", "--topic-prefix", ""), says: "--topic-prefix is given but empty"}, "replay")
+	add(fault{name: "empty prefix", args: instead("replay", "--from-time", since, "--topic-prefix", ""), says: "--topic-prefix is given but empty"}, "replay")
 	add(fault{name: "empty kinds", args: with("--kinds", ""), says: "--kinds is given but empty"}, "replay", "backfill", "verify", "tail")
 	add(fault{name: "empty stream", args: with("--stream="), says: "--stream is given but empty"}, "replay", "verify")
 	add(fault{name: "empty resources", args: with("--resources", ""), says: "--resources is given but empty"}, "replay")

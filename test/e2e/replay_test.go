@@ -27,21 +27,32 @@ func (i *installation) succeeds(args ...string) string {
 // everyKind writes changes of all kinds, and returns the ids of their events.
 func (i *installation) everyKind(consents int) (ids []string) {
 	i.t.Helper()
+	compact := func(resources ...fhirserver.Resource) {
+		for _, r := range resources {
+			if i.site.Topics.ResourceChange != "" {
+				ids = append(ids, compactID(r))
+			}
+		}
+	}
 	client, err := i.fhir.CreatePerson(i.ctx, "per-1")
 	i.check(err)
-	_, err = i.fhir.CreateMasterPerson(i.ctx, "master-1", client)
+	master, err := i.fhir.CreateMasterPerson(i.ctx, "master-1", client)
 	i.check(err)
+	compact(client, master)
 	written, err := i.fhir.BulkConsents(i.ctx, fhirserver.Bulk{Prefix: "con", Keys: consents, Versions: 3, History: true})
 	i.check(err)
 	ids = append(ids, changeIDs(written...)...)
+	compact(written...)
 	for n := range 5 {
 		job, err := i.fhir.CreateExportStatus(i.ctx, fmt.Sprintf("job-%d", n))
 		i.check(err)
 		ids = append(ids, changeID(job), exportID(job))
+		compact(job)
 		for _, status := range []string{"in-progress", "completed"} {
 			job, err = i.fhir.SetStatus(i.ctx, job, status)
 			i.check(err)
 			ids = append(ids, changeID(job), exportID(job))
+			compact(job)
 		}
 		request, err := i.fhir.Everything(i.ctx, client.UUID, 3, n%2 == 0)
 		i.check(err)
@@ -50,6 +61,7 @@ func (i *installation) everyKind(consents int) (ids []string) {
 	// The specification knows no such status: a dead letter.
 	bad, err := i.fhir.Create(i.ctx, "ExportStatus", "job-bad", fhirserver.BwellOwner, fhirserver.Set("status", "unheard-of")(i.fhir.ExportStatus()))
 	i.check(err)
+	compact(bad)
 	return append(ids, changeID(bad))
 }
 
@@ -82,7 +94,7 @@ func prefixed(prefix string, topics ...string) []string {
 // and headers in the same order, the same dead letters. Live topics and positions stay
 // as they are.
 func TestReplay(t *testing.T) {
-	i := install(t, fhirserver.Options{}).with("FHIR_CDC_FACTS_WAIT", slowMachine)
+	i := install(t, fhirserver.Options{}).withEveryKind().with("FHIR_CDC_FACTS_WAIT", slowMachine)
 	began := time.Now().Add(-time.Second).UTC().Format(time.RFC3339)
 	d := i.start()
 	ids := i.everyKind(300)

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
@@ -24,7 +25,8 @@ func TestResourceTypes(t *testing.T) {
 	i.check(err)
 	i.until(reader, changeID(consent), changeID(widget))
 
-	for command, flags := range map[string][]string{"backfill": nil, "replay": {"--from-time", "1h", "--dry-run"}} {
+	since := consent.LastUpdated.UTC().Add(-time.Second).Format(time.RFC3339)
+	for command, flags := range map[string][]string{"backfill": nil, "replay": {"--from-time", since, "--dry-run"}} {
 		with := func(resources string) []string {
 			return append([]string{command, "--resources", resources}, flags...)
 		}
@@ -34,9 +36,9 @@ func TestResourceTypes(t *testing.T) {
 		i.refused([]string{"AuditEvent", "never makes change events"}, with("AuditEvent")...)
 	}
 	// Types that FHIR has, and that make no events of the oplog here.
-	i.refused([]string{"--resources Patient", "makes no events", "Consent, Widget"}, "replay", "--resources", "Patient", "--from-time", "1h", "--dry-run")
-	i.succeeds("replay", "--resources", "ExportStatus", "--from-time", "1h", "--dry-run")
-	i.of(t).with("ENABLE_BULK_EXPORT_KAFKA_EVENTS", "0").refused([]string{"--resources ExportStatus", "makes no events"}, "replay", "--resources", "ExportStatus", "--from-time", "1h", "--dry-run")
+	i.refused([]string{"--resources Patient", "makes no events", "Consent, Widget"}, "replay", "--resources", "Patient", "--from-time", since, "--dry-run")
+	i.succeeds("replay", "--resources", "ExportStatus", "--from-time", since, "--dry-run")
+	i.of(t).with("ENABLE_BULK_EXPORT_KAFKA_EVENTS", "0").refused([]string{"--resources ExportStatus", "makes no events"}, "replay", "--resources", "ExportStatus", "--from-time", since, "--dry-run")
 
 	if done := i.backfill("--resources", "Widget", "--dry-run"); done.Events != 1 || len(done.First) != 1 || done.First[0].ID != changeID(widget) {
 		t.Errorf("a backfill of the server's own type: %+v", done)

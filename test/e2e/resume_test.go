@@ -7,6 +7,7 @@ import (
 
 	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
+	"github.com/fhir-cdc/fhir-cdc/wait"
 )
 
 // A stop in order and a new start lose nothing and repeat nothing, wherever the
@@ -77,11 +78,5 @@ func TestStart(t *testing.T) {
 // waitUntil waits for a time of the clock that the databases have too.
 func (i *installation) waitUntil(at time.Time) {
 	i.t.Helper()
-	timer := time.NewTimer(time.Until(at))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-i.ctx.Done():
-		i.t.Fatal(i.ctx.Err())
-	}
+	i.check(wait.Sleep(i.ctx, time.Until(at)))
 }

@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -23,10 +22,7 @@ import (
 func TestReplayAndVerifyOfManyStreams(t *testing.T) {
 	for _, delivery := range []string{"exactly_once", "at_least_once"} {
 		t.Run(delivery, func(t *testing.T) {
-			i := install(t, fhirserver.Options{}).with("FHIR_CDC_FACTS_WAIT", slowMachine, "FHIR_CDC_DELIVERY", delivery, "FHIR_CDC_CHECKPOINT_IDLE_INTERVAL", "1s")
-			ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout) // a dozen processes, one after the other
-			t.Cleanup(cancel)
-			i.ctx = ctx
+			i := install(t, fhirserver.Options{}).withEveryKind().with("FHIR_CDC_FACTS_WAIT", slowMachine, "FHIR_CDC_DELIVERY", delivery, "FHIR_CDC_CHECKPOINT_IDLE_INTERVAL", "1s")
 			i.with("FHIR_CDC_STREAMS", fmt.Sprintf("[{name: consents, resources: [Consent], slices: 3}, {name: usage, databases: [%s, %s]}]",
 				i.site.Databases.AuditEvents, i.site.Databases.AccessLogs))
 			since := time.Now().Add(-time.Second).UTC().Format(time.RFC3339)
@@ -139,9 +135,6 @@ func (i *installation) interruptedRun(begun func(*harness.Daemon, int) bool, com
 // the middle of a verification it leaves nothing behind.
 func TestInterrupted(t *testing.T) {
 	i := install(t, fhirserver.Options{}).with("FHIR_CDC_FACTS_REQUEST_ID", "false")
-	ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout)
-	t.Cleanup(cancel)
-	i.ctx = ctx
 	since := time.Now().Add(-time.Second).UTC().Format(time.RFC3339)
 	d := i.start()
 	reader := i.reader()

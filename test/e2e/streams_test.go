@@ -142,6 +142,10 @@ func TestResourcesChangeBetweenRuns(t *testing.T) {
 			d := i.start()
 			person("not yet", false)
 			consent("first")
+			// Behind the person in the stream that would read it.
+			job, err := i.fhir.CreateExportStatus(i.ctx, "first")
+			i.check(err)
+			want = append(want, exportID(job))
 			i.until(reader, want...)
 			i.stop(d)
 

@@ -4,14 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"go.mongodb.org/mongo-driver/v2/bson"
-
 	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
+	"github.com/fhir-cdc/fhir-cdc/test/proxy"
 )
 
 // Without replicas, a second daemon of the same name takes the stream over: the
@@ -61,21 +61,24 @@ func TestStreamsAreNotChangedBack(t *testing.T) {
 // A second signal ends the daemon at once, whatever it still waits for; nothing is
 // lost by it.
 func TestSecondSignal(t *testing.T) {
-	// The drain waits for history that never comes.
-	i := install(t, fhirserver.Options{HistoryDelay: fhirserver.NoHistory}).
-		with("FHIR_CDC_FACTS_WAIT", "5m", "FHIR_CDC_SHUTDOWN_TIMEOUT", "5m")
-	i.check(i.fhir.CreateIndexes(i.ctx))
+	// The drain waits for a history whose MongoDB does not answer.
+	i := install(t, fhirserver.Options{}).with("FHIR_CDC_SHUTDOWN_TIMEOUT", "5m")
+	network := proxy.ForTest(t, proxy.MongoDB())
+	uri, err := url.Parse(i.site.MongoURI)
+	i.check(err)
+	network.Forward(uri.Host)
+	uri.Host, uri.RawQuery = network.Address(), "directConnection=true"
+	direct := i.env["RESOURCE_HISTORY_MONGO_URL"]
+	i.with("RESOURCE_HISTORY_MONGO_URL", uri.String())
 	d := i.start()
-	looked := i.historyReads()
+	look := network.Inject(proxy.Fault{Operation: "find", Delay: 5 * time.Minute})
 	consent := i.consent("c-1")
-	i.eventually("the daemon looks for history", func() bool { return i.historyReads() > looked })
+	i.check(look.Wait(i.ctx))
 
 	// One that comes with the first, as from timeout(1), changes nothing. Two of one kind
 	// could become one.
 	i.check(d.Signal(syscall.SIGTERM))
 	i.check(d.Signal(syscall.SIGINT))
-	looked = i.historyReads()
-	i.eventually("the daemon goes on looking", func() bool { return i.historyReads() > looked+2 })
 	// Sent again and again until one has come a second after the first.
 	i.eventually("a second signal ends the daemon", func() bool {
 		i.check(d.Signal(syscall.SIGINT))
@@ -91,18 +94,8 @@ func TestSecondSignal(t *testing.T) {
 	}
 	logHas(t, d, "second signal")
 
-	i.with("FHIR_CDC_FACTS_WAIT", "0s").start()
+	i.with("RESOURCE_HISTORY_MONGO_URL", direct).start()
 	i.exactly(i.reader(), changeID(consent))
-}
-
-// historyReads counts the reads of the history of Consents.
-func (i *installation) historyReads() int64 {
-	i.t.Helper()
-	raw, err := shared.client.Database("admin").RunCommand(i.ctx, bson.D{{Key: "top", Value: 1}}).Raw()
-	i.check(err)
-	namespace := i.site.Databases.History + ".Consent_4_0_0_History"
-	n, _ := raw.Lookup("totals", namespace, "queries", "count").AsInt64OK()
-	return n
 }
 
 // eventually waits for a condition outside of the daemon.

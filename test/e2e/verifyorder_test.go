@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"context"
 	"encoding/json"
 	"math/rand/v2"
 	"slices"
@@ -82,15 +81,12 @@ func TestVerifyOrder(t *testing.T) {
 // partition is open, are waited for and not called missing.
 func TestVerifyOpenTransaction(t *testing.T) {
 	i := install(t, fhirserver.Options{}).with("FHIR_CDC_FACTS_REQUEST_ID", "false", "FHIR_CDC_CHECKPOINT_IDLE_INTERVAL", "1s")
-	ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout)
-	t.Cleanup(cancel)
-	i.ctx = ctx
 	since := time.Now().Add(-time.Second).UTC().Format(time.RFC3339)
 	d := i.start()
 	reader := i.reader()
 	i.until(reader, changeID(i.consent("before")))
 
-	other, err := kgo.NewClient(kgo.SeedBrokers(i.site.Brokers...), kgo.TransactionalID(i.site.Name+"-other"), kgo.TransactionTimeout(2*testTimeout),
+	other, err := kgo.NewClient(kgo.SeedBrokers(i.site.Brokers...), kgo.TransactionalID(i.site.Name+"-other"), kgo.TransactionTimeout(testTimeout),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	i.check(err)
 	defer other.Close()

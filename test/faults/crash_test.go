@@ -42,7 +42,7 @@ const (
 func TestCrashMatrix(t *testing.T) {
 	crashMatrix(t, func(t *testing.T) context.Context {
 		t.Parallel()
-		return long(t, 5*time.Minute)
+		return long(t)
 	}, crashChangesShort, 2)
 }
 
@@ -60,11 +60,12 @@ func crashMatrix(t *testing.T, begin func(*testing.T) context.Context, changes, 
 			m := m()
 			t.Run(fmt.Sprintf("%s_transactions_%d", m.name, version), func(t *testing.T) {
 				ctx := begin(t)
-				brokers := kafka.get(t).Brokers
+				brokers := kafka.ForTest(t).Brokers
 				if got := transactionVersion(ctx, t, brokers); got != version {
 					t.Fatalf("the broker's transaction.version is %d, want %d", got, version)
 				}
-				i := install(t, m, harness.NewSite(t, shared.mongo.get(t).URI, brokers))
+				site := harness.NewSite(t, shared.mongo.ForTest(t).URI, brokers).WithResourceChange("Consent", "ExportStatus")
+				i := install(t, m, site)
 				i.crash(ctx, changes/(len(modes)*len(shared.kafka)), rounds)
 			})
 		}

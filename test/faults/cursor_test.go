@@ -54,7 +54,7 @@ const reconnects = 100
 // cursors, while changes are written. In the end no cursor is left behind.
 func TestCursors(t *testing.T) {
 	t.Parallel() // mostly waiting
-	ctx := long(t, 5*time.Minute)
+	ctx := long(t)
 	mongoURI, brokers := sharedServers(t)
 	// At least once is only more than exactly once when something is repeated
 	// after a failure; a stream that is reopened in place repeats nothing.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"regexp"
 	"testing"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -16,7 +15,7 @@ import (
 // the streams and no other of the daemon's.
 func TestCursorsOfStreams(t *testing.T) {
 	t.Parallel() // mostly waiting
-	ctx := long(t, 5*time.Minute)
+	ctx := long(t)
 	mongoURI, brokers := sharedServers(t)
 	m := exactlyOnce()
 	m.env["FHIR_CDC_STREAMS"] = "[{name: consents, resources: [Consent], slices: 2}]"

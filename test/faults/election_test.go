@@ -15,7 +15,7 @@ const termTime = 10 * time.Second
 // at the end killed, while changes are written.
 func TestElections(t *testing.T) {
 	t.Parallel() // mostly waiting
-	ctx := long(t, 5*time.Minute)
+	ctx := long(t)
 	const stepDowns = 2
 	elections(ctx, t, func(n int, _ time.Time) bool { return n < stepDowns })
 }

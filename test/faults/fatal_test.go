@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
@@ -24,7 +23,7 @@ const (
 // see: the daemon ends and says what to do, and the next one goes on where it was.
 func TestFatalErrors(t *testing.T) {
 	t.Parallel() // mostly waiting
-	ctx := long(t, 5*time.Minute)
+	ctx := long(t)
 	i := install(t, exactlyOnce(), sharedSite(t))
 	i.env["FHIR_CDC_REPLICAS"] = "none"
 	// Without the reading back at the start, the stream's is the only aggregate.

@@ -41,7 +41,7 @@ func withTransactionTimeout(i *installation) {
 // transaction may take.
 func TestFrozen(t *testing.T) {
 	t.Parallel() // mostly waiting
-	ctx := long(t, 6*time.Minute)
+	ctx := long(t)
 	mongoURI, _ := sharedServers(t)
 	kafka := services.KafkaForTest(t, services.KafkaOptions{Properties: map[string]string{
 		// How often the broker looks for transactions that have been open too long.
@@ -79,7 +79,7 @@ func TestFrozen(t *testing.T) {
 // then wakes the first: it must not publish anything any more.
 func TestZombie(t *testing.T) {
 	t.Parallel() // mostly waiting
-	ctx := long(t, 4*time.Minute)
+	ctx := long(t)
 	mongoURI, brokers := sharedServers(t)
 	for _, m := range []mode{exactlyOnce(), atLeastOnce("kafka"), atLeastOnce("mongodb")} {
 		t.Run(m.name, func(t *testing.T) {

@@ -55,7 +55,7 @@ func (g gone) answer(ctx context.Context, admin *mongo.Database, client string) 
 // lost, while changes are written before, in and after the gap.
 func TestHistoryLost(t *testing.T) {
 	t.Parallel()
-	ctx := long(t, 5*time.Minute)
+	ctx := long(t)
 	m := services.MongoDBForTest(t, services.MongoDBOptions{TestCommands: true})
 	_, brokers := sharedServers(t)
 	i := install(t, exactlyOnce(), harness.NewSite(t, m.URI, brokers))
@@ -113,7 +113,7 @@ func TestHistoryLost(t *testing.T) {
 // TestRepairKilled kills the daemon in the middle of a repair, again and again.
 func TestRepairKilled(t *testing.T) {
 	t.Parallel()
-	ctx := long(t, 5*time.Minute)
+	ctx := long(t)
 	m := services.MongoDBForTest(t, services.MongoDBOptions{TestCommands: true})
 	_, brokers := sharedServers(t)
 	i := install(t, exactlyOnce(), harness.NewSite(t, m.URI, brokers))
@@ -172,7 +172,7 @@ func TestRepairKilled(t *testing.T) {
 // told what to do.
 func TestHistoryLostStops(t *testing.T) {
 	t.Parallel()
-	ctx := long(t, 5*time.Minute)
+	ctx := long(t)
 	m := services.MongoDBForTest(t, services.MongoDBOptions{TestCommands: true})
 	_, brokers := sharedServers(t)
 	i := install(t, exactlyOnce(), harness.NewSite(t, m.URI, brokers))

@@ -27,7 +27,7 @@ const idleInterval = 2 * time.Second
 // lost.
 func TestQuietOplogRollsOver(t *testing.T) {
 	t.Parallel()
-	quiet(long(t, 5*time.Minute), t, 1)
+	quiet(long(t), t, 1)
 }
 
 // TestSoakQuietOplogRollsOver does it again and again.

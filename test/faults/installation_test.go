@@ -64,6 +64,7 @@ func install(t *testing.T, m mode, site harness.Site) *installation {
 	})
 	if !m.facts {
 		i.env["FHIR_CDC_FACTS_REQUEST_ID"] = "false"
+		i.env["FHIR_CDC_FACTS_WAIT"] = "100ms" // A repair waits 30 times as long for the history.
 	}
 	keepLogs(t, func() []*harness.Daemon { return i.daemons })
 	return i

@@ -16,13 +16,13 @@ func TestKill(t *testing.T) {
 	for _, m := range []mode{exactlyOnce(), atLeastOnce("kafka")} {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
-			kill(long(t, 8*time.Minute), t, m, scaled(20000, soakFactor), scaled(20, soakKills), 0)
+			kill(long(t), t, m, scaled(20000, soakFactor), scaled(20, soakKills), 0)
 		})
 	}
 	for _, m := range []mode{exactlyOnce().withFacts(), atLeastOnce("mongodb"), atLeastOnce("file")} {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
-			kill(long(t, 8*time.Minute), t, m, scaled(4000, soakFactor), scaled(8, soakKills), 0)
+			kill(long(t), t, m, scaled(4000, soakFactor), scaled(8, soakKills), 0)
 		})
 	}
 }
@@ -40,13 +40,13 @@ func TestSoakKill(t *testing.T) {
 // soakTime is for how long a soak goes on; without one the test is skipped.
 func soakTime(t *testing.T) time.Duration {
 	t.Helper()
-	text := os.Getenv(envSoakTime)
+	text := os.Getenv(envSoak)
 	if text == "" {
-		t.Skipf("runs for as long as %s says", envSoakTime)
+		t.Skipf("runs for as long as %s says", envSoak)
 	}
 	limit, err := time.ParseDuration(text)
 	if err != nil {
-		t.Fatalf("%s: %v", envSoakTime, err)
+		t.Fatalf("%s: %v", envSoak, err)
 	}
 	return limit
 }
@@ -90,7 +90,7 @@ func TestSIGTERMRun(t *testing.T) {
 	for _, m := range []mode{exactlyOnce(), atLeastOnce("kafka")} {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
-			ctx := long(t, 5*time.Minute)
+			ctx := long(t)
 			i := install(t, m, sharedSite(t))
 			l := i.load(t, seed(t, 0), scaled(10000, soakFactor))
 			var slowest time.Duration

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -33,7 +32,7 @@ const (
 // in all: a change stream that does not project ends at the first one.
 func TestLargeDocuments(t *testing.T) {
 	t.Parallel() // mostly waiting
-	ctx := long(t, 5*time.Minute)
+	ctx := long(t)
 	_, brokers := sharedServers(t)
 	// The oplog of one that is shared is for others too.
 	mongodb := services.MongoDBForTest(t, services.MongoDBOptions{NeedControl: true, OplogMB: 2000})

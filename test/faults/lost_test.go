@@ -22,14 +22,13 @@ const tooLate = 2 * time.Minute
 // joins again. Nothing of the transaction is seen by consumers.
 func TestLostInATransaction(t *testing.T) {
 	t.Parallel() // mostly waiting
-	ctx := long(t, 4*time.Minute)
+	ctx := long(t)
 	// With a network of its own: what is late is late for all of a broker's clients.
-	own := server[*broker]{start: func(ctx context.Context) (*broker, error) {
+	k := services.ForTest(t, "a Kafka broker", func(ctx context.Context) (*broker, error) {
 		return startBroker(ctx, services.KafkaOptions{HeapMB: 384})
-	}}
-	k := own.get(t)
+	})
 	t.Cleanup(func() {
-		if err := own.close(); err != nil {
+		if err := k.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -39,7 +38,7 @@ func TestLostInATransaction(t *testing.T) {
 	m.env["FHIR_CDC_INSTANCE"] = "given-up"
 	// Far more than the test takes to end.
 	m.env["FHIR_CDC_SHUTDOWN_TIMEOUT"] = "3m"
-	p := newPair(t, shared.mongo.get(t).URI, k.Brokers, m)
+	p := newPair(t, shared.mongo.ForTest(t).URI, k.Brokers, m)
 	p.through(t, k.network)
 	p.start(ctx, networkRate)
 	i := p.installations[0]

@@ -3,14 +3,14 @@
 // cursors die, all while a FHIR server writes; then what a consumer has read is
 // compared with what was written.
 //
-// FHIR_CDC_TEST_SEED repeats a run's random choices. FHIR_CDC_SOAK=1 makes every
-// test ten times as long; `make soak` repeats the kills for a given time.
+// FHIR_CDC_TEST_SEED repeats a run's random choices. FHIR_CDC_TEST_SOAK
+// makes every test ten times as long, and `make soak` repeats the kills for the time that
+// it names.
 package faults_test
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
 	"os"
@@ -23,30 +23,25 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
+	"github.com/fhir-cdc/fhir-cdc/wait"
 )
 
 const (
-	// envSeed repeats a run, envSoak makes it longer, and envSoakTime (set by
-	// `make soak`) also says for how long to go on.
-	envSeed, envSoak, envSoakTime = "FHIR_CDC_TEST_SEED", "FHIR_CDC_SOAK", "FHIR_CDC_TEST_SOAK"
+	// envSeed repeats a run, envSoak makes it longer and says how long the kills go on.
+	envSeed, envSoak = "FHIR_CDC_TEST_SEED", "FHIR_CDC_TEST_SOAK"
 	// soakFactor is how much more a soak writes, soakKills how much more it kills.
 	soakFactor, soakKills = 10, 5
 )
 
-func TestMain(m *testing.M) {
-	code := harness.Main(m)
-	if err := shared.close(); err != nil {
-		fmt.Fprintln(os.Stderr, "close the servers:", err)
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
-// long leaves a test out of the quick ones and bounds it.
-func long(t *testing.T, limit time.Duration) context.Context {
+// testTimeout is for one test; it is only reached by a test that fails.
+const testTimeout = 12 * time.Minute
+
+// long bounds a test.
+func long(t *testing.T) context.Context {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("takes many seconds and real servers; left out by -short")
-	}
+	limit := testTimeout
 	if soaking() {
 		limit *= soakFactor
 	}
@@ -55,7 +50,7 @@ func long(t *testing.T, limit time.Duration) context.Context {
 	return ctx
 }
 
-func soaking() bool { return os.Getenv(envSoak) == "1" || os.Getenv(envSoakTime) != "" }
+func soaking() bool { return os.Getenv(envSoak) != "" }
 
 // scaled is n, or n times the factor in a soak.
 func scaled(n, factor int) int {
@@ -92,14 +87,7 @@ func between(random *rand.Rand, a, b time.Duration) time.Duration {
 // pass lets time go by: the length of an outage is part of what is tested. It ends
 // early, with an error, when ctx does.
 func pass(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return wait.Sleep(ctx, d)
 }
 
 // errEnded is the cause of a context whose daemon has ended.

@@ -90,7 +90,7 @@ func (i *installation) checkMemory(limit int) {
 // TestMemory drains a backlog, with the daemon's default settings too.
 func TestMemory(t *testing.T) {
 	t.Parallel() // mostly waiting
-	ctx := long(t, 5*time.Minute)
+	ctx := long(t)
 	mongoURI, brokers := sharedServers(t)
 	modes := []mode{exactlyOnce(), exactlyOnce().withFacts(), atLeastOnce("kafka")}
 	first := harness.NewSite(t, mongoURI, brokers)
@@ -116,7 +116,7 @@ func TestMemory(t *testing.T) {
 // only so much of it.
 func TestMemoryWithoutKafka(t *testing.T) {
 	t.Parallel() // mostly waiting
-	ctx := long(t, 5*time.Minute)
+	ctx := long(t)
 	mongoURI, _ := sharedServers(t)
 	kafka := services.KafkaForTest(t, services.KafkaOptions{NeedControl: true})
 	client := connect(t, mongoURI)

@@ -200,9 +200,9 @@ func TestNetwork(t *testing.T) {
 	for version, kafka := range shared.kafka {
 		t.Run(fmt.Sprintf("transactions_%d", version), func(t *testing.T) {
 			t.Parallel() // mostly waiting
-			ctx := long(t, 6*time.Minute)
-			k := kafka.get(t)
-			p := newPair(t, shared.mongo.get(t).URI, k.Brokers, exactlyOnce(), atLeastOnce("kafka"))
+			ctx := long(t)
+			k := kafka.ForTest(t)
+			p := newPair(t, shared.mongo.ForTest(t).URI, k.Brokers, exactlyOnce(), atLeastOnce("kafka"))
 			n := p.through(t, k.network)
 			withTransactionTimeout(p.installations[0])
 			for _, i := range p.installations {

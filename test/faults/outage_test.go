@@ -94,7 +94,7 @@ func (p *pair) finish(ctx context.Context) {
 // and nobody helps them.
 func TestOutage(t *testing.T) {
 	t.Parallel() // mostly waiting
-	ctx := long(t, 8*time.Minute)
+	ctx := long(t)
 	mongo := services.MongoDBForTest(t, services.MongoDBOptions{NeedControl: true})
 	kafka := services.KafkaForTest(t, services.KafkaOptions{NeedControl: true})
 	p := startPair(ctx, t, mongo.URI, kafka.Brokers, exactlyOnce(), atLeastOnce("kafka"))

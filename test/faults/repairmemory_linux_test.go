@@ -31,7 +31,7 @@ func TestRepairMemory(t *testing.T) {
 	t.Parallel()
 	const n = 500_000
 	// Beside the ids there is what a stream takes that drains a backlog.
-	repairMemory(long(t, 5*time.Minute), t, n, memoryLimit+n*idMemory>>20)
+	repairMemory(long(t), t, n, memoryLimit+n*idMemory>>20)
 }
 
 // TestSoakRepairMemory has as many as fit into a container with the limit of the chart.

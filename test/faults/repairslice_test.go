@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
 	"github.com/fhir-cdc/fhir-cdc/test/services"
@@ -17,7 +16,7 @@ import (
 // told from what was lost.
 func TestRepairOneSlice(t *testing.T) {
 	t.Parallel()
-	ctx := long(t, 4*time.Minute)
+	ctx := long(t)
 	m := services.MongoDBForTest(t, services.MongoDBOptions{TestCommands: true})
 	_, brokers := sharedServers(t)
 	i := install(t, exactlyOnce(), harness.NewSite(t, m.URI, brokers))

@@ -31,7 +31,7 @@ const (
 // comes again.
 func TestReplicas(t *testing.T) {
 	t.Parallel() // mostly waiting
-	ctx := long(t, 5*time.Minute)
+	ctx := long(t)
 	mongoURI, brokers := sharedServers(t)
 	m := exactlyOnce()
 	m.env["FHIR_CDC_REPLICAS"] = "kafka"
@@ -123,7 +123,7 @@ func TestReplicas(t *testing.T) {
 // host are that are not told apart. The one that the group gives up says what to do.
 func TestTwins(t *testing.T) {
 	t.Parallel() // mostly waiting
-	ctx := long(t, 4*time.Minute)
+	ctx := long(t)
 	mongoURI, brokers := sharedServers(t)
 	m := exactlyOnce()
 	m.env["FHIR_CDC_REPLICAS"] = "kafka"

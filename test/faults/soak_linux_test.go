@@ -43,5 +43,13 @@ func soaked() map[string]func(*testing.T) {
 		"Replicas":           TestReplicas,
 		"Twins":              TestTwins,
 		"UnreadyKafkaHangs":  TestUnreadyWhileKafkaHangs,
+		"SlowTransactions":   TestTransactionsThatTakeTooLong,
+		"KillWhileMerging":   TestKillWhileMergesWait,
+		"OtherCluster":       TestMovedToAnotherCluster,
+		"Restored":           TestRestored,
+		"RestoredIsSaid":     TestRestoredIsSaid,
+		"Reinitiated":        TestReinitiatedWhileRunning,
+		"Uncommitted":        TestUncommitted,
+		"CheckOfBrokers":     TestCheckOfBrokers,
 	}
 }

@@ -49,12 +49,12 @@ func probe(ctx context.Context, d *harness.Daemon, path string) (code int, text 
 // away in between, and needs no restart.
 func TestUnreadyWhileKafkaHangs(t *testing.T) {
 	t.Parallel() // mostly waiting
-	ctx := long(t, 5*time.Minute)
+	ctx := long(t)
 	kafka := services.KafkaForTest(t, services.KafkaOptions{NeedControl: true})
 	if kafka.Pid() == 0 {
 		t.Skip("the broker is not a process of this machine")
 	}
-	i := install(t, exactlyOnce(), harness.NewSite(t, shared.mongo.get(t).URI, kafka.Brokers))
+	i := install(t, exactlyOnce(), harness.NewSite(t, shared.mongo.ForTest(t).URI, kafka.Brokers))
 	d := i.startReady(ctx)
 	l := i.load(t, seed(t, 0), math.MaxInt)
 	l.rate = 1

@@ -70,12 +70,14 @@ func meta(r Resource, owner string) bson.D {
 	for _, tag := range []string{"owner", "access", "sourceAssigningAuthority"} {
 		security = append(security, bson.D{{Key: "system", Value: system + tag}, {Key: "code", Value: owner}})
 	}
-	return bson.D{
+	m := bson.D{
 		{Key: "versionId", Value: r.VersionID},
 		{Key: "lastUpdated", Value: r.LastUpdated},
-		{Key: "source", Value: source},
-		{Key: "security", Value: security},
 	}
+	if r.Type != "AuditEvent" { // the server gives its own none
+		m = append(m, bson.E{Key: "source", Value: source})
+	}
+	return append(m, bson.E{Key: "security", Value: security})
 }
 
 // historyDocument is the history of a version, by the request that made it.

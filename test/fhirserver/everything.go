@@ -20,6 +20,8 @@ type Request struct {
 	At time.Time
 	// Query is the URL's query, without the question mark; empty means none.
 	Query string
+	// URL is what the caller asked for; empty means the person's proxy patient.
+	URL string
 }
 
 // NewRequest is a request that is answered now; it leaves no trace yet.
@@ -44,7 +46,10 @@ func (s *Server) Everything(ctx context.Context, clientPersonID string, auditEve
 }
 
 func (r Request) url() string {
-	url := "/4_0_0/Patient/person." + r.ClientPersonID + "/$everything"
+	url := r.URL
+	if url == "" {
+		url = "/4_0_0/Patient/person." + r.ClientPersonID + "/$everything"
+	}
 	if r.Query != "" {
 		url += "?" + r.Query
 	}

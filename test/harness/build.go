@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/fhir-cdc/fhir-cdc/test/services"
 )
 
 // EnvBinary names a daemon to test instead of the one that is built from the
@@ -24,7 +25,7 @@ type build struct {
 }
 
 // FaultPoints is the build tag of a daemon that kills itself where the variable
-// FAULT_POINT says: see cmd/fhir-cdc/faultpoint.go.
+// FAULT_POINT says: see installation/faultpoint.go.
 const FaultPoints = "faultpoints"
 
 //nolint:gochecknoglobals // one build serves all tests of a process; Main removes it.
@@ -35,6 +36,7 @@ var built, builtFaultPoints build
 // it call Main from TestMain, which removes it. tag is a build tag, or empty.
 func Build(t testing.TB, tag string) string {
 	t.Helper()
+	services.Needs(t, "the built daemon")
 	b := &builtFaultPoints
 	if tag == "" {
 		b = &built
@@ -49,10 +51,10 @@ func Build(t testing.TB, tag string) string {
 	return b.path
 }
 
-// Main runs the tests of a package and removes what Build has left. It returns
-// the exit code.
+// Main runs the tests of a package, ends the servers that they shared and removes what
+// Build has left. It returns the exit code.
 func Main(m *testing.M) int {
-	code := m.Run()
+	code := services.Main(m)
 	for _, b := range []*build{&built, &builtFaultPoints} {
 		if b.dir == "" {
 			continue
@@ -73,7 +75,8 @@ func (b *build) run(tag string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(b.dir, "fhir-cdc")
-	cmd := exec.Command("go", "build", "-tags", tag, "-o", path, "./cmd/fhir-cdc")
+	// With the flags of make build, so that what that has compiled is not compiled again.
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace,"+tag, "-o", path, "./cmd/fhir-cdc")
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if output, err := cmd.CombinedOutput(); err != nil {
@@ -82,15 +85,12 @@ func (b *build) run(tag string) (string, error) {
 	return path, nil
 }
 
-// moduleRoot is the folder of go.mod, whichever package's folder the test runs in.
+// moduleRoot is the folder of the daemon's module, whichever package's folder the test runs
+// in, and also if that is of another module in the same repository.
 func moduleRoot() (string, error) {
-	output, err := exec.Command("go", "env", "GOMOD").Output()
+	output, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/fhir-cdc/fhir-cdc").Output()
 	if err != nil {
-		return "", fmt.Errorf("find go.mod: %w", err)
+		return "", fmt.Errorf("find the module: %w", err)
 	}
-	path := strings.TrimSpace(string(output))
-	if path == "" || path == os.DevNull {
-		return "", errors.New("not inside the module")
-	}
-	return filepath.Dir(path), nil
+	return strings.TrimSpace(string(output)), nil
 }

@@ -47,7 +47,7 @@ type Daemon struct {
 }
 
 // Start runs the built binary. When the test ends, the process is killed if it is
-// still there; if the test failed, the end of its log is shown.
+// still there; if the test failed, the end of its log is shown, and what it was doing.
 func Start(t testing.TB, o Options) *Daemon {
 	t.Helper()
 	binary, dir := Build(t, o.Tag), t.TempDir()
@@ -166,6 +166,10 @@ func (d *Daemon) CPU() time.Duration {
 }
 
 func (d *Daemon) cleanup(t testing.TB) {
+	stacks := ""
+	if t.Failed() {
+		stacks = d.stacks()
+	}
 	if err := d.Kill(); err != nil {
 		t.Errorf("kill the daemon: %v", err)
 	}
@@ -173,7 +177,8 @@ func (d *Daemon) cleanup(t testing.TB) {
 		t.Errorf("the daemon (process %d) has left processes behind", d.Pid())
 	}
 	if t.Failed() {
-		t.Logf("the log of the daemon (process %d, exit code %d) ends with:\n%s", d.Pid(), d.cmd.ProcessState.ExitCode(), tail(d.Logs(), shownLines))
+		log, _, _ := strings.Cut(d.Logs(), quit)
+		t.Logf("the log of the daemon (process %d, exit code %d) ends with:\n%s\n%s", d.Pid(), d.cmd.ProcessState.ExitCode(), tail(log, shownLines), stacks)
 	}
 }
 

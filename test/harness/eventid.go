@@ -26,6 +26,16 @@ func ExportID(namespace, uuid, versionID string, lastUpdated time.Time) string {
 	return versionEventID("export", namespace, uuid, versionID, lastUpdated)
 }
 
+// ResourceChangeID is the id of the compact event of a version.
+func ResourceChangeID(namespace, uuid, versionID string, lastUpdated time.Time) string {
+	return versionEventID("resource_change", namespace, uuid, versionID, lastUpdated)
+}
+
+// ResourceDeleteID is the id of the compact event of a deletion: the version is the last one.
+func ResourceDeleteID(namespace, uuid, versionID string, lastUpdated time.Time) string {
+	return versionEventID("resource_change/delete", namespace, uuid, versionID, lastUpdated)
+}
+
 // AccessedEverythingID is the id of the usage event of a request, by the FHIR
 // server's own id of the request.
 func AccessedEverythingID(requestID string) string {

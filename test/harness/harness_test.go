@@ -16,6 +16,8 @@ func TestEventIDs(t *testing.T) {
 	for _, test := range []struct{ name, got, want string }{
 		{"change", harness.ChangeID(namespace, uuid, "1", at), "d36cef2b-2aab-5de2-8d3f-9034eca010ad"},
 		{"export", harness.ExportID(namespace, uuid, "1", at), "950a6baf-4e83-5f35-aa2d-2ca5aa56129e"},
+		{"compact", harness.ResourceChangeID(namespace, uuid, "1", at), "e2489b91-e14e-5518-9322-93fe32ce2044"},
+		{"compact, of a delete", harness.ResourceDeleteID(namespace, uuid, "1", at), "5c4bb2f6-3311-5af5-9fe6-da1fb999e1d6"},
 		{"accessed everything", harness.AccessedEverythingID("f4c22e87-e1ad-45a6-b731-091f60f6cc7a"), "e91203b8-b922-564a-a8fb-04427539253e"},
 	} {
 		if test.got != test.want {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -24,6 +25,38 @@ func (d *Daemon) Logs() string { return read(d.stderr) }
 
 // Stdout is the daemon's standard output so far: the events of sink stdout.
 func (d *Daemon) Stdout() string { return read(d.stdout) }
+
+// quit begins what Go's runtime writes when SIGQUIT ends a process.
+const quit = "SIGQUIT: quit"
+
+// stacks ends a process that still runs, and tells in which functions of the project each of its
+// goroutines was, and for how long it had waited.
+func (d *Daemon) stacks() string {
+	select {
+	case <-d.done:
+		return ""
+	default:
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+	defer cancel()
+	if err := errors.Join(d.Signal(syscall.SIGQUIT), func() error { _, err := d.Wait(ctx); return err }()); err != nil {
+		return err.Error()
+	}
+	_, dump, _ := strings.Cut(d.Logs(), quit)
+	var all strings.Builder
+	for goroutine := range strings.SplitSeq(dump, "\n\n") {
+		var calls []string
+		for line := range strings.Lines(goroutine) {
+			if function, ours := strings.CutPrefix(line, "github.com/fhir-cdc/fhir-cdc/"); ours {
+				calls = append(calls, function[:strings.LastIndexByte(function, '(')])
+			}
+		}
+		if header, _, ok := strings.Cut(goroutine, "\n"); ok && len(calls) > 0 {
+			fmt.Fprintln(&all, header, strings.Join(calls, " < "))
+		}
+	}
+	return all.String()
+}
 
 // read returns a file of the test's own; it is there as long as the test.
 func read(path string) string {

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -38,9 +39,9 @@ func newRecord(r *kgo.Record) Record {
 }
 
 // EventID is the event's id, whichever kind it is: the header ce_id of a usage
-// event, the member id of the others; empty if there is none.
+// event, event_id of a compact one, the member id of the others; empty if there is none.
 func (r Record) EventID() string {
-	if id := r.Headers.Get("ce_id"); id != "" {
+	if id := cmp.Or(r.Headers.Get("ce_id"), r.Headers.Get("event_id")); id != "" {
 		return id
 	}
 	var body struct {

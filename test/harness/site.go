@@ -14,11 +14,19 @@ import (
 // Topics are the topics of one installation.
 type Topics struct {
 	Change, Export, AccessedEverything string
-	Positions, DeadLetters, Audit      string
+	// ResourceChange is the topic of compact events, empty where they are off.
+	ResourceChange                string
+	Positions, DeadLetters, Audit string
 }
 
 // Events are the topics that events go to.
-func (t Topics) Events() []string { return []string{t.Change, t.Export, t.AccessedEverything} }
+func (t Topics) Events() []string {
+	all := []string{t.Change, t.Export, t.AccessedEverything}
+	if t.ResourceChange != "" {
+		all = append(all, t.ResourceChange)
+	}
+	return all
+}
 
 // All are all topics that an installation needs.
 func (t Topics) All() []string { return append(t.Events(), t.Positions, t.DeadLetters, t.Audit) }
@@ -32,6 +40,14 @@ type Site struct {
 	Topics    Topics
 	// Name is the daemon's name for itself.
 	Name string
+	// compact are the resource types that have compact events.
+	compact []string
+}
+
+// WithResourceChange is the site with compact events of resource types.
+func (s Site) WithResourceChange(resources ...string) Site {
+	s.Topics.ResourceChange, s.compact = s.Name+".resource-change", resources
+	return s
 }
 
 // DefaultSite is the site that the daemon finds with the FHIR server's variables
@@ -68,9 +84,9 @@ func NewSite(t testing.TB, mongoURI string, brokers []string) Site {
 }
 
 // ServerEnv are the FHIR server's own variables for the site, all kinds of events
-// switched on. It sets no variable of the daemon's.
+// switched on that a release of it sends. It sets no variable of the daemon's.
 func (s Site) ServerEnv() map[string]string {
-	return map[string]string{
+	env := map[string]string{
 		"MONGO_URL":                      s.MongoURI,
 		"MONGO_DB_NAME":                  s.Databases.Main,
 		"RESOURCE_HISTORY_MONGO_URL":     s.MongoURI,
@@ -90,6 +106,12 @@ func (s Site) ServerEnv() map[string]string {
 		"KAFKA_BULK_EXPORT_EVENT_TOPIC":            s.Topics.Export,
 		"KAFKA_FHIR_OPERATION_USAGE_EVENT_TOPIC":   s.Topics.AccessedEverything,
 	}
+	if s.Topics.ResourceChange != "" {
+		env["ENABLE_SSE_KAFKA_EVENTS"] = "1"
+		env["KAFKA_SSE_RESOURCE_CHANGE_TOPIC"] = s.Topics.ResourceChange
+		env["SSE_ENABLED_RESOURCES"] = strings.Join(s.compact, ",")
+	}
+	return env
 }
 
 // Env is ServerEnv and what the daemon needs beside it on a site of its own: its

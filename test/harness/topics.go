@@ -2,8 +2,10 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -38,5 +40,27 @@ func (s Site) CreateTopics(ctx context.Context, admin *kadm.Client, partitions i
 	if err != nil {
 		return fmt.Errorf("create the position topic: %w", err)
 	}
-	return nil
+	return s.awaitTopics(ctx, admin)
+}
+
+// awaitTopics waits until the brokers tell of all topics: they learn of new ones after
+// the controller has answered.
+func (s Site) awaitTopics(ctx context.Context, admin *kadm.Client) error {
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for {
+		// With rights the answer comes from a broker, not from the client's memory.
+		topics, err := admin.ListTopics(kadm.WithAuthorizedOps(ctx), s.Topics.All()...)
+		if err == nil {
+			err = topics.Error()
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the new topics: %w", errors.Join(context.Cause(ctx), err))
+		}
+	}
 }

@@ -3,6 +3,8 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -17,6 +19,12 @@ type Fault struct {
 	// Delay is how long they are late. Without one they are lost, and the
 	// connection with them: a message cannot be missing in a connection that lives.
 	Delay time.Duration
+	// Until, for requests, has them come late where Delay would keep the connection waiting:
+	// the client's ends, or with Silent it gets no answer. The server gets the request, on
+	// a connection of its own, when the next answer to an Until comes, and before the client
+	// gets that. Without Until such a request is lost.
+	Until  string
+	Silent bool
 	// Times is how many messages are picked; 0 is one.
 	Times int
 }
@@ -28,6 +36,8 @@ type Injected struct {
 	hits  int
 	all   chan struct{} // closed when all have been hit, or it was taken back
 	ended bool
+	// held are requests that are to come late, late the server's answers to them.
+	held, late [][]byte
 }
 
 // Inject sets a fault for the messages that come from now on.
@@ -57,6 +67,13 @@ func (i *Injected) Wait(ctx context.Context) error {
 	}
 }
 
+// Late are the server's answers to the requests that came late; nil for one that got none.
+func (i *Injected) Late() [][]byte {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return slices.Clone(i.late)
+}
+
 // Remove takes the fault back.
 func (i *Injected) Remove() {
 	i.mu.Lock()
@@ -83,4 +100,50 @@ func (i *Injected) picks(operation string, answer bool) bool {
 		i.end()
 	}
 	return true
+}
+
+// hold keeps a request that is to come late.
+func (i *Injected) hold(request []byte) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.held = append(i.held, request)
+}
+
+// release sends the requests that have been waiting for the answer to an operation.
+func (i *Injected) release(operation string, send func([]byte) []byte) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.fault.Until != operation {
+		return
+	}
+	for _, request := range i.held {
+		i.late = append(i.late, send(request))
+	}
+	i.held = nil
+}
+
+// lateAnswer is how long the server may take to answer a request that comes late.
+const lateAnswer = 30 * time.Second
+
+// send sends a request on a connection of its own and returns the answer, nil for none.
+func (p *Proxy) send(request []byte) []byte {
+	p.mu.Lock()
+	target := p.target
+	p.mu.Unlock()
+	server, err := net.DialTimeout("tcp", target, lateAnswer)
+	if err != nil {
+		return nil
+	}
+	defer server.Close()
+	if server.SetDeadline(time.Now().Add(lateAnswer)) != nil {
+		return nil
+	}
+	if _, err := server.Write(request); err != nil {
+		return nil
+	}
+	answer, err := p.protocol.read(server)
+	if err != nil {
+		return nil
+	}
+	return answer
 }

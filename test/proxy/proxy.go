@@ -205,11 +205,15 @@ func (c *connection) pump(from io.Reader, to io.Writer, answers bool) {
 		if err != nil {
 			return
 		}
-		if err := c.proxy.let(c.operation(message, answers), answers); err != nil {
-			return
-		}
+		operation := c.operation(message, answers)
 		if !answers {
 			message = c.proxy.rewritten(message)
+		}
+		switch err := c.proxy.let(operation, message, answers); {
+		case errors.Is(err, errSilent):
+			continue
+		case err != nil:
+			return
 		}
 		if _, err := to.Write(message); err != nil {
 			return
@@ -231,21 +235,33 @@ func (c *connection) operation(message []byte, answer bool) string {
 	return operation
 }
 
-// errLost says that a message is not to arrive.
-var errLost = errors.New("lost on the way")
+// errLost says that a message is not to arrive, errSilent that nobody is to hear of it.
+var (
+	errLost   = errors.New("lost on the way")
+	errSilent = errors.New("lost without a word")
+)
 
 // let waits for as long as a message is on its way, or returns an error for one
 // that is lost.
-func (p *Proxy) let(operation string, answer bool) error {
+func (p *Proxy) let(operation string, message []byte, answer bool) error {
 	p.mu.Lock()
 	late, blocked := p.latency, p.blocked
 	faults := p.faults
 	p.mu.Unlock()
 	for _, f := range faults {
+		if answer {
+			f.release(operation, p.send)
+		}
 		if !f.picks(operation, answer) {
 			continue
 		}
-		if f.fault.Delay == 0 {
+		if f.fault.Until != "" {
+			f.hold(message)
+		}
+		switch {
+		case f.fault.Silent:
+			return errSilent
+		case f.fault.Delay == 0:
 			return errLost
 		}
 		late += f.fault.Delay

@@ -194,6 +194,26 @@ func testProxy(t *testing.T, p protocol) {
 	conn = dial()
 	passes(conn)
 
+	// A request that comes late, on another connection than its own.
+	held := through.Inject(proxy.Fault{Operation: p.two[0], Until: p.two[1]})
+	breaks(conn, p.two[0], 0)
+	conn = dial()
+	before := s.requests()
+	if err := ask(conn, p.two[1]); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.requests() - before; got != 2 || len(held.Late()) != 1 || len(held.Late()[0]) == 0 {
+		t.Errorf("%d requests have arrived, want the late one too; answers % x", got, held.Late())
+	}
+	passes(conn)
+
+	// Without a word: the next answer on the connection is to the next request.
+	through.Inject(proxy.Fault{Operation: p.two[0], Silent: true})
+	if _, err := conn.Write(p.request(0, p.two[0])); err != nil {
+		t.Fatal(err)
+	}
+	passes(conn)
+
 	const late = 50 * time.Millisecond
 	for what, slow := range map[string]func(){
 		"one answer":    func() { through.Inject(proxy.Fault{Operation: p.two[0], Answer: true, Delay: late}) },

@@ -68,7 +68,7 @@ func documentedCommands(t *testing.T, site harness.Site) []commandRights {
 func rightsOf(site harness.Site, cells []string) commandRights {
 	r := commandRights{command: strings.Trim(cells[0], "`")}
 	operations := func(cell string) []string {
-		if cell == "–" {
+		if cell == "" {
 			return nil
 		}
 		return strings.Split(cell, ", ")
@@ -236,4 +236,24 @@ func (i *installation) lacks(command, where, what string) {
 		t.Errorf("the error quotes a command: %s", all)
 	}
 	t.Logf("error: %s", all)
+}
+
+// With the rights to see a restore, check says that the stored position is in the oplog of
+// its own set; with one less it warns, and the daemon runs all the same.
+func TestRightsToSeeARestore(t *testing.T) {
+	for name, c := range map[string]struct {
+		roles []string
+		says  string
+	}{
+		"both": {[]string{"cluster", "oplog", "history"}, "ok      stream main: stored position: the oplog holds it, and is that of the same replica set"},
+		"none": {[]string{"cluster"}, "warning stream main: stored position: the oplog holds it, as far as the server tells the user; whether the replica set was restored or replaced is not known; grant find on local.system.replset"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := install(t, fhirserver.Options{})
+			i.as(documentedACLs(t, i.site, "events", "positions", "configs"), documentedPrivileges(t, i.site, c.roles...)).carries()
+			if _, d := i.command("check"); !strings.Contains(d.Stdout(), c.says) {
+				t.Errorf("check does not say %q:\n%s", c.says, d.Stdout())
+			}
+		})
+	}
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
 	"github.com/fhir-cdc/fhir-cdc/test/services"
@@ -101,6 +103,27 @@ func (s *servers) setPassword(t *testing.T, name, password string) {
 			t.Fatalf("set the password of Kafka user %s: %v", name, err)
 		}
 	}
+	// The broker takes it up a little later.
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+	defer cancel()
+	err := s.login(ctx, name, password)
+	for err != nil && ctx.Err() == nil {
+		err = s.login(ctx, name, password)
+	}
+	if err != nil {
+		t.Fatalf("log in with the new password of Kafka user %s: %v", name, err)
+	}
+}
+
+// login logs a user in with SCRAM.
+func (s *servers) login(ctx context.Context, user, password string) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.kafka.Listeners[listenerClear]), kgo.RequestRetries(0),
+		kgo.SASL(scram.Auth{User: user, Pass: password}.AsSha512Mechanism()))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return client.Ping(ctx)
 }
 
 // allow gives a principal rights, each written "<operation> <resource> <name>" with a
@@ -119,9 +142,16 @@ func (s *servers) allow(t *testing.T, user string, rights ...string) {
 			t.Fatalf("allow %s to %s: %v", user, right, err)
 		}
 	}
-	// The broker takes them up a little later.
+	s.awaitRights(t, user, len(rights))
+}
+
+// awaitRights waits until the broker knows so many rights of a user: it takes them up a
+// little later.
+func (s *servers) awaitRights(t *testing.T, user string, rights int) {
+	t.Helper()
+	admin := harness.Admin(t, s.kafka.Brokers)
 	all := kadm.NewACLs().Allow("User:" + user).AllowHosts("*").ResourcePatternType(kadm.ACLPatternAny).AnyResource().Operations(kadm.OpAny)
-	for described := 0; described < len(rights); {
+	for described := 0; described < rights; {
 		results, err := admin.DescribeACLs(t.Context(), all)
 		if err != nil {
 			t.Fatalf("ask for the rights of %s: %v", user, err)
@@ -176,4 +206,5 @@ func (s *servers) allowAll(t *testing.T, user string) {
 	if err != nil {
 		t.Fatalf("allow %s everything: %v", user, err)
 	}
+	s.awaitRights(t, user, len(created))
 }

@@ -12,7 +12,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"testing"
@@ -26,26 +25,13 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/test/services"
 )
 
-const (
-	// startTimeout is for the servers, a first download included.
-	startTimeout = 10 * time.Minute
-	// testTimeout is for one test; it is only reached by a test that fails.
-	testTimeout = 5 * time.Minute
-)
+// testTimeout is for one test; it is only reached by a test that fails.
+const testTimeout = 5 * time.Minute
 
-func TestMain(m *testing.M) {
-	code := harness.Main(m)
-	if err := shared.close(); err != nil {
-		fmt.Fprintln(os.Stderr, "close the servers:", err)
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
 // servers are what the tests of this package share.
 type servers struct {
-	once sync.Once
-	err  error
-
 	files    *files
 	identity *identity
 	mongoDB  *services.MongoDB
@@ -56,25 +42,18 @@ type servers struct {
 	cutting sync.Mutex
 }
 
-var shared servers
+var (
+	shared  servers
+	starter = services.Share("a MongoDB server and a Kafka broker", func(ctx context.Context) (*servers, error) { return &shared, shared.start(ctx) })
+)
 
 // use starts the servers for the first test that needs them.
 func (s *servers) use(t *testing.T) *servers {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("runs the daemon beside a real MongoDB and a real Kafka that ask for a login")
-	}
-	s.once.Do(func() { s.err = s.start() })
-	switch {
-	case errors.Is(s.err, services.ErrUnavailable) && os.Getenv("CI") != "true":
-		t.Skip(s.err)
-	case s.err != nil:
-		t.Fatal(s.err)
-	}
-	return s
+	return starter.ForTest(t)
 }
 
-func (s *servers) start() error {
+func (s *servers) start(ctx context.Context) error {
 	var err error
 	if s.files, err = newFiles(); err != nil {
 		return err
@@ -82,12 +61,13 @@ func (s *servers) start() error {
 	if s.identity, err = newIdentity(s.files); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.startMongoDB(ctx) })
-	group.Go(func() error { return s.startKafka(ctx) })
-	return group.Wait()
+	group, starting := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.startMongoDB(starting) })
+	group.Go(func() error { return s.startKafka(starting) })
+	if err := group.Wait(); err != nil {
+		return errors.Join(err, s.Close())
+	}
+	return nil
 }
 
 func (s *servers) startMongoDB(ctx context.Context) error {
@@ -107,7 +87,8 @@ func (s *servers) startMongoDB(ctx context.Context) error {
 	return err
 }
 
-func (s *servers) close() error {
+// Close ends whatever was started.
+func (s *servers) Close() error {
 	var errs []error
 	if s.client != nil {
 		errs = append(errs, s.client.Disconnect(context.Background()))

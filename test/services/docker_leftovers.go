@@ -1,3 +1,5 @@
+//go:build !nodocker
+
 package services
 
 import (
@@ -14,6 +16,8 @@ import (
 	"github.com/moby/moby/client"
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/testcontainers/testcontainers-go/log"
+
+	"github.com/fhir-cdc/fhir-cdc/test/services/download"
 )
 
 const (
@@ -64,7 +68,7 @@ var chooseReaper = sync.OnceFunc(func() {
 //
 //nolint:gochecknoglobals // The lock is the process's.
 var ownerLock = sync.OnceValues(func() (*os.File, error) {
-	dir := filepath.Join(cacheDir(), "containers")
+	dir := filepath.Join(download.CacheDir(), "containers")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make folder of locks: %w", err)
 	}
@@ -73,7 +77,7 @@ var ownerLock = sync.OnceValues(func() (*os.File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("open lock: %w", err)
 		}
-		if ok, err := tryLock(f); ok || err != nil {
+		if ok, err := download.TryLock(f); ok || err != nil {
 			return f, err
 		}
 		f.Close()
@@ -98,7 +102,7 @@ func ownerLives(lock string) bool {
 		return false
 	}
 	defer f.Close()
-	free, err := tryLock(f)
+	free, err := download.TryLock(f)
 	return err == nil && !free
 }
 

@@ -5,13 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/fhir-cdc/fhir-cdc/test/services/download"
 )
 
 // Kafka is a running Kafka: one node, broker and controller in one.
@@ -22,8 +29,6 @@ type Kafka struct {
 	// Listeners has the host:port address of each of KafkaOptions.Listeners, by
 	// its name.
 	Listeners map[string]string
-
-	controller int // its port
 }
 
 // KafkaOptions say what a test needs. The zero value is a broker with the
@@ -32,7 +37,7 @@ type Kafka struct {
 type KafkaOptions struct {
 	// NeedControl asks for a broker that can be stopped and killed, and is
 	// nobody else's: an address from the environment is not used. Every other
-	// field but Progress implies it.
+	// field but Progress and Brief implies it.
 	NeedControl bool
 	// TransactionVersion is the level of the feature transaction.version; 0 is
 	// the release's default (2). 1 is the protocol before KIP-890.
@@ -52,11 +57,12 @@ type KafkaOptions struct {
 	HeapMB int
 	// Progress, if set, is told what is being downloaded or started.
 	Progress func(string)
+	// Brief says that the broker does not live long enough for the optimising compiler to
+	// pay: a start takes a third less of the processors without it. Tests' brokers are.
+	Brief bool
 
-	// number is the node's, and first the node of the cluster that is the controller;
-	// 0 and nil for a cluster of one node.
-	number int
-	first  *Kafka
+	// node is its place in a cluster; nil for a cluster of one node.
+	node *kafkaNode
 }
 
 // KafkaListener is one more listener of the broker, on a loopback port.
@@ -85,6 +91,9 @@ func (o KafkaOptions) heap() string {
 // javaArguments are the arguments of the Java machine.
 func (o KafkaOptions) javaArguments() []string {
 	args := []string{o.heap()}
+	if o.Brief || testing.Testing() {
+		args = append(args, "-XX:TieredStopAtLevel=1")
+	}
 	for _, name := range slices.Sorted(maps.Keys(o.SystemProperties)) {
 		args = append(args, "-D"+name+"="+o.SystemProperties[name])
 	}
@@ -143,4 +152,187 @@ func answers(ctx context.Context, brokers []string) error {
 		return errors.New("ask for metadata: no broker or no controller yet")
 	}
 	return nil
+}
+
+// kafkaLogging sends the broker's log to standard output, which is the log file.
+const kafkaLogging = `rootLogger.level=INFO
+rootLogger.appenderRef.out.ref=out
+appender.out.type=Console
+appender.out.name=out
+appender.out.layout.type=PatternLayout
+appender.out.layout.pattern=%d %p %m (%c)%n
+`
+
+// kafkaFromPackages starts Kafka as a process.
+func kafkaFromPackages(ctx context.Context, opts KafkaOptions) (*Kafka, error) {
+	java, err := exec.LookPath("java")
+	if err != nil {
+		return nil, unavailable("java is missing (Java 17 or newer, Debian package openjdk-17-jre-headless)")
+	}
+	libs, err := download.Kafka(ctx, opts.progress)
+	if err != nil {
+		return nil, err
+	}
+	reserved, release, err := opts.reserve()
+	if err != nil {
+		return nil, err
+	}
+	ports := newKafkaPorts(reserved)
+	dir, err := os.MkdirTemp("", "fhir-cdc-kafka-")
+	if err != nil {
+		release()
+		return nil, fmt.Errorf("make folder: %w", err)
+	}
+	p := &process{dir: dir, data: filepath.Join(dir, "data"), release: release}
+	config := filepath.Join(dir, "server.properties")
+	logging := filepath.Join(dir, "log4j2.properties")
+	p.argv = append([]string{java}, opts.javaArguments()...)
+	p.argv = append(p.argv, "-Dlog4j2.configurationFile="+logging, "-cp", filepath.Join(libs, "*"), "kafka.Kafka", config)
+	opts.progress(fmt.Sprintf("starting Kafka %s on port %d", download.KafkaVersion, ports.plain))
+	err = errors.Join(
+		os.WriteFile(config, []byte(propertiesFile(kafkaProperties(opts, "127.0.0.1", "127.0.0.1", ports, p.data))), 0o600),
+		os.WriteFile(logging, []byte(kafkaLogging), 0o600),
+	)
+	if err == nil {
+		err = formatKafka(ctx, java, libs, config, opts.TransactionVersion)
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.remove(false))
+	}
+	return startKafka(ctx, p, opts, "127.0.0.1", ports)
+}
+
+// reserve are a broker's ports: those of its place in a cluster, whose other nodes have
+// been told of them, or any.
+func (o KafkaOptions) reserve() (ports []int, release func(), err error) {
+	if o.node != nil {
+		return o.node.ports, o.node.release, nil
+	}
+	return reservePorts(o.ports())
+}
+
+// formatKafka prepares the broker's data folder. Feature levels are fixed here.
+func formatKafka(ctx context.Context, java, libs, config string, transactionVersion int) error {
+	args := []string{
+		// A second of work: the compiler and the collector that start fastest.
+		"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m",
+		"-cp", filepath.Join(libs, "*"), "kafka.tools.StorageTool", "format", "-t", clusterID, "-c", config,
+	}
+	if transactionVersion != 0 {
+		args = append(args, "--feature", fmt.Sprintf("transaction.version=%d", transactionVersion))
+	}
+	out, err := exec.CommandContext(ctx, java, args...).CombinedOutput()
+	if err != nil {
+		line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+		return fmt.Errorf("format Kafka's data folder: %w: %s", err, line)
+	}
+	return nil
+}
+
+// startKafka starts inst, whose listeners are reached at host.
+func startKafka(ctx context.Context, inst instance, opts KafkaOptions, host string, ports kafkaPorts) (*Kafka, error) {
+	k := &Kafka{
+		Server:    &Server{inst: inst},
+		Brokers:   []string{net.JoinHostPort(host, strconv.Itoa(ports.plain))},
+		Listeners: map[string]string{},
+	}
+	for i, l := range opts.Listeners {
+		k.Listeners[l.Name] = net.JoinHostPort(host, strconv.Itoa(ports.listeners[i]))
+	}
+	k.ready = func(ctx context.Context) error {
+		if err := listens(ctx, k.Brokers[0]); err != nil {
+			return err
+		}
+		return answers(ctx, k.Brokers)
+	}
+	if err := k.Start(ctx); err != nil {
+		return nil, errors.Join(err, k.close(ctx.Err() == nil)) // whoever gave up does not read the log
+	}
+	return k, nil
+}
+
+// clusterID is any valid id: a cluster of one node is mistaken for no other.
+const clusterID = "EU1pG_uIWM08cu2EGkA75w"
+
+// kafkaPorts are the ports of one broker; they are the same inside and outside
+// of a container.
+type kafkaPorts struct {
+	plain, controller int
+	listeners         []int // in the order of KafkaOptions.Listeners
+}
+
+// ports is how many a broker needs.
+func (o KafkaOptions) ports() int { return 2 + len(o.Listeners) }
+
+func newKafkaPorts(ports []int) kafkaPorts {
+	return kafkaPorts{plain: ports[0], controller: ports[1], listeners: ports[2:]}
+}
+
+// kafkaProperties is the broker's configuration. It binds bind (empty: every
+// address) and tells clients to come to host.
+func kafkaProperties(opts KafkaOptions, bind, host string, ports kafkaPorts, logDir string) map[string]string {
+	at := func(name, host string, port int) string {
+		return name + "://" + net.JoinHostPort(host, strconv.Itoa(port))
+	}
+	listeners := []string{at("PLAINTEXT", bind, ports.plain), at("CONTROLLER", bind, ports.controller)}
+	advertised := []string{at("PLAINTEXT", host, ports.plain)}
+	protocols := []string{"PLAINTEXT:PLAINTEXT", "CONTROLLER:PLAINTEXT"}
+	for i, l := range opts.Listeners {
+		listeners = append(listeners, at(l.Name, bind, ports.listeners[i]))
+		if l.Advertise == "" {
+			advertised = append(advertised, at(l.Name, host, ports.listeners[i]))
+		} else {
+			advertised = append(advertised, l.Name+"://"+l.Advertise)
+		}
+		protocols = append(protocols, l.Name+":"+l.Protocol)
+	}
+	properties := map[string]string{
+		"process.roles":                  "broker,controller",
+		"node.id":                        "1",
+		"controller.quorum.voters":       fmt.Sprintf("1@127.0.0.1:%d", ports.controller),
+		"controller.listener.names":      "CONTROLLER",
+		"inter.broker.listener.name":     "PLAINTEXT",
+		"listeners":                      strings.Join(listeners, ","),
+		"advertised.listeners":           strings.Join(advertised, ","),
+		"listener.security.protocol.map": strings.Join(protocols, ","),
+		"log.dirs":                       logDir,
+		"auto.create.topics.enable":      "false",
+		// One node can hold one replica. Few partitions: their creation is most
+		// of what the first transaction or group waits for.
+		"offsets.topic.replication.factor":                 "1",
+		"offsets.topic.num.partitions":                     "4",
+		"transaction.state.log.replication.factor":         "1",
+		"transaction.state.log.min.isr":                    "1",
+		"transaction.state.log.num.partitions":             "4",
+		"share.coordinator.state.topic.replication.factor": "1",
+		"share.coordinator.state.topic.min.isr":            "1",
+		"share.coordinator.state.topic.num.partitions":     "4",
+		"group.initial.rebalance.delay.ms":                 "0",
+		// A broker that comes back is let in when its former session has ended.
+		// The defaults (9 s, 2 s) make every restart that long.
+		"broker.session.timeout.ms":    "4000",
+		"broker.heartbeat.interval.ms": "500",
+		// The default, 128 MB, is a quarter of the heap that is given here.
+		"log.cleaner.dedupe.buffer.size": "33554432",
+	}
+	if opts.node != nil {
+		properties["node.id"] = strconv.Itoa(opts.node.number)
+		properties["controller.quorum.voters"] = opts.node.voters
+		if !opts.node.controls {
+			properties["process.roles"] = "broker"
+			properties["listeners"] = strings.Join(slices.Delete(listeners, 1, 2), ",")
+		}
+	}
+	maps.Copy(properties, opts.Properties)
+	return properties
+}
+
+// propertiesFile is the text of a Java properties file.
+func propertiesFile(properties map[string]string) string {
+	escape := strings.NewReplacer(`\`, `\\`, "\n", `\n`)
+	var b strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(properties)) {
+		fmt.Fprintf(&b, "%s=%s\n", key, escape.Replace(properties[key]))
+	}
+	return b.String()
 }

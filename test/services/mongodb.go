@@ -2,13 +2,23 @@ package services
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"os"
+	"path/filepath"
+	"strconv"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/fhir-cdc/fhir-cdc/test/services/download"
 )
 
 // replicaSet is the name of the replica set that is started here.
@@ -112,4 +122,185 @@ func isWritablePrimary(ctx context.Context, client *mongo.Client) error {
 		return fmt.Errorf("hello: not a primary yet")
 	}
 	return nil
+}
+
+// alreadyInitialized is the server's error code for a replica set that exists.
+const alreadyInitialized = 23
+
+// mongoDBFromPackages starts mongod as a process.
+func mongoDBFromPackages(ctx context.Context, opts MongoDBOptions) (*MongoDB, error) {
+	p, port, err := mongodProcess(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	opts.progress(fmt.Sprintf("starting MongoDB %s on port %d", download.MongoDBVersion, port))
+	return startMongoDB(ctx, p, opts, loopback, port)
+}
+
+// mongodProcess prepares a mongod on a free port.
+func mongodProcess(ctx context.Context, opts MongoDBOptions) (*process, int, error) {
+	program, err := download.MongoDB(ctx, opts.progress)
+	if err != nil {
+		return nil, 0, err
+	}
+	ports, release, err := reservePorts(1)
+	if err != nil {
+		return nil, 0, err
+	}
+	dir, err := os.MkdirTemp("", "fhir-cdc-mongodb-")
+	if err != nil {
+		release()
+		return nil, 0, fmt.Errorf("make folder: %w", err)
+	}
+	p := &process{dir: dir, data: opts.Dir, release: release}
+	if p.data == "" {
+		p.data = filepath.Join(dir, "data")
+	}
+	args := []string{program, "--dbpath", p.data, "--bind_ip", loopback, "--nounixsocket"}
+	if opts.Auth {
+		keyFile := filepath.Join(dir, "keyfile")
+		if err := os.WriteFile(keyFile, []byte(secret()), 0o600); err != nil {
+			release()
+			return nil, 0, fmt.Errorf("write key file: %w", err)
+		}
+		args = append(args, "--auth")
+		if !opts.Standalone {
+			args = append(args, "--keyFile", keyFile)
+		}
+	}
+	p.argv = append(args, mongodArgs(opts, ports[0])...)
+	if err := os.MkdirAll(p.data, 0o700); err != nil {
+		release()
+		return nil, 0, fmt.Errorf("make data folder: %w", err)
+	}
+	return p, ports[0], nil
+}
+
+// mongodArgs are the arguments that do not depend on the source.
+func mongodArgs(opts MongoDBOptions, port int) []string {
+	if opts.OplogMB == 0 {
+		opts.OplogMB = 990 // not mongod's default, 5 % of the disk
+	}
+	if opts.CacheGB == 0 {
+		opts.CacheGB = 0.5 // not mongod's default, half of the memory: tests run side by side
+	}
+	args := []string{
+		"--port", strconv.Itoa(port),
+		"--wiredTigerCacheSizeGB", strconv.FormatFloat(opts.CacheGB, 'f', -1, 64),
+		"--setParameter", "diagnosticDataCollectionEnabled=false",
+	}
+	if !opts.Standalone {
+		args = append(args, "--replSet", replicaSet, "--oplogSize", strconv.Itoa(opts.OplogMB))
+	}
+	if opts.TestCommands {
+		args = append(args, "--setParameter", "enableTestCommands=1")
+	}
+	return append(args, opts.Args...)
+}
+
+// startMongoDB starts inst, which listens on host:port, and makes it a replica
+// set whose only member is that address.
+func startMongoDB(ctx context.Context, inst instance, opts MongoDBOptions, host string, port int) (*MongoDB, error) {
+	address := net.JoinHostPort(host, strconv.Itoa(port))
+	uri := url.URL{Scheme: "mongodb", Host: address, Path: "/"}
+	query := url.Values{}
+	switch {
+	case opts.Standalone, host != "127.0.0.1":
+		// The member's address in the replica set is a loopback one, which only
+		// holds on the server's own machine.
+		query.Set("directConnection", "true")
+	default:
+		query.Set("replicaSet", replicaSet)
+	}
+	direct := options.Client().SetHosts([]string{address}).SetDirect(true).SetServerSelectionTimeout(time.Second)
+	if opts.TLS != nil {
+		direct.SetTLSConfig(opts.TLS)
+	}
+	m := &MongoDB{Server: &Server{inst: inst}}
+	m.ready = func(ctx context.Context) error {
+		if err := listens(ctx, address); err != nil {
+			return err
+		}
+		return withClient(direct, func(c *mongo.Client) error {
+			if !opts.Standalone {
+				if err := initiate(ctx, c, net.JoinHostPort(loopback, strconv.Itoa(port))); err != nil {
+					return err
+				}
+			}
+			return isWritablePrimary(ctx, c)
+		})
+	}
+	err := m.Start(ctx)
+	if err == nil && opts.Auth {
+		var login *url.Userinfo
+		if login, err = createUser(ctx, direct); err == nil {
+			uri.User = login
+			query.Set("authSource", "admin")
+			m.ready = func(ctx context.Context) error { // initiate would need the login from now on
+				return withClient(direct, func(c *mongo.Client) error { return isWritablePrimary(ctx, c) })
+			}
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, m.close(ctx.Err() == nil)) // whoever gave up does not read the log
+	}
+	uri.RawQuery = query.Encode()
+	m.URI = uri.String()
+	return m, nil
+}
+
+// listens returns nil if connections are accepted. The driver would find that
+// out too, but looks twice a second only.
+func listens(ctx context.Context, address string) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// initiate makes the server a replica set of members, itself among them; nothing
+// happens if it is one.
+func initiate(ctx context.Context, client *mongo.Client, members ...string) error {
+	var list bson.A
+	for i, host := range members {
+		list = append(list, bson.D{{Key: "_id", Value: i}, {Key: "host", Value: host}})
+	}
+	err := client.Database("admin").RunCommand(ctx, bson.D{{Key: "replSetInitiate", Value: bson.D{
+		{Key: "_id", Value: replicaSet},
+		{Key: "members", Value: list},
+	}}}).Err()
+	var refused mongo.ServerError
+	if errors.As(err, &refused) && refused.HasErrorCode(alreadyInitialized) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("initiate replica set: %w", err)
+	}
+	return nil
+}
+
+// createUser uses the server's exception for the first user, which may be
+// created from the server's own machine without a login.
+func createUser(ctx context.Context, direct *options.ClientOptions) (*url.Userinfo, error) {
+	const name = "root"
+	password := secret()
+	err := withClient(direct, func(c *mongo.Client) error {
+		return c.Database("admin").RunCommand(ctx, bson.D{
+			{Key: "createUser", Value: name},
+			{Key: "pwd", Value: password},
+			{Key: "roles", Value: bson.A{"root"}},
+		}).Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create user: %w", err)
+	}
+	return url.UserPassword(name, password), nil
+}
+
+// secret is a random password, also valid as the content of a key file.
+func secret() string {
+	b := make([]byte, 24)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
 }

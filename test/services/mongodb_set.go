@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -42,10 +44,7 @@ func StartReplicaSet(ctx context.Context, n int, opts MongoDBOptions) (*ReplicaS
 // ReplicaSetForTest gives a test a replica set as MongoDBForTest gives a server.
 func ReplicaSetForTest(t testing.TB, n int, opts MongoDBOptions) *ReplicaSet {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), startForTest)
-	defer cancel()
-	r, err := StartReplicaSet(ctx, n, opts)
-	check(t, err)
+	r := ForTest(t, "a MongoDB replica set", func(ctx context.Context) (*ReplicaSet, error) { return StartReplicaSet(ctx, n, opts) })
 	t.Cleanup(func() {
 		for address, m := range r.members {
 			closeForTest(t, "MongoDB "+address, m)
@@ -74,7 +73,7 @@ func replicaSetFromPackages(ctx context.Context, n int, opts MongoDBOptions) (*R
 	first := options.Client().SetHosts(addresses[:1]).SetDirect(true).SetServerSelectionTimeout(time.Second)
 	err := withClient(first, func(c *mongo.Client) error { return initiate(ctx, c, addresses...) })
 	if err == nil {
-		err = r.waitComplete(ctx)
+		err = r.WaitForAll(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
@@ -105,8 +104,8 @@ func (r *ReplicaSet) status(ctx context.Context) ([]member, error) {
 	return status.Members, nil
 }
 
-// waitComplete waits until every member is a primary or a secondary.
-func (r *ReplicaSet) waitComplete(ctx context.Context) error {
+// WaitForAll waits until one member is the primary and every other a secondary.
+func (r *ReplicaSet) WaitForAll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	var last error
@@ -133,16 +132,67 @@ func (r *ReplicaSet) waitComplete(ctx context.Context) error {
 
 // Primary is the member that takes writes now.
 func (r *ReplicaSet) Primary(ctx context.Context) (*Server, error) {
+	name, err := r.primary(ctx)
+	return r.members[name], err
+}
+
+// PrimaryURI is the connection string of that member alone: its oplog is its own.
+func (r *ReplicaSet) PrimaryURI(ctx context.Context) (string, error) {
+	name, err := r.primary(ctx)
+	uri := url.URL{Scheme: "mongodb", Host: name, Path: "/", RawQuery: "directConnection=true"}
+	return uri.String(), err
+}
+
+func (r *ReplicaSet) primary(ctx context.Context) (string, error) {
 	members, err := r.status(ctx)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	for _, m := range members {
 		if m.State == statePrimary {
-			return r.members[m.Name], nil
+			return m.Name, nil
 		}
 	}
-	return nil, fmt.Errorf("no primary: %v", members)
+	return "", fmt.Errorf("no primary: %v", members)
+}
+
+// Members are the members' servers, in the order of their addresses.
+func (r *ReplicaSet) Members() []*Server {
+	var members []*Server
+	for _, address := range slices.Sorted(maps.Keys(r.members)) {
+		members = append(members, r.members[address])
+	}
+	return members
+}
+
+// ElectAfter sets after how long without a primary the members elect another: 10 s by
+// default, which makes a test of many elections long.
+func (r *ReplicaSet) ElectAfter(ctx context.Context, d time.Duration) error {
+	return withClient(options.Client().ApplyURI(r.URI), func(c *mongo.Client) error {
+		admin := c.Database("admin")
+		var current struct{ Config bson.M }
+		if err := admin.RunCommand(ctx, bson.D{{Key: "replSetGetConfig", Value: 1}}).Decode(&current); err != nil {
+			return fmt.Errorf("read the set's configuration: %w", err)
+		}
+		version, ok := current.Config["version"].(int32)
+		if !ok {
+			return fmt.Errorf("read the set's configuration: version %v", current.Config["version"])
+		}
+		current.Config["version"] = version + 1
+		settings, ok := current.Config["settings"].(bson.D)
+		if !ok {
+			return fmt.Errorf("read the set's configuration: settings %v", current.Config["settings"])
+		}
+		for i := range settings { // the others are the set's own
+			if settings[i].Key == "electionTimeoutMillis" {
+				settings[i].Value = d.Milliseconds()
+			}
+		}
+		if err := admin.RunCommand(ctx, bson.D{{Key: "replSetReconfig", Value: current.Config}}).Err(); err != nil {
+			return fmt.Errorf("configure the set: %w", err)
+		}
+		return nil
+	})
 }
 
 // stepDownTime is how long a member that has stepped down is not elected again.

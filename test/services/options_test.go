@@ -17,7 +17,6 @@ import (
 )
 
 func TestMongoDBWithLoginAndFailpoints(t *testing.T) {
-	long(t)
 	m := services.MongoDBForTest(t, services.MongoDBOptions{Auth: true, TestCommands: true, OplogMB: 50, CacheGB: 0.25})
 	ctx := deadline(t)
 	insert := func(uri string) error {
@@ -68,7 +67,6 @@ func TestMongoDBWithLoginAndFailpoints(t *testing.T) {
 }
 
 func TestKafkaWithOlderTransactionsAndLogin(t *testing.T) {
-	long(t)
 	const user, password = "test", "only for this test"
 	k := services.KafkaForTest(t, services.KafkaOptions{
 		TransactionVersion: 1,

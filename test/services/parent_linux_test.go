@@ -3,6 +3,7 @@ package services_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,6 +22,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(serverOfChild) == "" {
 		os.Exit(m.Run())
 	}
+	flag.Parse() // a server's start asks for -short
 	server, err := services.StartMongoDB(context.Background(), services.MongoDBOptions{NeedControl: true})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -31,7 +33,6 @@ func TestMain(m *testing.M) {
 }
 
 func TestServerEndsWithItsParent(t *testing.T) {
-	long(t)
 	t.Setenv(services.EnvSource, "packages")
 	services.MongoDBForTest(t, services.MongoDBOptions{NeedControl: true}) // skips where there are none
 	ctx := deadline(t)
@@ -39,7 +40,7 @@ func TestServerEndsWithItsParent(t *testing.T) {
 }
 
 func TestContainerEndsWithTheNextStart(t *testing.T) {
-	long(t)
+	services.Needs(t, "a container")
 	t.Setenv(services.EnvSource, "docker")
 	ctx := deadline(t)
 	start := func() {

@@ -2,14 +2,8 @@
 
 package services
 
-import (
-	"os"
-	"syscall"
-)
+import "syscall"
 
-// Servers from packages run on Linux only (see serverPackages), so here nothing
-// starts processes; containers still reserve ports, without a lock.
+// Servers from packages run on Linux only, so here nothing starts processes.
 
 func childAttributes() *syscall.SysProcAttr { return nil }
-
-func tryLock(*os.File) (bool, error) { return true, nil }

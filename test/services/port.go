@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"github.com/fhir-cdc/fhir-cdc/test/services/download"
 )
 
 // Ports are taken below the range that the kernel gives to outgoing connections
@@ -21,7 +23,7 @@ const (
 // reservePorts returns free loopback ports that no other process using this
 // package gets until release is called, also while nothing listens on them.
 func reservePorts(n int) (ports []int, release func(), err error) {
-	dir := filepath.Join(cacheDir(), "ports")
+	dir := filepath.Join(download.CacheDir(), "ports")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("reserve ports: %w", err)
 	}
@@ -55,7 +57,7 @@ func lockPort(dir string, port int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	ok, err := tryLock(f)
+	ok, err := download.TryLock(f)
 	if err == nil && ok {
 		var l net.Listener
 		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {

@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"testing"
+	"time"
 )
 
 // ErrNoControl is returned by Stop, Start, Restart and Kill for a server whose
 // address was given from outside.
 var ErrNoControl = errors.New("the server was given by its address and can't be controlled")
+
+// loopback is where servers listen.
+const loopback = "127.0.0.1"
 
 // instance is one server as its source runs it: a process or a container.
 type instance interface {
@@ -57,6 +62,9 @@ func (s *Server) Kill(ctx context.Context) error {
 func (s *Server) Start(ctx context.Context) error {
 	if s.inst == nil {
 		return ErrNoControl
+	}
+	if testing.Testing() && testing.Short() {
+		return errShort
 	}
 	if err := s.inst.start(ctx); err != nil {
 		return err
@@ -117,4 +125,30 @@ func (s *Server) waitReady(ctx context.Context) error {
 		return fmt.Errorf("wait until ready (log %s): %w", s.inst.log(), errors.Join(err, last))
 	}
 	return nil
+}
+
+const (
+	// readyTimeout is the longest time from the program's start until it can be
+	// used: seconds on an idle machine, more when all tests start servers at once.
+	readyTimeout = 5 * time.Minute
+	// stopTimeout is how long an orderly end may take before it is forced.
+	stopTimeout = 30 * time.Second
+	// pollInterval is the time between two looks at a condition.
+	pollInterval = 50 * time.Millisecond
+)
+
+// poll calls done until it returns true or an error, or ctx ends.
+func poll(ctx context.Context, done func() (bool, error)) error {
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for {
+		if ok, err := done(); ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+		}
+	}
 }

@@ -32,14 +32,6 @@ func ways() []again {
 	}
 }
 
-// long leaves a test out of the quick ones.
-func long(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("starts real servers, which takes many seconds; left out by -short")
-	}
-}
-
 func deadline(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
@@ -47,7 +39,6 @@ func deadline(t *testing.T) context.Context {
 }
 
 func TestMongoDBKeepsDataAndPort(t *testing.T) {
-	long(t)
 	m := services.MongoDBForTest(t, services.MongoDBOptions{NeedControl: true, Progress: func(s string) { t.Log(s) }})
 	ctx := deadline(t)
 	client, err := mongo.Connect(options.Client().ApplyURI(m.URI))
@@ -88,7 +79,6 @@ func TestMongoDBKeepsDataAndPort(t *testing.T) {
 }
 
 func TestKafkaKeepsDataAndPort(t *testing.T) {
-	long(t)
 	k := services.KafkaForTest(t, services.KafkaOptions{NeedControl: true, Progress: func(s string) { t.Log(s) }})
 	ctx := deadline(t)
 	client, err := kgo.NewClient(kgo.SeedBrokers(k.Brokers...))

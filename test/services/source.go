@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/fhir-cdc/fhir-cdc/test/services/download"
 )
 
 // The variables that say where servers come from.
@@ -23,7 +25,7 @@ const (
 // allowed source can give the server on this machine: something is not
 // installed, not reachable, or can't do what the options ask. Any other error
 // means that a server was there and did not work.
-var ErrUnavailable = errors.New("server not available")
+var ErrUnavailable = download.ErrUnavailable
 
 const (
 	sourceEnv      = "env"

@@ -3,7 +3,9 @@ package services
 import (
 	"context"
 	"errors"
+	"flag"
 	"slices"
+	"strconv"
 	"testing"
 )
 
@@ -103,5 +105,48 @@ func TestReservedPortsAreGivenOnce(t *testing.T) {
 	slices.Sort(all)
 	if n := len(slices.Compact(all)); n != 150 {
 		t.Fatalf("%d different ports, want 150", n)
+	}
+}
+
+// notToStart is an instance that must not be started.
+type notToStart struct {
+	instance
+	t *testing.T
+}
+
+func (i notToStart) start(context.Context) error {
+	i.t.Error("a server was started")
+	return nil
+}
+
+// Under -short a test that needs a server is skipped, and a start that it makes by itself
+// is an error.
+func TestShortStartsNothing(t *testing.T) {
+	short := testing.Short()
+	if err := flag.Set("test.short", "true"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = flag.Set("test.short", strconv.FormatBool(short)) })
+	if err := (&Server{inst: notToStart{t: t}}).Start(t.Context()); !errors.Is(err, errShort) {
+		t.Errorf("start: %v", err)
+	}
+	never := func(context.Context) (*MongoDB, error) { return nil, errors.New("a server was started") }
+	shared := Share("a server", never)
+	for name, get := range map[string]func(testing.TB){
+		"MongoDB":     func(t testing.TB) { MongoDBForTest(t, MongoDBOptions{}) },
+		"replica set": func(t testing.TB) { ReplicaSetForTest(t, 3, MongoDBOptions{}) },
+		"Kafka":       func(t testing.TB) { KafkaForTest(t, KafkaOptions{}) },
+		"cluster":     func(t testing.TB) { KafkaClusterForTest(t, 3, KafkaOptions{}) },
+		"any":         func(t testing.TB) { ForTest(t, "a server", never) },
+		"shared":      func(t testing.TB) { shared.ForTest(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Cleanup(func() {
+				if !t.Skipped() {
+					t.Error("not skipped")
+				}
+			})
+			get(t)
+		})
 	}
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
+	"github.com/fhir-cdc/fhir-cdc/test/services"
 )
 
 // envScreenshots names the folder for screenshots.
@@ -47,6 +48,7 @@ type browser struct {
 // openBrowser starts Chromium with a profile of its own.
 func openBrowser(t *testing.T, ctx context.Context) *browser { //nolint:revive // a test's helper takes t first.
 	t.Helper()
+	services.Needs(t, "a browser")
 	path, err := chromium()
 	if err != nil {
 		if os.Getenv("CI") == "true" {

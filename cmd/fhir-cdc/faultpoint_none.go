@@ -1,8 +1,0 @@
-//go:build !faultpoints
-
-package main
-
-import "go.uber.org/zap"
-
-// faultPoint is nothing in a build for use: see faultpoint.go.
-func faultPoint(*zap.Logger) (func(point string), error) { return nil, nil }

@@ -1,8 +1,0 @@
-//go:build !unix
-
-package main
-
-import "os"
-
-// notifyLevel does nothing: there is no signal for it here.
-func notifyLevel(chan<- os.Signal) bool { return false }

@@ -1,0 +1,101 @@
+package terminal
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// pieces are the parts of a text between which a table may break a line: words, and within
+// a word the parts of a list, a path or a name. A time or a UUID is one.
+func pieces(text string) (all []string) {
+	begin := 0
+	for i, r := range text {
+		if strings.ContainsRune(" ,./_", r) {
+			all, begin = append(all, text[begin:i+1]), i+1
+		}
+	}
+	return append(all, text[begin:])
+}
+
+// longest is the width of the longest piece, without a space at its end.
+func longest(pieces []string) (width int) {
+	for _, piece := range pieces {
+		width = max(width, utf8.RuneCountInString(strings.TrimSuffix(piece, " ")))
+	}
+	return width
+}
+
+// fold breaks a cell into lines, between pieces where it can.
+func fold(text string, width int) (lines []string) {
+	line := ""
+	for _, piece := range pieces(text) {
+		if line != "" && utf8.RuneCountInString(line+strings.TrimSuffix(piece, " ")) > width {
+			lines, line = append(lines, strings.TrimSuffix(line, " ")), ""
+		}
+		line += piece
+		for utf8.RuneCountInString(strings.TrimSuffix(line, " ")) > width {
+			runes := []rune(line)
+			lines, line = append(lines, string(runes[:width])), string(runes[width:])
+		}
+	}
+	return append(lines, strings.TrimSuffix(line, " "))
+}
+
+// wrap breaks a text into lines of a width, between words; all but the first begin with indent.
+// Width 0 is no limit.
+func wrap(text, indent string, width int, length func(string) int) (lines []string) {
+	if width <= 0 || length(text) <= width {
+		return []string{text}
+	}
+	line, empty := "", true
+	for _, word := range strings.Split(text, " ") {
+		switch {
+		case empty:
+			line += word
+			empty = strings.TrimSpace(line) == ""
+			if empty {
+				line += " "
+			}
+		case length(line)+1+length(word) > width:
+			lines, line = append(lines, strings.TrimRight(line, " ")), indent+word
+		default:
+			line += " " + word
+		}
+	}
+	return append(lines, line)
+}
+
+// Wrap breaks a line into lines of the screen's width, between words; all but the first
+// begin with indent. A word that is longer than a line stays whole, so that it can be copied.
+func (s *Screen) Wrap(line, indent string) []string {
+	return wrap(line, indent, s.Width(), s.length)
+}
+
+// length is the number of characters of a text that are seen, so without the styles.
+func (s *Screen) length(text string) int {
+	if !s.colour {
+		return utf8.RuneCountInString(text)
+	}
+	n := 0
+	for text != "" {
+		before, styled, found := strings.Cut(text, s.begin)
+		n += utf8.RuneCountInString(before)
+		if !found {
+			break
+		}
+		_, text, _ = strings.Cut(styled, styleEnds)
+		shown, behind, _ := strings.Cut(text, textEnds)
+		n += utf8.RuneCountInString(shown)
+		text = behind
+	}
+	return n
+}
+
+// Flow prints lines, each wrapped, with indent before what is wrapped.
+func (s *Screen) Flow(indent string, lines ...string) error {
+	var wrapped []string
+	for _, line := range lines {
+		wrapped = append(wrapped, s.Wrap(line, indent)...)
+	}
+	return s.Print(wrapped...)
+}

@@ -1,0 +1,93 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/replay"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
+)
+
+// secondLook finds, for records that no source knows, whether they are of changes
+// further back: a stream that lags publishes old changes late.
+func (v *verification) secondLook(ctx context.Context) error {
+	return inBlocks(v.compare.strays, func(strays []entry) error {
+		cleared := make([]bool, len(strays))
+		for i := range v.Streams {
+			before := watcher.Span{From: clusterTime(v.Since.Add(-v.MaxLag)), UntilTime: replay.Before(v.spans[i].From)}
+			if before.From.After(before.UntilTime) || v.begins[i].scanned {
+				continue
+			}
+			lost, err := v.clear(ctx, i, before, strays, cleared)
+			if err == nil && lost {
+				err = v.clearBeyond(ctx, i, before, strays, cleared)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		v.compare.judgeStrays(strays, cleared, v.report)
+		return nil
+	})
+}
+
+// clear marks the records whose events a span of the oplog tells of. lost says that the
+// oplog does not hold it any more.
+func (v *verification) clear(ctx context.Context, stream int, span watcher.Span, strays []entry, cleared []bool) (lost bool, err error) {
+	err = v.idsOf(ctx, stream, span, func(p replay.Part) error {
+		for i := range p.Events {
+			mark(strays, p.Events[i].ID, cleared)
+		}
+		return nil
+	})
+	if lost := new(watcher.Error); errors.As(err, &lost) && lost.Class == watcher.HistoryLost {
+		return true, nil
+	}
+	return false, err
+}
+
+// clearBeyond looks among what is left of the span in the oplog and, for what is not, in
+// the collections and their history. What they do not tell of either is unseen: it may
+// be of a version that history has lost, unless there cannot have been any.
+func (v *verification) clearBeyond(ctx context.Context, stream int, span watcher.Span, strays []entry, cleared []bool) error {
+	s, end := v.Streams[stream], v.spans[stream].From
+	left := s.Window(ctx)
+	if !left.Oldest.IsZero() && left.Oldest.Before(span.UntilTime) {
+		lost, err := v.clear(ctx, stream, watcher.Span{From: left.Oldest, UntilTime: span.UntilTime}, strays, cleared)
+		if err != nil {
+			return err
+		}
+		if !lost {
+			end = left.Oldest
+		}
+	}
+	// A set whose oplog is whole, and that holds nothing from before it, began empty.
+	empty := left.Whole && end == left.Oldest
+	around := replay.Period{Since: replay.Time(span.From).Add(-v.Tolerance), Until: replay.Time(end).Add(v.Tolerance)}
+	for _, source := range s.scanSources() {
+		err := v.scanSource(ctx, s, around, source, func(_ context.Context, changes []mapper.Change) error {
+			for i := range changes {
+				if at, known := changes[i].Written(); !known || at.Before(replay.Time(end)) {
+					empty = false
+				}
+				for _, e := range replay.Bare(s.Mapper, &changes[i]).Events {
+					mark(strays, e.ID, cleared)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", s.Name, err)
+		}
+	}
+	if empty {
+		return nil
+	}
+	v.compare.unseenBefore = max(v.compare.unseenBefore, replay.Time(end).Add(max(v.MaxLag, clockMargin)).UnixMilli())
+	v.report.noteOnce(fmt.Sprintf("stream %s: the oplog begins at %s. Records of changes between %s and then were looked for by what the collections and their history hold; "+
+		"those that are not found count as unseen. A repair of lost history or a backfill publishes older ones: --max-lag looks further back",
+		s.Name, replay.Clock(end), replay.Clock(span.From)))
+	return nil
+}
