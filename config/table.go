@@ -80,7 +80,7 @@ func specs() []spec {
 		text("kafka.tls.server_name", "Name in brokers' certificates; empty: the host's."),
 		section("kafka.sasl", "Logins with SASL."),
 		text("kafka.sasl.enabled", "Log in with SASL.").from("KAFKA_SASL"),
-		oneOf("kafka.sasl.mechanism", "Mechanism; aws is IAM of Amazon MSK, by AWS_* variables.", SASLAWS, SASLPlain, SASLScramSHA256, SASLScramSHA512, SASLOAuthBearer).from("KAFKA_SASL_MECHANISM"),
+		oneOf("kafka.sasl.mechanism", "Mechanism; aws is IAM of Amazon MSK.", SASLAWS, SASLPlain, SASLScramSHA256, SASLScramSHA512, SASLOAuthBearer).from("KAFKA_SASL_MECHANISM"),
 		text("kafka.sasl.username", "User name, for plain and scram.").from("KAFKA_SASL_USERNAME").file(),
 		secret("kafka.sasl.password", "Password, for plain and scram.").from("KAFKA_SASL_PASSWORD"),
 		secret("kafka.sasl.token", "Token of your own, for oauthbearer."),

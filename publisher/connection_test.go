@@ -132,7 +132,6 @@ func TestClientOptionsLogin(t *testing.T) {
 
 func TestClientOptionsRefuses(t *testing.T) {
 	caFile, certFile, keyFile := certificates(t)
-	noEnv := func(string) string { return "" }
 	brokers := []string{"127.0.0.1:9092"}
 	for _, tc := range []struct {
 		name string
@@ -148,28 +147,12 @@ func TestClientOptionsRefuses(t *testing.T) {
 		{"no password", Connection{Brokers: brokers, SASL: SASL{Enabled: true, Mechanism: mechanismPlain, Username: "u"}}, "user name and a password"},
 		{"no user", Connection{Brokers: brokers, SASL: SASL{Enabled: true, Mechanism: mechanismSCRAM512, Password: "p"}}, "user name and a password"},
 		{"no token", Connection{Brokers: brokers, SASL: SASL{Enabled: true, Mechanism: mechanismOAuthBearer}}, "needs a token"},
-		{"no credentials", Connection{Brokers: brokers, SASL: SASL{Enabled: true, Mechanism: mechanismAWS, Getenv: noEnv}}, "AWS_ACCESS_KEY_ID"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if _, err := ClientOptions(tc.c, zap.NewNop()); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("ClientOptions: %v; want an error with %q", err, tc.want)
 			}
 		})
-	}
-}
-
-func TestSASLCredentialsFromTheEnvironment(t *testing.T) {
-	env := map[string]string{"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key", "AWS_SESSION_TOKEN": "session"}
-	s := SASL{Enabled: true, Mechanism: mechanismAWS, Getenv: func(name string) string { return env[name] }}
-	got, err := s.awsCredentials()
-	if err != nil || got.AccessKey != "id" || got.SecretKey != "key" || got.SessionToken != "session" {
-		t.Errorf("credentials: %v", err)
-	}
-	if _, err := s.mechanism(); err != nil {
-		t.Error(err)
-	}
-	if _, err := (SASL{Enabled: true, Mechanism: mechanismOAuthBearer, Token: "t"}).mechanism(); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/aws"
@@ -27,9 +26,9 @@ type SASL struct {
 	Enabled bool
 	// Mechanism is one of the mechanisms.
 	//
-	// aws is MSK IAM: the credentials come from AWS_ACCESS_KEY_ID,
-	// AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, read again with each login;
-	// the region comes from the broker's address, or else from AWS_REGION.
+	// aws is MSK IAM: the credentials come from where AWS's libraries look for them (the
+	// AWS_* variables and files, a web identity, the container, the instance), asked again
+	// at later logins; the region comes from the broker's address, or else from AWS_REGION.
 	Mechanism string
 	// Username and Password are for plain and SCRAM.
 	Username, Password string
@@ -43,8 +42,6 @@ type SASL struct {
 	// Reread, if set, gives the login as it is now. It is asked at each login, so
 	// that a secret that was changed needs no restart; its error is the login's.
 	Reread func() (SASL, error)
-	// Getenv reads the environment; nil means os.Getenv.
-	Getenv func(string) string
 }
 
 // String names the mechanism only.
@@ -69,9 +66,7 @@ func (s SASL) check() error {
 		if s.Token == "" && s.OAuth.TokenEndpoint == "" {
 			return errors.New("SASL oauthbearer needs a token, or a token endpoint to get tokens from")
 		}
-	case mechanismAWS:
-		_, err := s.awsCredentials()
-		return err
+	case mechanismAWS: // The first login tells.
 	default:
 		return fmt.Errorf("SASL mechanism %q is not one of %s, %s, %s, %s, %s", s.Mechanism,
 			mechanismAWS, mechanismPlain, mechanismSCRAM256, mechanismSCRAM512, mechanismOAuthBearer)
@@ -111,27 +106,11 @@ func (s SASL) mechanism() (sasl.Mechanism, error) {
 	case mechanismOAuthBearer:
 		return newBearer(s)
 	default:
-		return aws.ManagedStreamingIAM(func(context.Context) (aws.Auth, error) { return s.awsCredentials() }), nil
+		return aws.ManagedStreamingIAM((&awsLogin{}).auth), nil
 	}
 }
 
 func (s SASL) scram(context.Context) (scram.Auth, error) {
 	now, err := s.now()
 	return scram.Auth{User: now.Username, Pass: now.Password}, err
-}
-
-func (s SASL) awsCredentials() (aws.Auth, error) {
-	getenv := s.Getenv
-	if getenv == nil {
-		getenv = os.Getenv
-	}
-	auth := aws.Auth{
-		AccessKey:    getenv("AWS_ACCESS_KEY_ID"),
-		SecretKey:    getenv("AWS_SECRET_ACCESS_KEY"),
-		SessionToken: getenv("AWS_SESSION_TOKEN"),
-	}
-	if auth.AccessKey == "" || auth.SecretKey == "" {
-		return aws.Auth{}, errors.New("SASL aws needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment (and AWS_SESSION_TOKEN with temporary credentials)")
-	}
-	return auth, nil
 }
