@@ -3,6 +3,7 @@ module github.com/fhir-cdc/fhir-cdc/test/alerts
 go 1.26.0
 
 require (
+	github.com/grafana/grafana-foundation-sdk/go v0.0.22
 	github.com/prometheus/common v0.72.0
 	github.com/prometheus/prometheus v0.307.3
 	go.mongodb.org/mongo-driver/v2 v2.10.0
