@@ -11,15 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-const (
-	// transactionFeature is the brokers' name for the version of their transactions.
-	transactionFeature = "transaction.version"
-	// raisingEpochs is the first one that raises a producer's epoch with each transaction.
-	raisingEpochs = 2
-)
-
 // Brokers reaches every broker at the address that it gives to clients, which is not the one
-// that the client was told to begin with, and finds out how they do transactions.
+// that the client was told to begin with, and judges their version and that of their transactions.
 func (k Kafka) Brokers(ctx context.Context) []Finding {
 	admin := kadm.NewClient(k.Client)
 	metadata, err := admin.BrokerMetadata(ctx)
@@ -50,26 +43,7 @@ func (k Kafka) Brokers(ctx context.Context) []Finding {
 	}
 	findings = append([]Finding{ok("Kafka: brokers", "%d reached where they tell clients to come to: %s", len(reached), strings.Join(reached, ", "))}, findings...)
 	if k.Transactions {
-		findings = append(findings, transactions(one))
+		findings = append(findings, kafkaVersions(one)...)
 	}
 	return findings
-}
-
-// transactions tells which version of transactions the brokers have agreed on.
-func transactions(answer *kmsg.ApiVersionsResponse) Finding {
-	const subject = "Kafka: " + transactionFeature
-	level := int16(0)
-	for _, f := range answer.FinalizedFeatures {
-		if f.Name == transactionFeature {
-			level = f.MaxVersionLevel
-		}
-	}
-	if level >= raisingEpochs {
-		return ok(subject, "%d", level)
-	}
-	found := strconv.Itoa(int(level))
-	if level == 0 {
-		found = "none is told, so it counts as 1"
-	}
-	return warning(subject, found, fmt.Sprintf("raise it with kafka-features.sh upgrade --feature %s=%d (Kafka 4.0 or newer): without it each message to end a transaction that gets lost interrupts the stream, since one that comes late could end the next transaction", transactionFeature, raisingEpochs))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,9 +20,6 @@ import (
 
 // comment names the queries of this package on the server.
 const comment = "fhir-cdc/check"
-
-// oldestMajor is the oldest major version of MongoDB that the daemon is tested with.
-const oldestMajor = 6
 
 // clockTolerance is how far clocks may be apart. Beyond it, lags and the times that people
 // compare are misleading.
@@ -93,11 +91,11 @@ func (m MongoDB) version(ctx context.Context) Finding {
 		return warning(m.subject("version"), "buildInfo fails: "+short(err), "the daemon needs MongoDB 6.0 or newer")
 	}
 	version, _ := info.Lookup("version").StringValueOK()
-	major, _ := info.Lookup("versionArray", "0").AsInt64OK()
-	if major < oldestMajor {
-		return failure(m.subject("version"), version, "the daemon needs MongoDB 6.0 or newer")
+	var numbers release
+	for i := range numbers {
+		numbers[i], _ = info.Lookup("versionArray", strconv.Itoa(i)).AsInt64OK()
 	}
-	return ok(m.subject("version"), "%s", version)
+	return judge(m.subject("version"), mongoDB, numbers, version)
 }
 
 // clock compares a server's clock, read between two times of ours, with ours.
