@@ -32,6 +32,10 @@ DEADCODE := $(CACHE)/bin/deadcode-$(DEADCODE_VERSION)
 # What `go test` runs; e.g. make test PKG=./mapper/... ARGS='-run Export -v'
 PKG ?= ./...
 ARGS ?=
+# The MongoDB to test with, where a Docker engine can pull it: make test MONGO_IMAGE=mongo:9
+ifdef MONGO_IMAGE
+export FHIR_CDC_TEST_MONGODB_IMAGE := $(MONGO_IMAGE)
+endif
 # Tests whose libraries (Helm, the Kubernetes API, Prometheus) would burden the daemon's
 # own go.mod are modules of their own.
 NESTED = $(shell git ls-files '*/go.mod' | xargs -rn1 dirname)

@@ -3,6 +3,7 @@
 package services
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -265,11 +266,11 @@ func ownAddresses() ([]string, error) {
 	return own, nil
 }
 
-// The images that are started. Their versions are those of the packages as far
-// as there are images of them.
+// The images that are started.
 const (
 	mongoDBImage = "mongo:8.0"
-	kafkaImage   = "apache/kafka:" + download.KafkaVersion
+	// The packages' version.
+	kafkaImage = "apache/kafka:" + download.KafkaVersion
 )
 
 func mongoDBFromDocker(ctx context.Context, opts MongoDBOptions) (*MongoDB, error) {
@@ -279,17 +280,22 @@ func mongoDBFromDocker(ctx context.Context, opts MongoDBOptions) (*MongoDB, erro
 	if file := fileAmong(opts.Args); file != "" {
 		return nil, unavailable("%s is a file of this machine, which a container does not see", file)
 	}
-	engine, ports, release, err := prepareDocker(ctx, mongoDBImage, 1, opts.progress)
+	named := os.Getenv(EnvMongoDBImage)
+	image := cmp.Or(named, mongoDBImage)
+	engine, ports, release, err := prepareDocker(ctx, image, 1, opts.progress)
+	if named != "" && errors.Is(err, ErrUnavailable) {
+		return nil, fmt.Errorf("%s=%s: %v", EnvMongoDBImage, named, err) //nolint:errorlint // No other server may take its place.
+	}
 	if err != nil {
 		return nil, err
 	}
 	// The image's own start adds --bind_ip_all, and mongod takes it only once.
 	cmd := append([]string{"mongod"}, mongodArgs(opts, ports[0])...)
-	c, err := engine.create(ctx, mongoDBImage, cmd, nil, ports, release)
+	c, err := engine.create(ctx, image, cmd, nil, ports, release)
 	if err != nil {
 		return nil, err
 	}
-	opts.progress(fmt.Sprintf("starting a container of %s on port %d", mongoDBImage, ports[0]))
+	opts.progress(fmt.Sprintf("starting a container of %s on port %d", image, ports[0]))
 	return startMongoDB(ctx, c, opts, engine.host, ports[0])
 }
 

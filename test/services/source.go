@@ -17,6 +17,9 @@ const (
 	EnvSource = "FHIR_CDC_TEST_SERVICES"
 	// EnvMongoDBURI is the connection string of a running replica set.
 	EnvMongoDBURI = "FHIR_CDC_TEST_MONGODB_URI"
+	// EnvMongoDBImage is the image of MongoDB's containers. A test that needs what no container
+	// has runs on the packages' version all the same; that the image cannot be had is an error.
+	EnvMongoDBImage = "FHIR_CDC_TEST_MONGODB_IMAGE"
 	// EnvKafkaBrokers is the comma-separated host:port list of a running Kafka.
 	EnvKafkaBrokers = "FHIR_CDC_TEST_KAFKA_BROKERS"
 )

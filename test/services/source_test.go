@@ -6,6 +6,7 @@ import (
 	"flag"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -48,6 +49,20 @@ func TestUnknownSourceIsAnError(t *testing.T) {
 	t.Setenv(EnvSource, "cloud")
 	if _, err := sources(); err == nil || errors.Is(err, ErrUnavailable) {
 		t.Fatalf("got %v, want an error other than ErrUnavailable", err)
+	}
+}
+
+// A version that is asked for is not answered with another one.
+func TestNamedImageThatCannotBeHad(t *testing.T) {
+	t.Setenv(EnvSource, "")
+	t.Setenv(EnvMongoDBURI, "")
+	t.Setenv(EnvMongoDBImage, "Not an image")
+	m, err := StartMongoDB(t.Context(), MongoDBOptions{})
+	if err == nil {
+		_ = m.Close()
+	}
+	if err == nil || errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), EnvMongoDBImage+"=Not an image") {
+		t.Errorf("got %v", err)
 	}
 }
 
