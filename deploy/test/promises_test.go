@@ -130,6 +130,55 @@ func TestHelmTest(t *testing.T) {
 	}
 }
 
+// What others' charts take is taken here too: containers, names and labels of one's own, and objects
+// that belong to the release.
+func TestConventions(t *testing.T) {
+	daemon := one[*apps.Deployment](t, rendered(t)["everything"])
+	pod := daemon.Spec.Template.Spec
+	if len(pod.InitContainers) != 1 || len(pod.Containers) != 2 || pod.Containers[1].Name != "proxy" {
+		t.Errorf("containers %v and %v", pod.InitContainers, pod.Containers)
+	}
+	if len(pod.HostAliases) != 1 || pod.DNSPolicy != core.DNSNone || pod.DNSConfig == nil {
+		t.Errorf("names %v, %s, %v", pod.HostAliases, pod.DNSPolicy, pod.DNSConfig)
+	}
+	if daemon.Annotations["reloader.stakater.com/auto"] != "true" {
+		t.Errorf("annotations %v", daemon.Annotations)
+	}
+	for name, have := range map[string]map[string]string{"the Deployment": daemon.Labels, "the pod": daemon.Spec.Template.Labels} {
+		if have["cost-center"] != "42" {
+			t.Errorf("%s has the labels %v", name, have)
+		}
+	}
+	if _, selected := daemon.Spec.Selector.MatchLabels["cost-center"]; selected {
+		t.Error("the selector, which cannot be changed, has a label that can")
+	}
+	if test := one[*core.Pod](t, rendered(t)["everything"]); len(test.Spec.Containers) != 1 {
+		t.Errorf("the pod of helm test would not end: %d containers", len(test.Spec.Containers))
+	}
+	values := defaults()
+	values["extraObjects"] = []any{
+		map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "ours"}},
+		"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '{{ include \"fhir-cdc.fullname\" . }}-more'}\n",
+	}
+	files, err := render("events", values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := objects(manifest(files))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, o := range list {
+		if c, ok := o.(*core.ConfigMap); ok {
+			names = append(names, c.Name)
+		}
+	}
+	if !slices.Equal(names, []string{"ours", "events-fhir-cdc-more"}) {
+		t.Errorf("objects %q", names)
+	}
+}
+
 // Every object has the labels by which tools group and find what belongs together.
 func TestLabels(t *testing.T) {
 	for name, list := range rendered(t) {
