@@ -65,7 +65,8 @@ func judge(subject, what string, version release, text string) Finding {
 func kafkaVersions(answer *kmsg.ApiVersionsResponse) []Finding {
 	var findings []Finding
 	guess := kversion.FromApiVersionsResponse(answer).VersionGuess()
-	if parts := regexp.MustCompile(`v(\d+)\.(\d+)`).FindStringSubmatch(guess); parts != nil {
+	// Of brokers that are not Apache Kafka's nothing is told.
+	if parts := regexp.MustCompile(`^(?:at least )?v(\d+)\.(\d+)`).FindStringSubmatch(guess); parts != nil {
 		major, _ := strconv.ParseInt(parts[1], 10, 64)
 		minor, _ := strconv.ParseInt(parts[2], 10, 64)
 		finding := judge("Kafka: version", kafka, release{major, minor}, guess+" by the requests that it takes")

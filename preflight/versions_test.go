@@ -134,6 +134,9 @@ func TestMongoDBVersions(t *testing.T) {
 
 func TestKafkaVersions(t *testing.T) {
 	const version, transactions = "Kafka: version", "Kafka: transaction.version"
+	other := kversion.V2_8_0()
+	other.SetMaxKeyVersion(int16(kmsg.Produce), 10)
+	other.SetMaxKeyVersion(int16(kmsg.Fetch), 4)
 	for name, test := range map[string]struct {
 		versions *kversion.Versions
 		level    int16 // of transaction.version
@@ -147,6 +150,7 @@ func TestKafkaVersions(t *testing.T) {
 		"4.3":                         {kversion.V4_3_0(), 2, transactions, OK, "2", 3},
 		"4.3, transactions of before": {kversion.V4_3_0(), 1, transactions, Warning, "1; raise it with kafka-features.sh upgrade --feature transaction.version=2", 3},
 		"4.3, none":                   {kversion.V4_3_0(), 0, transactions, Warning, "none is told, so it counts as 1; raise it", 3},
+		"another maker's":             {other, 2, transactions, OK, "2", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
