@@ -1,7 +1,6 @@
 package lookup
 
 import (
-	"bytes"
 	"context"
 	"slices"
 
@@ -23,13 +22,16 @@ type mongoHistory struct{ db *mongo.Database }
 // resource.meta.lastUpdated, which keeps a resource of many versions cheap.
 //
 // The two lists also match pairs that are not in keys; found gets them all.
-func (h *mongoHistory) read(ctx context.Context, collection string, keys []versionKey, found func(versionKey, string)) (queries int, err error) {
+func (h *mongoHistory) read(ctx context.Context, collection string, keys []versionKey, found func(versionKey, answer)) (queries int, err error) {
 	coll := h.db.Collection(collection + "_History")
 	for chunk := range slices.Chunk(keys, maxIn) {
-		uuids, times := make(bson.A, 0, len(chunk)), make(bson.A, 0, len(chunk))
-		for _, k := range chunk {
+		uuids, times := make([]string, 0, len(chunk)), make([]bson.DateTime, 0, len(chunk))
+		for i, k := range chunk {
 			uuids = append(uuids, k.uuid)
-			times = append(times, bson.DateTime(k.lastUpdated))
+			// The versions of one request share their time, and follow each other.
+			if i == 0 || k.lastUpdated != chunk[i-1].lastUpdated {
+				times = append(times, bson.DateTime(k.lastUpdated))
+			}
 		}
 		queries++
 		q := query{
@@ -42,48 +44,30 @@ func (h *mongoHistory) read(ctx context.Context, collection string, keys []versi
 			fields:  []string{"resource._uuid", "resource.meta.versionId", "resource.meta.lastUpdated", "request.id"},
 			without: "set facts.request_id: false",
 		}
-		answers := make(answers, len(chunk))
-		if err := q.each(ctx, answers.take); err != nil {
+		err := q.each(ctx, func(doc bson.Raw) {
+			if key, a, ok := readHistory(doc); ok {
+				found(key, a)
+			}
+		})
+		if err != nil {
 			return queries, err
-		}
-		for key, a := range answers {
-			found(key, a.requestID)
 		}
 	}
 	return queries, nil
 }
 
-// answers holds the request ids of one query. If a version has two history
-// documents, the one with the smaller _id counts: it is the older one, so an
-// earlier look at the same version found the same.
-type answers map[versionKey]answer
-
-type answer struct {
-	requestID string
-	id        bson.ObjectID
-}
-
-func (a answers) take(doc bson.Raw) {
-	key, requestID, ok := readHistory(doc)
-	if !ok {
-		return
-	}
-	id, _ := doc.Lookup("_id").ObjectIDOK()
-	if before, twice := a[key]; twice && bytes.Compare(before.id[:], id[:]) <= 0 {
-		return
-	}
-	a[key] = answer{requestID: requestID, id: id}
-}
-
 // readHistory is false for a document without a request id, or with a field of another
 // type than the FHIR server writes.
-func readHistory(doc bson.Raw) (key versionKey, requestID string, ok bool) {
-	uuid, ok1 := doc.Lookup("resource", "_uuid").StringValueOK()
-	version, ok2 := doc.Lookup("resource", "meta", "versionId").StringValueOK()
-	updated, ok3 := doc.Lookup("resource", "meta", "lastUpdated").DateTimeOK()
+func readHistory(doc bson.Raw) (key versionKey, a answer, ok bool) {
+	resource, _ := doc.Lookup("resource").DocumentOK()
+	meta, _ := resource.Lookup("meta").DocumentOK()
+	uuid, ok1 := resource.Lookup("_uuid").StringValueOK()
+	version, ok2 := meta.Lookup("versionId").StringValueOK()
+	updated, ok3 := meta.Lookup("lastUpdated").DateTimeOK()
 	requestID, ok4 := doc.Lookup("request", "id").StringValueOK()
 	if !ok1 || !ok2 || !ok3 || !ok4 || requestID == "" {
-		return versionKey{}, "", false
+		return versionKey{}, answer{}, false
 	}
-	return versionKey{uuid: uuid, versionID: version, lastUpdated: updated}, requestID, true
+	id, _ := doc.Lookup("_id").ObjectIDOK()
+	return versionKey{uuid: uuid, versionID: version, lastUpdated: updated}, answer{requestID: requestID, id: id}, true
 }

@@ -2,6 +2,7 @@ package lookup
 
 import (
 	"testing"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -44,18 +45,18 @@ func TestReadHistory(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			key, requestID, ok := readHistory(raw(t, tt.doc))
+			key, a, ok := readHistory(raw(t, tt.doc))
 			if ok != tt.ok {
 				t.Fatalf("ok = %v", ok)
 			}
-			if want := (versionKey{uuid: "u", versionID: "1", lastUpdated: 5}); ok && (key != want || requestID != "req") {
-				t.Errorf("got %+v, %q", key, requestID)
+			if want := (versionKey{uuid: "u", versionID: "1", lastUpdated: 5}); ok && (key != want || a.requestID != "req") {
+				t.Errorf("got %+v, %q", key, a.requestID)
 			}
 		})
 	}
 }
 
-func TestAnswersTakeTheFirstOfTwo(t *testing.T) {
+func TestTheFirstOfTwoHistoryDocumentsCounts(t *testing.T) {
 	doc := func(id byte, request string) bson.Raw {
 		return raw(t, bson.D{
 			{Key: "_id", Value: bson.ObjectID{11: id}},
@@ -68,11 +69,12 @@ func TestAnswersTakeTheFirstOfTwo(t *testing.T) {
 	}
 	first, second := doc(1, "z"), doc(2, "a")
 	for _, order := range [][]bson.Raw{{first, second}, {second, first}} {
-		a := make(answers)
+		s := newSearch([]Version{{Collection: "c", UUID: "u", VersionID: "1", LastUpdated: time.UnixMilli(5)}})
 		for _, d := range order {
-			a.take(d)
+			key, a, _ := readHistory(d)
+			s.groups[0].add(key, a)
 		}
-		if got := a[versionKey{uuid: "u", versionID: "1", lastUpdated: 5}].requestID; got != "z" {
+		if got, _ := s.results(); got[0] != "z" {
 			t.Errorf("got %q", got)
 		}
 	}

@@ -62,9 +62,9 @@ type RequestIDs struct {
 }
 
 // historyReader reads the history of the keys of one collection and calls found for each
-// request id. It returns the number of queries.
+// document that tells a request id. It returns the number of queries.
 type historyReader interface {
-	read(ctx context.Context, collection string, keys []versionKey, found func(versionKey, string)) (int, error)
+	read(ctx context.Context, collection string, keys []versionKey, found func(versionKey, answer)) (int, error)
 }
 
 // versionKey are the fields by which a history document is matched with a version.
@@ -108,12 +108,12 @@ func (r *RequestIDs) Look(ctx context.Context, versions []Version) ([]string, er
 	if err := r.look(ctx, search); err != nil {
 		return nil, err
 	}
-	return r.results(search, versions), nil
+	return r.results(search), nil
 }
 
 // results returns the answers, and counts those found.
-func (r *RequestIDs) results(s *search, versions []Version) []string {
-	ids, found := s.results(versions)
+func (r *RequestIDs) results(s *search) []string {
+	ids, found := s.results()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stats.Found += int64(found)
@@ -151,7 +151,7 @@ func (r *RequestIDs) Find(ctx context.Context, versions []Version) ([]string, er
 			return nil, err
 		}
 	}
-	ids := r.results(search, versions)
+	ids := r.results(search)
 	missing := 0
 	for _, id := range ids {
 		if id == "" {
@@ -175,7 +175,7 @@ func (r *RequestIDs) look(ctx context.Context, s *search) error {
 		if err != nil {
 			return err
 		}
-		g.pending = slices.DeleteFunc(g.pending, func(w wanted) bool { return g.found[w.key] != "" })
+		g.pending = slices.DeleteFunc(g.pending, func(w *wanted) bool { return w.requestID != "" })
 	}
 	return nil
 }

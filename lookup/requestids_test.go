@@ -38,11 +38,11 @@ func (f *fakeHistory) put(v Version, requestID string, from time.Time) {
 	f.documents[v.Collection][key] = document{requestID: requestID, from: from}
 }
 
-func (f *fakeHistory) read(_ context.Context, collection string, keys []versionKey, found func(versionKey, string)) (int, error) {
+func (f *fakeHistory) read(_ context.Context, collection string, keys []versionKey, found func(versionKey, answer)) (int, error) {
 	f.reads = append(f.reads, readCall{collection: collection, keys: len(keys), at: time.Since(bubbleStart())})
 	for _, k := range keys {
 		if d, ok := f.documents[collection][k]; ok && !d.from.After(time.Now()) {
-			found(k, d.requestID)
+			found(k, answer{requestID: d.requestID})
 		}
 	}
 	return 1, f.err

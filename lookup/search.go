@@ -1,44 +1,68 @@
 package lookup
 
-import "time"
+import (
+	"bytes"
+	"time"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
 
 // search is the state of one Look or Find: the versions still missing, by collection.
 type search struct {
 	groups []*group
-	byName map[string]*group
+	// of are the versions' own, in their order; nil for a version that cannot be asked for.
+	of []*wanted
 }
 
 // group is the part of a search that one collection's history answers.
 type group struct {
 	collection string
-	found      map[versionKey]string // "" while missing
-	pending    []wanted
+	all        map[versionKey]*wanted
+	pending    []*wanted
 }
 
+// wanted is a version that is asked for. Its request id is "" while it is missing.
 type wanted struct {
 	key versionKey
 	age time.Duration
+	answer
+}
+
+// answer is a version's request id, and the _id of the history document that tells it.
+type answer struct {
+	requestID string
+	id        bson.ObjectID
 }
 
 func newSearch(versions []Version) *search {
-	s := &search{byName: make(map[string]*group)}
+	s := &search{of: make([]*wanted, len(versions))}
+	sizes := make(map[string]int)
+	for i := range versions {
+		sizes[versions[i].Collection]++
+	}
+	byName := make(map[string]*group, len(sizes))
+	each := make([]wanted, len(versions))
 	for i := range versions {
 		v := &versions[i]
 		key, ok := v.key()
 		if !ok {
 			continue
 		}
-		g := s.byName[v.Collection]
+		g := byName[v.Collection]
 		if g == nil {
-			g = &group{collection: v.Collection, found: make(map[versionKey]string)}
-			s.byName[v.Collection] = g
+			n := sizes[v.Collection]
+			g = &group{collection: v.Collection, all: make(map[versionKey]*wanted, n), pending: make([]*wanted, 0, n)}
+			byName[v.Collection] = g
 			s.groups = append(s.groups, g)
 		}
-		if _, twice := g.found[key]; twice {
-			continue
+		w := g.all[key]
+		if w == nil {
+			w = &each[i]
+			w.key, w.age = key, v.Age
+			g.all[key] = w
+			g.pending = append(g.pending, w)
 		}
-		g.found[key] = ""
-		g.pending = append(g.pending, wanted{key: key, age: v.Age})
+		s.of[i] = w
 	}
 	return s
 }
@@ -53,18 +77,21 @@ func (v *Version) key() (versionKey, bool) {
 
 func (g *group) keys() []versionKey {
 	keys := make([]versionKey, len(g.pending))
-	for i := range g.pending {
-		keys[i] = g.pending[i].key
+	for i, w := range g.pending {
+		keys[i] = w.key
 	}
 	return keys
 }
 
 // add takes an answer. It ignores keys that were not asked for: a query by uuids and times
-// also matches other pairs of them.
-func (g *group) add(key versionKey, requestID string) {
-	if _, asked := g.found[key]; asked {
-		g.found[key] = requestID
+// also matches other pairs of them. If a version has two history documents, the one with the
+// smaller _id counts: it is the older one, so an earlier look at the same version found the same.
+func (g *group) add(key versionKey, a answer) {
+	w, asked := g.all[key]
+	if !asked || w.requestID != "" && bytes.Compare(w.id[:], a.id[:]) <= 0 {
+		return
 	}
+	w.answer = a
 }
 
 // missing is the number of versions without an answer.
@@ -92,15 +119,11 @@ func (s *search) giveUp(wait time.Duration) (left time.Duration, more bool) {
 }
 
 // results puts the answers into the order of versions.
-func (s *search) results(versions []Version) (ids []string, found int) {
-	ids = make([]string, len(versions))
-	for i := range versions {
-		key, ok := versions[i].key()
-		if !ok {
-			continue
-		}
-		if id := s.byName[versions[i].Collection].found[key]; id != "" {
-			ids[i] = id
+func (s *search) results() (ids []string, found int) {
+	ids = make([]string, len(s.of))
+	for i, w := range s.of {
+		if w != nil && w.requestID != "" {
+			ids[i] = w.requestID
 			found++
 		}
 	}
