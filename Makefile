@@ -93,11 +93,11 @@ else
 	matching() { grep "$$@" <<<"$$packages" || true; }; \
 	plain() { [ $$# -eq 0 ] || $(GO) test -parallel $(TESTS_AT_ONCE) -timeout 30m $(ARGS) "$$@"; }; \
 	raced() { [ $$# -eq 0 ] || $(GO) test -race -p $(PACKAGES_AT_ONCE) -parallel $(TESTS_AT_ONCE) -timeout 30m $(ARGS) "$$@"; }; \
-	measured() { [ $$# -eq 0 ] || $(GO) test -run Memory $(ARGS) "$$@"; }; \
+	measured() { [ $$# -eq 0 ] || $(GO) test -run 'Memory|Instructions' $(ARGS) "$$@"; }; \
 	plain $$(matching '/test/faults$$') & \
 	raced $$(matching -v '/test/faults$$') || status=1; \
 	wait $$! || status=1; \
-	measured $$(matching -E '/(verify|repair)$$') || status=1; \
+	measured $$(matching -E '/(verify|repair|mapper|publisher|daemon)$$') || status=1; \
 	if [ '$(PKG)' = ./... ]; then for dir in $(NESTED); do (cd $$dir && $(GO) test -timeout 20m $(ARGS) ./...) || status=1; done; fi; \
 	exit $$status
 endif

@@ -88,6 +88,8 @@ look() {
     has gcc || need 'a C compiler, for the race detector' gcc libc6-dev
     # Without a browser the tests of the status page are left out, but not in CI.
     [ "${CI:-}" != true ] || has_browser || need 'Chromium, for the status page' chromium
+    # Nor is there a bound of the instructions without it.
+    [ "${CI:-}" != true ] || has valgrind || need 'Valgrind, which counts instructions' valgrind
   fi
   if [ -n "$go_missing" ] && ! has_pip && [[ " ${packages[*]-} " != *" python3-pip "* ]]; then
     packages+=(python3-pip)
@@ -106,6 +108,7 @@ commands() {
 check() {
   look "$1"
   [ "$1" != test ] || has_browser || echo "no Chromium: the tests of the status page are left out"
+  [ "$1" != test ] || has valgrind || echo "no Valgrind: instructions are not counted"
   [ ${#missing[@]} -gt 0 ] || return 0
   {
     echo "make $1 needs what is not here:"

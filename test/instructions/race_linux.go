@@ -1,0 +1,6 @@
+//go:build race
+
+package instructions
+
+// raceDetector adds instructions to each access of memory.
+const raceDetector = true
