@@ -125,9 +125,10 @@ fuzz: ## Run every fuzz test for FUZZ_TIME each (60s)
 	done
 
 .PHONY: docs
-docs: ## Write the pages that are made from the code: config.yaml, configuration.md, metrics.md, keys in the chart's schema
+docs: ## Write what is made from the code: config.yaml, configuration.md, metrics.md, docs/contract, keys in the chart's schema
 	$(GO) test -count=1 -run 'TestConfigYAML$$|TestConfigurationIsDocumented|TestChartKnowsEveryKey' ./config -args -update
 	$(GO) test -count=1 -run TestMetricsAreDocumented ./installation -args -update
+	$(GO) test -count=1 -run TestContractIsMade ./test/contract -args -update
 
 .PHONY: kubernetes
 kubernetes: ## Render deploy/kubernetes.yaml from the Helm chart

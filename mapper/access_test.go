@@ -107,7 +107,7 @@ func TestEverythingAsTheServersRouterSeesIt(t *testing.T) {
 	filter := serverFilter(t)
 	for url, want := range requestURLs() {
 		for name, raw := range tellings(t, url) {
-			out := mapOne(defaults(), raw, mapper.Facts{})
+			out := mapOne(t, defaults(), raw, mapper.Facts{})
 			if got := len(out.Events) == 1; got != want || len(out.Failures) > 0 {
 				t.Errorf("%s of %q: event %t, want %t; failures %v", name, url, got, want, out.Failures)
 			}

@@ -56,7 +56,7 @@ func TestExportSourceIsNeverMissing(t *testing.T) {
 
 func TestExportStatusGivesTwoRecordsForOneChange(t *testing.T) {
 	var kinds []mapper.Kind
-	for _, e := range mapOne(defaults(), readChange(t, "export-completed"), mapper.Facts{}).Events {
+	for _, e := range mapOne(t, defaults(), readChange(t, "export-completed"), mapper.Facts{}).Events {
 		kinds = append(kinds, e.Kind)
 	}
 	if diff := cmp.Diff([]mapper.Kind{mapper.KindChange, mapper.KindExport}, kinds); diff != "" {

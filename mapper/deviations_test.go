@@ -39,7 +39,7 @@ type auditEvent struct {
 // eventOf maps the change of a golden case and returns its event of a kind.
 func eventOf(t *testing.T, name string, kind mapper.Kind, facts mapper.Facts) mapper.Event {
 	t.Helper()
-	for _, e := range mapOne(defaults(), readChange(t, name), facts).Events {
+	for _, e := range mapOne(t, defaults(), readChange(t, name), facts).Events {
 		if e.Kind == kind {
 			return e
 		}
@@ -125,7 +125,7 @@ func TestChangeDeviation5PurposeCodeHasASpaceAndAnOwnSystem(t *testing.T) {
 	}
 	deleted := defaults()
 	deleted.Deletes = true
-	e := mapOne(deleted, readChange(t, "consent-delete-with-pre-image"), mapper.Facts{}).Events
+	e := mapOne(t, deleted, readChange(t, "consent-delete-with-pre-image"), mapper.Facts{}).Events
 	if len(e) != 1 || body[auditEvent](t, e[0]).Purpose[0].Coding[0]["code"] != "Consent Delete" {
 		t.Errorf("delete: %+v", e)
 	}
@@ -173,7 +173,7 @@ func TestChangeDeviation7EveryCommittedChangeGivesAnEvent(t *testing.T) {
 		}
 		var c mapper.Change
 		m.Read(consent{operation: op, versionID: string(rune('1' + i)), lastUpdated: 1795395965947 + int64(i)}.raw(t), &c)
-		m.Append(&c, mapper.Facts{}, &out)
+		appendTo(t, m, &c, mapper.Facts{}, &out)
 	}
 	var actions string
 	ids := map[string]bool{}

@@ -40,7 +40,7 @@ func TestEveryReasonIsReached(t *testing.T) {
 	cfg.Deletes = true
 	reached := map[string]bool{}
 	for _, f := range files {
-		for _, failure := range mapOne(cfg, readChange(t, strings.TrimSuffix(filepath.Base(f), ".change.json")), mapper.Facts{}).Failures {
+		for _, failure := range mapOne(t, cfg, readChange(t, strings.TrimSuffix(filepath.Base(f), ".change.json")), mapper.Facts{}).Failures {
 			reached[failure.Reason] = true
 			if !slices.Contains(reasons(), failure.Reason) {
 				t.Errorf("%s: unknown reason %q", f, failure.Reason)
@@ -56,7 +56,7 @@ func TestEveryReasonIsReached(t *testing.T) {
 
 func TestFailureNamesTheChangeAndNothingOfItsContents(t *testing.T) {
 	raw := readChange(t, "export-status-unknown") // its status is "cancelled Marker Marvolo"
-	out := mapOne(defaults(), raw, mapper.Facts{})
+	out := mapOne(t, defaults(), raw, mapper.Facts{})
 	if len(out.Failures) != 1 {
 		t.Fatalf("%d failures", len(out.Failures))
 	}
@@ -89,7 +89,7 @@ func TestInvalidUTF8(t *testing.T) {
 			{Key: "transactionTime", Value: "\xed\xa0\x80"},
 		}},
 	}}.raw(t)
-	out := mapOne(defaults(), raw, mapper.Facts{})
+	out := mapOne(t, defaults(), raw, mapper.Facts{})
 	if len(out.Events) != 2 || len(out.Failures) > 0 {
 		t.Fatalf("%d events, failures %v", len(out.Events), out.Failures)
 	}

@@ -101,7 +101,7 @@ func check(t *testing.T, raw bson.Raw, facts mapper.Facts) mapper.Output {
 	c.Access()
 	c.Person()
 	var out mapper.Output
-	m.Append(&c, facts, &out)
+	appendTo(t, m, &c, facts, &out)
 	if !c.Routed() && len(out.Events)+len(out.Failures) > 0 {
 		t.Error("events of an unknown namespace")
 	}
@@ -129,7 +129,7 @@ func check(t *testing.T, raw bson.Raw, facts mapper.Facts) mapper.Output {
 			t.Errorf("unknown reason %q", f.Reason)
 		}
 	}
-	if again := mapOne(cfg, raw, facts); !reflect.DeepEqual(out.Events, again.Events) || !reflect.DeepEqual(out.Failures, again.Failures) {
+	if again := mapOne(t, cfg, raw, facts); !reflect.DeepEqual(out.Events, again.Events) || !reflect.DeepEqual(out.Failures, again.Failures) {
 		t.Error("the second time it comes out differently")
 	}
 	return out

@@ -15,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/test/contract"
 	"github.com/fhir-cdc/fhir-cdc/test/held"
 )
 
@@ -210,13 +211,31 @@ func rawChange(t testing.TB, extJSON []byte) bson.Raw {
 }
 
 // mapOne maps one change on its own.
-func mapOne(cfg mapper.Config, raw bson.Raw, facts mapper.Facts) mapper.Output {
+func mapOne(t testing.TB, cfg mapper.Config, raw bson.Raw, facts mapper.Facts) mapper.Output {
+	t.Helper()
 	m := mapper.New(cfg)
 	var c mapper.Change
 	var out mapper.Output
 	m.Read(raw, &c)
-	m.Append(&c, facts, &out)
+	appendTo(t, m, &c, facts, &out)
 	return out
+}
+
+// appendTo is the mapper's Append. Every test's events pass here, and are held against the
+// contract that consumers have (docs/contract).
+func appendTo(t testing.TB, m *mapper.Mapper, c *mapper.Change, facts mapper.Facts, o *mapper.Output) {
+	t.Helper()
+	had := len(o.Events)
+	m.Append(c, facts, o)
+	for _, e := range o.Events[had:] {
+		r := contract.Record{Key: e.Key, Value: e.Value}
+		for _, h := range e.Headers {
+			r.Headers = append(r.Headers, contract.Header(h))
+		}
+		if err := contract.Check(r); err != nil {
+			t.Errorf("the %s event %s breaks the contract: %v", e.Kind, e.Value, err)
+		}
+	}
 }
 
 func show(t *testing.T, cfg mapper.Config, raw bson.Raw, facts mapper.Facts) []byte {
@@ -235,7 +254,7 @@ func show(t *testing.T, cfg mapper.Config, raw bson.Raw, facts mapper.Facts) []b
 		g.Person = &p
 	}
 	var out mapper.Output
-	m.Append(&c, facts, &out)
+	appendTo(t, m, &c, facts, &out)
 	for _, e := range out.Events {
 		shown := goldenEvent{Kind: e.Kind, Topic: e.Topic, ID: e.ID, Key: string(e.Key), Value: string(e.Value)}
 		for _, h := range e.Headers {

@@ -16,7 +16,7 @@ func onlyID(t *testing.T, c consent) string {
 	t.Helper()
 	cfg := defaults()
 	cfg.Deletes = true
-	out := mapOne(cfg, c.raw(t), mapper.Facts{})
+	out := mapOne(t, cfg, c.raw(t), mapper.Facts{})
 	if len(out.Events) != 1 || len(out.Failures) > 0 {
 		t.Fatalf("%d events, failures %v", len(out.Events), out.Failures)
 	}
@@ -71,7 +71,7 @@ func TestIDOfAChangeWithoutVersionIsOfItsToken(t *testing.T) {
 	} {
 		raw := readChange(t, name)
 		id := func(token string) string {
-			out := mapOne(defaults(), changed(t, raw, map[string]any{"_id": map[string]string{"_data": token}}), mapper.Facts{})
+			out := mapOne(t, defaults(), changed(t, raw, map[string]any{"_id": map[string]string{"_data": token}}), mapper.Facts{})
 			return out.Events[0].ID
 		}
 		if first, again, other := id("826B01"), id("826B01"), id("826B02"); first != again || first == other {
@@ -84,13 +84,13 @@ func TestIDOfAChangeWithoutVersionIsOfItsToken(t *testing.T) {
 }
 
 func TestIDsOfOneChangeDiffer(t *testing.T) {
-	events := mapOne(defaults(), readChange(t, "export-accepted"), mapper.Facts{}).Events
+	events := mapOne(t, defaults(), readChange(t, "export-accepted"), mapper.Facts{}).Events
 	if events[0].ID == events[1].ID {
 		t.Error("change event and export event have the same id")
 	}
 	cfg := defaults()
 	cfg.Deletes = true
-	deleted := mapOne(cfg, readChange(t, "consent-delete-with-pre-image"), mapper.Facts{}).Events[0].ID
+	deleted := mapOne(t, cfg, readChange(t, "consent-delete-with-pre-image"), mapper.Facts{}).Events[0].ID
 	if replaced := eventOf(t, "consent-replace", mapper.KindChange, mapper.Facts{}).ID; deleted == replaced {
 		t.Error("a delete has the id of the version it deletes")
 	}
@@ -103,7 +103,7 @@ func TestIDOfARequestIsTheSameFromBothSources(t *testing.T) {
 		if name == "audit-event-in-main-database" {
 			auditEventsInMain(&cfg)
 		}
-		audit := mapOne(cfg, readChange(t, name), persons()).Events[0]
+		audit := mapOne(t, cfg, readChange(t, name), persons()).Events[0]
 		if audit.ID != log.ID || string(audit.Key) != string(log.Key) {
 			t.Errorf("%s: id %s, key %s; of the access log %s, %s", name, audit.ID, audit.Key, log.ID, log.Key)
 		}
@@ -127,10 +127,10 @@ func TestSameChangeAndFactsGiveTheSameBytes(t *testing.T) {
 		for _, i := range random.Perm(len(files)) {
 			raw := readChange(t, strings.TrimSuffix(filepath.Base(files[i]), ".change.json"))
 			facts := randomFacts(random)
-			apart = append(apart, mapOne(cfg, raw, facts).Events...)
+			apart = append(apart, mapOne(t, cfg, raw, facts).Events...)
 			var c mapper.Change
 			m.Read(raw, &c)
-			m.Append(&c, facts, &together)
+			appendTo(t, m, &c, facts, &together)
 		}
 		sameEvents(t, apart, together.Events)
 	}
@@ -143,8 +143,8 @@ func randomFacts(random *rand.Rand) (f mapper.Facts) {
 
 func TestFactsDoNotChangeIDs(t *testing.T) {
 	for _, name := range []string{"consent-create", "export-accepted", "access-log-patient", "consent-without-uuid"} {
-		without := mapOne(defaults(), readChange(t, name), mapper.Facts{}).Events
-		with := mapOne(defaults(), readChange(t, name), mapper.Facts{RequestID: "r", BwellPersonID: "b", ManagingOrganization: "m"}).Events
+		without := mapOne(t, defaults(), readChange(t, name), mapper.Facts{}).Events
+		with := mapOne(t, defaults(), readChange(t, name), mapper.Facts{RequestID: "r", BwellPersonID: "b", ManagingOrganization: "m"}).Events
 		for i := range without {
 			if without[i].ID != with[i].ID {
 				t.Errorf("%s: id %s without facts, %s with", name, without[i].ID, with[i].ID)

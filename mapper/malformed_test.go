@@ -64,7 +64,7 @@ func TestAllTypesAreStepped(t *testing.T) {
 	if err := raw.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	want, got := mapOne(defaults(), plain, mapper.Facts{}), mapOne(defaults(), raw, mapper.Facts{})
+	want, got := mapOne(t, defaults(), plain, mapper.Facts{}), mapOne(t, defaults(), raw, mapper.Facts{})
 	sameEvents(t, want.Events, got.Events)
 	if len(got.Events) != 1 {
 		t.Errorf("%d events", len(got.Events))

@@ -58,7 +58,7 @@ func TestEventsKeepTheirBytes(t *testing.T) {
 		}
 		var c mapper.Change
 		m.Read(raw, &c)
-		m.Append(&c, randomFacts(random), &out)
+		appendTo(t, m, &c, randomFacts(random), &out)
 		for _, e := range out.Events[len(want):] {
 			want = append(want, copyOf(e))
 		}
@@ -84,7 +84,7 @@ func TestEventsKeepTheirBytes(t *testing.T) {
 func TestEventsOutliveTheChange(t *testing.T) {
 	for _, name := range []string{"export-completed", "access-log-patient", "consent-source-type"} {
 		raw := readChange(t, name)
-		out := mapOne(defaults(), raw, mapper.Facts{RequestID: "r"})
+		out := mapOne(t, defaults(), raw, mapper.Facts{RequestID: "r"})
 		var want []mapper.Event
 		for _, e := range out.Events {
 			e.Change = mapper.ChangeName{}

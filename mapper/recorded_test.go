@@ -61,7 +61,7 @@ func recorded(t *testing.T) (recordings []recording) {
 func TestSameAsTheRecordedServer(t *testing.T) {
 	for _, r := range recorded(t) {
 		t.Run(r.Name, func(t *testing.T) {
-			out := mapOne(defaults(), r.Change, mapper.Facts(r.Facts))
+			out := mapOne(t, defaults(), r.Change, mapper.Facts(r.Facts))
 			if len(out.Failures) > 0 || len(out.Events) != len(r.Messages) {
 				t.Fatalf("%d events, failures %v; the server sent %d", len(out.Events), out.Failures, len(r.Messages))
 			}

@@ -174,8 +174,8 @@ type counter struct {
 // counting counts the committed records of a topic from its beginning on.
 func (i *installation) counting(topic string) *counter {
 	i.t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(i.site.Brokers...), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(100*time.Millisecond), kgo.UnknownTopicRetries(-1), kgo.FetchMaxBytes(8<<20))
+	client, err := kgo.NewClient(append(harness.Consuming(i.t, topic), kgo.SeedBrokers(i.site.Brokers...), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.MetadataMinAge(100*time.Millisecond), kgo.UnknownTopicRetries(-1), kgo.FetchMaxBytes(8<<20))...)
 	i.check(err)
 	c := &counter{ids: map[uuid.UUID]bool{}}
 	done := make(chan struct{})

@@ -130,7 +130,7 @@ func TestVerifyBeforeTheOplog(t *testing.T) {
 		}
 	}
 	foreign := func(at time.Time) harness.Record {
-		return harness.Record{Topic: i.site.Topics.Change, Key: "foreign", Timestamp: at, Value: []byte(`{"resourceType":"AuditEvent","id":"` + uuid.NewString() + `"}`)}
+		return harness.Record{Topic: i.site.Topics.Change, Key: harness.ForeignKey, Timestamp: at, Value: []byte(`{"resourceType":"AuditEvent","id":"` + uuid.NewString() + `"}`)}
 	}
 	i.copied("lacking.", kept, foreign(live[0].Timestamp))
 	v = i.verify("--since", since)
@@ -148,7 +148,7 @@ func TestVerifyBeforeTheOplog(t *testing.T) {
 	}
 	repaired, err := harness.NewReader(t, i.site.Brokers, prefixed("lacking.", i.site.Topics.Events()...)...).End(i.ctx)
 	i.check(err)
-	repaired = slices.DeleteFunc(repaired, func(r harness.Record) bool { return r.Key == "foreign" })
+	repaired = slices.DeleteFunc(repaired, func(r harness.Record) bool { return r.Key == harness.ForeignKey })
 	if diff := cmp.Diff(byID(live, ""), byID(repaired, "lacking.")); diff != "" {
 		t.Errorf("the repaired topics differ from the live ones (-live +repaired):\n%s", diff)
 	}

@@ -189,11 +189,10 @@ func number(b bool) int {
 // included.
 func everyRecord(ctx context.Context, t *testing.T, brokers, topics []string) ([]*kgo.Record, error) {
 	t.Helper()
-	client, err := kgo.NewClient(
-		kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topics...), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+	client, err := kgo.NewClient(append(harness.Consuming(t, topics...), kgo.SeedBrokers(brokers...),
 		kgo.FetchIsolationLevel(kgo.ReadUncommitted()),
 		kgo.KeepControlRecords(), // they tell that the end has been reached
-	)
+	)...)
 	if err != nil {
 		return nil, err
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // Reader consumes topics from their beginning, as a consumer that reads only what
-// is committed. It is for one goroutine.
+// is committed. It holds each record against the contract. It is for one goroutine.
 type Reader struct {
 	client *kgo.Client
 	topics []string
@@ -27,16 +27,14 @@ type Reader struct {
 // NewReader consumes topics; they may come into being later.
 func NewReader(t testing.TB, brokers []string, topics ...string) *Reader {
 	t.Helper()
-	client, err := kgo.NewClient(
+	client, err := kgo.NewClient(append(Consuming(t, topics...),
 		kgo.SeedBrokers(brokers...),
-		kgo.ConsumeTopics(topics...),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(), // they are what tells that a partition has been read to its end
 		kgo.FetchMaxWait(100*time.Millisecond),
 		kgo.MetadataMinAge(50*time.Millisecond),
 		kgo.MetadataMaxAge(time.Second),
-	)
+	)...)
 	if err != nil {
 		t.Fatalf("make a consumer: %v", err)
 	}

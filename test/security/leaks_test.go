@@ -128,8 +128,8 @@ func (i *installation) everything(topics ...string) map[string]string {
 	i.t.Helper()
 	ends, err := harness.Admin(i.t, i.kafka.Brokers).ListEndOffsets(i.ctx, topics...)
 	i.check(err)
-	client, err := kgo.NewClient(kgo.SeedBrokers(i.kafka.Brokers...), kgo.ConsumeTopics(topics...), kgo.KeepControlRecords(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(100*time.Millisecond))
+	client, err := kgo.NewClient(append(harness.Consuming(i.t, topics...), kgo.SeedBrokers(i.kafka.Brokers...), kgo.KeepControlRecords(),
+		kgo.FetchMaxWait(100*time.Millisecond))...)
 	i.check(err)
 	defer client.Close()
 	texts, next := map[string]string{}, map[string]int64{}

@@ -1,0 +1,194 @@
+package contract
+
+import (
+	"fmt"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+)
+
+// message is what the records of one sort are: the events of a kind, or the records that
+// tell operators of failures and interventions.
+type message struct {
+	name  string
+	topic string
+	// setting tells how the topic gets another name, and when the records come.
+	setting     string
+	title       string
+	contentType string
+	value       schema
+	headers     schema
+	key         schema
+}
+
+// messages are all sorts of records, the events' in the order of mapper.Kinds.
+func messages() ([]message, error) {
+	forms := map[mapper.Kind]func() message{
+		mapper.KindChange:             change,
+		mapper.KindExport:             export,
+		mapper.KindAccessedEverything: accessedEverything,
+		mapper.KindResourceChange:     resourceChange,
+	}
+	var all []message
+	var names []string
+	for _, kind := range mapper.Kinds() {
+		form := forms[kind.Name]
+		if form == nil {
+			return nil, fmt.Errorf("kind %s has no schema: add its form to package test/contract, and run make docs", kind.Name)
+		}
+		m := form()
+		m.name, m.topic, m.title = string(kind.Name), kind.Topic, kind.Summary
+		m.setting = fmt.Sprintf("The key events.%s.topic or the variable %s names another topic; events.%[1]s.enabled or %[3]s switches the events on.",
+			kind.Name, kind.TopicVariable, kind.EnableVariable)
+		all = append(all, m)
+		names = append(names, m.name)
+	}
+	return append(all, deadLetter(names), audit()), nil
+}
+
+// ownHeaders are those of the events whose form is the FHIR server's own.
+func ownHeaders(b3 string) schema {
+	return object(must("b3", text().says(b3)), must("version", fhirVersion()))
+}
+
+func fhirVersion() schema { return oneOf("R4", "STU3").says("The FHIR version of the resource.") }
+
+func change() message {
+	reference := matching(`^[A-Za-z]+/[\s\S]`).says("The changed resource, type/id.")
+	return message{
+		contentType: "application/json",
+		key:         text().says("The resource's id."),
+		headers:     ownHeaders("The request's id, or the event's where it is not known."),
+		value: object(
+			must("resourceType", constant("AuditEvent")),
+			must("id", eventID().says("Repeats have the same.")),
+			must("type", object(must("code", constant("110100")))),
+			must("action", oneOf("C", "U", "D").says("Created, changed, deleted.")),
+			must("period", object(must("start", day()), must("end", day()))),
+			must("recorded", day().says("The day of the change.")),
+			must("purposeOfEvent", one(object(must("coding", one(object(
+				must("system", constant("https://www.icanbwell.com/event-purpose")),
+				must("code", matching(`^[A-Za-z]+ (Create|Change|Delete)$`)),
+			)))))),
+			must("agent", one(object(
+				must("who", object(must("reference", reference))),
+				must("requestor", constant(true)),
+			))),
+			must("source", object(
+				may("site", text().says("The request's id.")),
+				must("observer", object(must("reference", constant("Organization/bwell")))),
+				may("type", one(object(
+					must("system", constant("https://www.icanbwell.com/sourceType")),
+					must("code", text()),
+				))),
+			)),
+		),
+	}
+}
+
+func export() message {
+	return message{
+		contentType: "application/cloudevents+json",
+		key:         eventID().says("The event's id."),
+		headers:     ownHeaders("The request's id, or the export job's."),
+		value: object(
+			must("specversion", constant("1.0")),
+			must("id", eventID().says("Repeats have the same.")),
+			must("source", text()),
+			must("type", oneOf("ExportInitiated", "ExportStatusUpdated", "ExportCompleted")),
+			must("datacontenttype", constant("application/json")),
+			must("data", object(
+				must("exportJobId", text()),
+				may("transactionTime", anyText()),
+				may("request", anyText()),
+				must("status", oneOf("accepted", "in-progress", "completed", "entered-in-error")),
+			)),
+		),
+	}
+}
+
+func accessedEverything() message {
+	const contentType = "application/json;charset=utf-8"
+	return message{
+		contentType: contentType,
+		key:         eventID().says("Made of the event's id, and another."),
+		headers: object(
+			must("content-type", constant(contentType)),
+			must("ce_id", eventID().says("Repeats have the same.")),
+			must("ce_time", instant().says("When the request was answered.")),
+			must("ce_type", constant("AccessedEverything")),
+			must("ce_source", constant("https://www.icanbwell.com/fhir-server")),
+			must("ce_specversion", constant("1.0")),
+			must("ce_datacontenttype", constant(contentType)),
+			must("ce_integrations", constant(`["analytics"]`)),
+		),
+		value: object(
+			may("managingOrganization", text()),
+			may("bwellFhirPersonId", text()),
+			may("clientFhirPersonId", text()),
+		),
+	}
+}
+
+func resourceChange() message {
+	return message{
+		contentType: "application/json",
+		key:         matching(`^[A-Za-z]+/[\s\S]`).says("The resource, type/id."),
+		headers:     object(must("version", fhirVersion()), must("event_id", eventID().says("Repeats have the same."))),
+		value: object(
+			must("eventId", matching(`-[0-9]+$`).says("Two resources may share one: the header event_id tells repeats.")),
+			must("timestamp", instant()),
+			must("resourceType", matching(`^[A-Za-z]+$`)),
+			must("resourceId", text()),
+			must("operation", oneOf("create", "update", "delete")),
+			must("versionId", text()),
+			must("patientReference", text().orNull()),
+			must("sourceOwner", anyText().orNull()),
+		),
+	}
+}
+
+func deadLetter(kinds []string) message {
+	return message{
+		name: "dead_letter", topic: "fhir-cdc.dead-letters", setting: "The key topics.dead_letters names another topic.",
+		title: "Dead letters, of changes that cannot become events.", contentType: "application/json",
+		key:     text().says("database.collection/_id."),
+		headers: object(),
+		value: object(
+			must("kind", oneOf(kinds...)),
+			must("namespace", text().says("database.collection.")),
+			must("operation", text()),
+			may("documentKey", anything().says("In extended JSON.")),
+			must("reason", text()),
+			must("clusterTime", object(must("t", count()), must("i", count()))),
+			may("resumeToken", anything().says("In extended JSON.")),
+			must("stream", anyText()),
+		),
+	}
+}
+
+func audit() message {
+	time := text()
+	time.Format = "date-time"
+	return message{
+		name: "audit", topic: "fhir-cdc.audit", setting: "The key topics.audit names another topic.",
+		title: "Audit records, of gaps and interventions.", contentType: "application/json",
+		key:     text().says("name, or name/stream."),
+		headers: object(),
+		value: object(
+			must("time", time),
+			must("name", text()),
+			may("stream", text()),
+			must("action", oneOf(auditActions()...)),
+			must("actor", anyText()),
+			may("details", anything().says("Depends on the action.")),
+		),
+	}
+}
+
+// auditActions are the actions of audit records.
+func auditActions() []string {
+	return []string{
+		"gap", "repaired", "position_set", "replayed", "backfilled", "verify_repaired", "dead_letters_retried", "control",
+		"collection_gone", "layout_changed",
+	}
+}
