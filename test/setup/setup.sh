@@ -33,6 +33,7 @@ go_fits() {
 }
 
 has_pip() { has python3 && python3 -m pip --version >/dev/null 2>&1; }
+has_npm() { has node && has npm; }
 has_browser() { has chromium || has chromium-browser || has google-chrome; }
 java_version() { java -version 2>&1 | sed -n 's/.*version "\([0-9.]*\).*/\1/p'; }
 has_library() { [[ $(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null) == *"$1"* ]]; }
@@ -90,6 +91,14 @@ look() {
     [ "${CI:-}" != true ] || has_browser || need 'Chromium, for the status page' chromium
     # Nor is there a bound of the instructions without it.
     [ "${CI:-}" != true ] || has valgrind || need 'Valgrind, which counts instructions' valgrind
+    # Nor are the examples of consumers, which need what their users have.
+    if [ "${CI:-}" = true ]; then
+      { has kcat && has jq; } || need 'kcat and jq, for an example of a consumer' kcat jq
+      has javac || need 'a JDK, for an example of a consumer' default-jdk-headless
+      has mvn || [[ " ${packages[*]-} " == *" maven "* ]] || need Maven maven
+      has_npm || need 'Node with npm, for an example of a consumer' nodejs npm
+      has_pip || [[ " ${packages[*]-} " == *" python3-pip "* ]] || need 'pip of Python 3' python3-pip
+    fi
   fi
   if [ -n "$go_missing" ] && ! has_pip && [[ " ${packages[*]-} " != *" python3-pip "* ]]; then
     packages+=(python3-pip)
@@ -109,6 +118,14 @@ check() {
   look "$1"
   [ "$1" != test ] || has_browser || echo "no Chromium: the tests of the status page are left out"
   [ "$1" != test ] || has valgrind || echo "no Valgrind: instructions are not counted"
+  if [ "$1" = test ]; then
+    has_browser || echo "no Chromium: the tests of the status page are left out"
+    local tool
+    for tool in kcat jq javac mvn npm; do
+      has "$tool" || echo "no $tool: an example of a consumer is left out"
+    done
+    has_npm || echo "no npm: the AsyncAPI document is not held against AsyncAPI's own schema"
+  fi
   [ ${#missing[@]} -gt 0 ] || return 0
   {
     echo "make $1 needs what is not here:"

@@ -15,6 +15,7 @@ import (
 type machine struct {
 	t              *testing.T
 	commands, home string
+	env            []string
 }
 
 func newMachine(t *testing.T) *machine {
@@ -54,7 +55,7 @@ func (m *machine) setup(args ...string) (said string, err error) {
 		m.t.Fatal(err)
 	}
 	cmd := exec.CommandContext(m.t.Context(), "bash", append([]string{"setup.sh"}, args...)...)
-	cmd.Env = []string{"PATH=" + m.commands, "HOME=" + m.home, "TMPDIR=" + m.home}
+	cmd.Env = append(m.env, "PATH="+m.commands, "HOME="+m.home, "TMPDIR="+m.home)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -84,6 +85,21 @@ func TestAllThatIsMissingIsNamedAtOnce(t *testing.T) {
 		contains(t, said, append(more, "Go 1.", "Java 17", "Maven", "pip", "libcurl", "libssl", "liblzma", "make setup",
 			"apt-get install", "python3-pip", "default-jre-headless", "maven", "libcurl4", "go.dev")...)
 	}
+}
+
+// What leaves tests out elsewhere is missing in CI.
+func TestCILeavesNothingOut(t *testing.T) {
+	m := newMachine(t).all().has("git", "").has("make", "").has("gcc", "")
+	said, err := m.setup("check", "test")
+	if err != nil {
+		t.Errorf("%v: %s", err, said)
+	}
+	contains(t, said, "no Chromium", "no kcat", "no jq", "no javac", "no npm")
+	m.env = []string{"CI=true"}
+	if said, err = m.setup("check", "test"); err == nil {
+		t.Error("nothing is missing")
+	}
+	contains(t, said, " chromium", " kcat jq", " default-jdk-headless", " nodejs npm")
 }
 
 func TestWhatIsTooOldIsMissing(t *testing.T) {
