@@ -1,6 +1,8 @@
 package harness
 
 import (
+	"bytes"
+	"encoding/json"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -45,5 +47,27 @@ func (h *contractHook) OnFetchRecordUnbuffered(r *kgo.Record, polled bool) {
 	}
 	if err := contract.Check(of); err != nil && h.broken.Add(1) <= brokenShown {
 		h.t.Errorf("%s/%d@%d breaks the contract (docs/contract): %v\n%s %s", r.Topic, r.Partition, r.Offset, err, r.Key, r.Value)
+	}
+}
+
+// checkPrinted holds what the sink stdout printed against the contract.
+func checkPrinted(t testing.TB, out string) {
+	t.Helper()
+	for line := range strings.Lines(out) {
+		var printed struct {
+			Key     string
+			Headers map[string]string
+			Value   json.RawMessage
+		}
+		if !strings.HasPrefix(line, `{"kind":`) || json.Unmarshal([]byte(line), &printed) != nil {
+			continue // a dead letter, which has no key here, or a line that the end cut off
+		}
+		of := contract.Record{Key: []byte(printed.Key), Value: bytes.TrimSpace(printed.Value)}
+		for key, value := range printed.Headers {
+			of.Headers = append(of.Headers, contract.Header{Key: key, Value: []byte(value)})
+		}
+		if err := contract.Check(of); err != nil {
+			t.Errorf("this printed event breaks the contract (docs/contract): %v\n%s", err, line)
+		}
 	}
 }

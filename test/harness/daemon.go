@@ -73,7 +73,12 @@ func Start(t testing.TB, o Options) *Daemon {
 	if err := d.start(); err != nil {
 		t.Fatalf("start the daemon: %v", err)
 	}
-	t.Cleanup(func() { d.cleanup(t) })
+	t.Cleanup(func() {
+		d.cleanup(t)
+		if o.Env["FHIR_CDC_SINK"] == "stdout" {
+			checkPrinted(t, d.Stdout())
+		}
+	})
 	return d
 }
 
