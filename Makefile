@@ -61,9 +61,9 @@ FOR ?= demo
 setup: ## Install what this machine lacks for make demo (FOR=test: for make test), or say how
 	@test/setup/setup.sh install $(FOR)
 
-# The one set of flags, so that no dependency is compiled twice. The tag is explained in the
+# The one set of flags, so that no dependency is compiled twice. The tags are explained in the
 # Dockerfile.
-BUILD = CGO_ENABLED=0 $(GO) build -trimpath -tags grpcnotrace -ldflags '-s -w -X main.version=$(VERSION)'
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -tags grpcnotrace,nethttpomithttp2 -ldflags '-s -w -X main.version=$(VERSION)'
 
 .PHONY: demo
 demo: ## Show a short FHIR history become Kafka records (DEMO_EXIT=1: end by itself)

@@ -70,7 +70,7 @@ faults() { grep -E '^#|^go: |:[0-9]+:' "$1" | tail -n 5; }
 check demo || { rm -rf "$work"; exit 1; }
 
 # The client of a Docker engine is a fifth of the work: only where one answers.
-tags=grpcnotrace
+tags=grpcnotrace,nethttpomithttp2
 docker_answers || tags=$tags,nodocker
 
 wanted=()

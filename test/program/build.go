@@ -28,7 +28,7 @@ func ModuleRoot(ctx context.Context) (string, error) {
 // path.
 func Build(ctx context.Context, root, dir string) (string, error) {
 	path := filepath.Join(dir, "fhir-cdc")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w", "-o", path, "./cmd/fhir-cdc")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", "grpcnotrace,nethttpomithttp2", "-ldflags", "-s -w", "-o", path, "./cmd/fhir-cdc")
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := cmd.CombinedOutput(); err != nil {
