@@ -113,8 +113,9 @@ fmt: $(LINT) ## Format the code as lint wants it
 	$(LINT) fmt
 
 .PHONY: bench
-bench: ## Measure throughput, latency and memory (docs/benchmarks.md)
-	$(GO) run ./test/bench $(ARGS)
+bench: ## Measure throughput, latency and memory (docs/benchmarks.md; PEERS=1: other connectors too)
+	@mkdir -p bin
+	$(GO) run ./test/bench $(if $(PEERS),-peers -chart bin/peers.svg) $(ARGS)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz test for FUZZ_TIME each (60s)
@@ -125,10 +126,11 @@ fuzz: ## Run every fuzz test for FUZZ_TIME each (60s)
 	done
 
 .PHONY: docs
-docs: ## Write what is made from the code: config.yaml, configuration.md, metrics.md, docs/contract, keys in the chart's schema
+docs: ## Write what is made from code or tables: config.yaml, configuration.md, metrics.md, docs/contract, keys in the chart's schema, peers.svg
 	$(GO) test -count=1 -run 'TestConfigYAML$$|TestConfigurationIsDocumented|TestChartKnowsEveryKey' ./config -args -update
 	$(GO) test -count=1 -run TestMetricsAreDocumented ./installation -args -update
 	$(GO) test -count=1 -run TestContractIsMade ./test/contract -args -update
+	$(GO) test -count=1 -run TestChartIsTheTable ./test/bench -args -update
 
 .PHONY: kubernetes
 kubernetes: ## Render deploy/kubernetes.yaml from the Helm chart

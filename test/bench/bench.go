@@ -30,6 +30,8 @@ type bench struct {
 	// self and binary are this program and the daemon; dir is for whatever they
 	// write.
 	self, binary, dir string
+	// jars are the folders of the peers' jars, by the peers' names.
+	jars map[string]string
 
 	began    time.Time
 	progress io.Writer
@@ -74,7 +76,9 @@ func measure(ctx context.Context, s settings, stdout, progress io.Writer) (err e
 			return err
 		}
 		fmt.Fprintf(stdout, "\n%d Consents of 2.4 KB from the oplog to Kafka, %d partition(s), %d round(s): median (min-max)\n\n", s.docs, s.partitions, s.rounds)
-		drainTable(stdout, results)
+		if err := reportDrains(stdout, results, s.chartFile); err != nil {
+			return err
+		}
 	}
 	if s.only != "drain" {
 		results, err := b.latencies(ctx)
@@ -110,6 +114,9 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 		b.binary, err = program.Build(starting, root, b.dir)
 		return err
 	})
+	if b.peers {
+		group.Go(func() error { return b.preparePeers(starting) })
+	}
 	say := func(what string) { b.say("%s", what) }
 	group.Go(func() (err error) {
 		b.mongoDB, err = services.StartMongoDB(starting, services.MongoDBOptions{NeedControl: true, OplogMB: oplogMB, CacheGB: 1, Progress: say})
@@ -163,7 +170,7 @@ func (b *bench) close() error {
 
 // topicName is a new topic's name, which is also the name of the daemon that
 // writes to it.
-func (b *bench) topicName() string { return "bench." + b.runName() }
+func (b *bench) topicName() string { return "bench." + b.runName() + peersTopic }
 
 // runName names documents that belong together.
 func (b *bench) runName() string {

@@ -97,7 +97,7 @@ func TestStatistics(t *testing.T) {
 
 func TestTablesAreAligned(t *testing.T) {
 	var b strings.Builder
-	drainTable(&b, []drainResult{{What: nameBare, Rate: 90_000, CPU: 0.4}, {What: nameLoop, Rate: 60_000, CPU: 0.8}, {What: nameExactlyOnce, Rate: 57_000, CPU: 0.8}})
+	writeTable(&b, drainRows([]drainResult{{What: nameBare, Rate: 90_000, CPU: 0.4}, {What: nameLoop, Rate: 60_000, CPU: 0.8}, {What: nameExactlyOnce, Rate: 57_000, CPU: 0.8}}))
 	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
 	if len(lines) != 5 {
 		t.Fatalf("%d lines, want a head, a rule and 3 rows:\n%s", len(lines), b.String())

@@ -15,7 +15,6 @@ const (
 	nameExactlyOnce = "fhir-cdc exactly_once"
 	nameNoRest      = "exactly_once, no rest"
 	nameAtLeastOnce = "fhir-cdc at_least_once"
-	namePeer        = "peer loop"
 )
 
 // task is one run's work: everything from a time, to one topic.
@@ -39,8 +38,8 @@ func (b *bench) contenders() []contender {
 		{nameExactlyOnce, func(t task) program.Command { return b.daemonCommand(t, "exactly_once") }},
 		{nameAtLeastOnce, func(t task) program.Command { return b.daemonCommand(t, "at_least_once") }},
 	}
-	if b.peer != "" {
-		all = append(all, contender{namePeer, b.peerCommand})
+	if b.peers {
+		all = append(all, b.peerContenders()...)
 	}
 	return all
 }
@@ -81,17 +80,4 @@ func (b *bench) daemonCommand(t task, delivery string) program.Command {
 		"FHIR_CDC_TOPICS_CREATE=true",
 		"FHIR_CDC_HTTP_ADDRESS=127.0.0.1:0", // the default port may be taken
 	}}
-}
-
-// peerCommand runs another harness's loop, which takes the flags of a program
-// called cdcbench: `rawloop`, with a projection, lz4 and read-ahead.
-func (b *bench) peerCommand(t task) program.Command {
-	return program.Command{
-		Path: b.peer, Dir: b.dir,
-		Args: []string{
-			"rawloop", "-from", strconv.FormatInt(t.from.Unix(), 10) + ",0", "-topic", t.topic,
-			"-compression", "lz4", "-pipeline", "need", "-overlap", "4",
-		},
-		Env: []string{"BENCH_MONGO=" + b.mongoDB.URI, "BENCH_BROKERS=" + strings.Join(b.kafka.Brokers, ",")},
-	}
 }

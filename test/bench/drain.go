@@ -53,7 +53,7 @@ func (b *bench) drain(ctx context.Context, c contender, run string, from time.Ti
 	if err != nil {
 		return r, fmt.Errorf("%s: %d of %d documents: %w; its log ends with:\n%s", c.name, got.distinct, b.docs, err, strings.Join(log.Tail(logLines), "\n"))
 	}
-	r.CPU = w.cpu.Seconds()
+	r.CPU, r.CPUStart = w.cpu.Seconds(), w.cpuStart.Seconds()
 	r.CPUMongoDB, r.CPUKafka = w.cpuMongoDB.Seconds(), w.cpuKafka.Seconds()
 	r.FirstMS = milliseconds(got.first.Sub(start))
 	r.Seconds = got.last.Sub(got.first).Seconds()
@@ -66,11 +66,13 @@ func (b *bench) drain(ctx context.Context, c contender, run string, from time.Ti
 type sample struct {
 	offsets                   int64
 	cpu, cpuMongoDB, cpuKafka time.Duration
+	// cpuStart is what of cpu came before the first record.
+	cpuStart time.Duration
 }
 
 func (b *bench) sample(ctx context.Context, pid int, topic string) (sample, error) {
 	offsets, err := committed(ctx, b.admin, topic)
-	return sample{offsets, cpuTime(pid), cpuTime(b.mongoDB.Pid()), cpuTime(b.kafka.Pid())}, err
+	return sample{offsets: offsets, cpu: cpuTime(pid), cpuMongoDB: cpuTime(b.mongoDB.Pid()), cpuKafka: cpuTime(b.kafka.Pid())}, err
 }
 
 // watch waits until every document of run has come to the topic, and returns what
@@ -89,6 +91,10 @@ func (b *bench) watch(ctx context.Context, p *program.Process, topic, run string
 			return s, got, err
 		}
 		if s.offsets != last.offsets {
+			s.cpuStart = last.cpuStart
+			if last.offsets == 0 {
+				s.cpuStart = s.cpu
+			}
 			last, moved = s, time.Now()
 		}
 		still := time.Since(moved)

@@ -1,6 +1,7 @@
 // Command bench measures fhir-cdc beside what bounds it: the change stream with
 // nothing behind it, and a plain Go loop that writes the same events without
-// transactions or any care. It starts a MongoDB and a Kafka of its own.
+// transactions or any care; with -peers also beside other connectors. It starts a
+// MongoDB and a Kafka of its own.
 //
 // Throughput: one backlog of Consents is drained by each contender in turn, in
 // interleaved rounds. The rate is that of the broker's own timestamps from the
@@ -47,6 +48,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return runBareStream(ctx, args[1:], stdout)
 		case "loop":
 			return runLoop(ctx, args[1:])
+		case "peer":
+			return runPeer(args[1:])
+		case "tables":
+			return runTables(args[1:], stdout)
 		}
 	}
 	s, err := parseSettings(args, stderr)
@@ -60,8 +65,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 type settings struct {
 	docs, rounds, partitions int
 	latencyTime              time.Duration
-	jsonFile, peer, binary   string
-	untuned                  bool
+	jsonFile, binary         string
+	chartFile                string
+	untuned, peers           bool
 	only                     string
 	// set are settings of the daemon, key=value.
 	set []string
@@ -76,8 +82,9 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	flags.IntVar(&s.partitions, "partitions", 1, "partitions of the events' topics")
 	flags.DurationVar(&s.latencyTime, "latency", 20*time.Second, "time of each latency measurement")
 	flags.StringVar(&s.jsonFile, "json", "", "also write each result as a JSON line to this `file`")
+	flags.StringVar(&s.chartFile, "chart", "", "also draw the drains into this `file`, an SVG image")
 	flags.StringVar(&s.binary, "binary", "", "measure this fhir-cdc rather than the one built from the sources")
-	flags.StringVar(&s.peer, "peer", "", "also drain with `cdcbench` rawloop of another harness")
+	flags.BoolVar(&s.peers, "peers", false, "also drain with MongoDB's Kafka connector and Debezium, which come from Maven")
 	flags.StringVar(&s.only, "only", "", "drain, latency or slices; empty: the first two")
 	flags.BoolVar(&s.untuned, "untuned", false, "a broker with its default add.partitions.to.txn.retry.backoff.ms (20)")
 	flags.Func("set", "`key=value` for fhir-cdc's configuration; may be repeated", func(v string) error {

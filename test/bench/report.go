@@ -20,7 +20,8 @@ type drainResult struct {
 	Seconds    float64 `json:"seconds"`
 	FirstMS    float64 `json:"first_ms"` // from the start of the process to the first record
 	CPU        float64 `json:"cpu_s"`
-	RSS        float64 `json:"rss_mib"` // the peak
+	CPUStart   float64 `json:"cpu_start_s"` // what of it came before the first record
+	RSS        float64 `json:"rss_mib"`     // the peak
 	Records    int     `json:"records"`
 	Distinct   int     `json:"distinct"`
 	Duplicates int     `json:"duplicates"`
@@ -85,7 +86,11 @@ func spread(values []float64, digits int) string {
 	if len(values) == 1 {
 		return show(values[0])
 	}
-	return fmt.Sprintf("%s (%s-%s)", show(median(values)), show(values[0]), show(values[len(values)-1]))
+	low, high := show(values[0]), show(values[len(values)-1])
+	if low == high {
+		return low
+	}
+	return fmt.Sprintf("%s (%s-%s)", show(median(values)), low, high)
 }
 
 // median of sorted values.
@@ -121,9 +126,9 @@ func sortedOf(results []drainResult, what string, value func(drainResult) float6
 	return values
 }
 
-// drainTable writes medians, and the ratios of the medians to the plain loop's and
-// the bare stream's.
-func drainTable(w io.Writer, results []drainResult) {
+// drainRows are medians, and the ratios of the medians to the plain loop's and the bare
+// stream's.
+func drainRows(results []drainResult) [][]string {
 	column := func(what string, value func(drainResult) float64) []float64 { return sortedOf(results, what, value) }
 	rate := func(r drainResult) float64 { return r.Rate }
 	cpu := func(r drainResult) float64 { return r.CPU }
@@ -134,8 +139,8 @@ func drainTable(w io.Writer, results []drainResult) {
 		return fmt.Sprintf("%.2f", of/to)
 	}
 	bareRate, loopRate, loopCPU := median(column(nameBare, rate)), median(column(nameLoop, rate)), median(column(nameLoop, cpu))
-	rows := [][]string{{"what", "records/s", "/ loop", "/ bare", "CPU s", "/ loop", "peak RSS MiB", "first record ms", "duplicates", "bytes", "mongod CPU s", "broker CPU s", "load"}}
-	for _, what := range []string{nameBare, nameLoop, nameExactlyOnce, nameAtLeastOnce, namePeer} {
+	rows := [][]string{{"what", columnRate, "/ loop", "/ bare", "CPU s", "/ loop", columnCPU, columnMemory, "first record ms", "records", "distinct", "bytes", "mongod CPU s", "broker CPU s", "load"}}
+	for _, what := range []string{nameBare, nameLoop, nameExactlyOnce, nameAtLeastOnce, nameMongoDBConnector, nameDebezium} {
 		rates, cpus := column(what, rate), column(what, cpu)
 		if len(rates) == 0 {
 			continue
@@ -143,16 +148,18 @@ func drainTable(w io.Writer, results []drainResult) {
 		rows = append(rows, []string{
 			what, spread(rates, 0), ratio(median(rates), loopRate), ratio(median(rates), bareRate),
 			spread(cpus, 2), ratio(median(cpus), loopCPU),
+			spread(column(what, func(r drainResult) float64 { return r.CPU - r.CPUStart }), 2),
 			spread(column(what, func(r drainResult) float64 { return r.RSS }), 0),
 			spread(column(what, func(r drainResult) float64 { return r.FirstMS }), 0),
-			fmt.Sprintf("%.0f", slices.Max(column(what, func(r drainResult) float64 { return float64(r.Duplicates) }))),
+			spread(column(what, func(r drainResult) float64 { return float64(r.Records) }), 0),
+			spread(column(what, func(r drainResult) float64 { return float64(r.Distinct) }), 0),
 			fmt.Sprintf("%.0f", median(column(what, func(r drainResult) float64 { return r.ValueBytes }))),
 			spread(column(what, func(r drainResult) float64 { return r.CPUMongoDB }), 2),
 			spread(column(what, func(r drainResult) float64 { return r.CPUKafka }), 2),
 			spread(column(what, func(r drainResult) float64 { return r.Load }), 1),
 		})
 	}
-	writeTable(w, rows)
+	return rows
 }
 
 // latencyTable writes medians of the rounds, with their range.

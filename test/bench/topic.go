@@ -110,8 +110,8 @@ func readTopic(ctx context.Context, brokers []string, admin *kadm.Client, topic,
 			if r.Offset+1 >= left[r.Partition] {
 				delete(left, r.Partition)
 			}
-			d, ok := parseID(string(r.Key))
-			if r.Attrs.IsControl() || !ok || d.run != run {
+			d, ok := documentOf(r, run)
+			if r.Attrs.IsControl() || !ok {
 				return
 			}
 			c.add(r)

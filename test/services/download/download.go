@@ -60,58 +60,82 @@ func firstLine(out []byte) string {
 // KafkaVersion is the version of Kafka, which comes as the jars of its Maven artifacts.
 const KafkaVersion = "4.3.0"
 
-const (
-	kafkaMinJars  = 80 // 92 at the time of writing; transitive versions may move a few
-	kafkaCoreJar  = "kafka_2.13-" + KafkaVersion + ".jar"
-	kafkaToolsJar = "kafka-tools-" + KafkaVersion + ".jar"
-)
-
-const kafkaPOM = `<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>fhir-cdc.test</groupId>
-  <artifactId>kafka</artifactId>
-  <version>1</version>
-  <dependencies>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>` + KafkaVersion + `</version></dependency>
-    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>` + KafkaVersion + `</version></dependency>
-    <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.25.1</version></dependency>
-  </dependencies>
-</project>
-`
-
 // Kafka returns the folder of Kafka's jars, downloading them the first time.
 func Kafka(ctx context.Context, progress func(string)) (string, error) {
 	if err := supported(); err != nil {
 		return "", err
 	}
-	check := func(dir string) error {
-		jars, err := filepath.Glob(filepath.Join(dir, "libs", "*.jar"))
-		if err == nil && len(jars) < kafkaMinJars {
-			err = fmt.Errorf("%d jars, want at least %d", len(jars), kafkaMinJars)
-		}
-		for _, jar := range []string{kafkaCoreJar, kafkaToolsJar} {
-			_, missing := os.Stat(filepath.Join(dir, "libs", jar))
-			err = errors.Join(err, missing)
-		}
-		return err
+	return Jars(ctx, Java{
+		Name: "kafka", Version: KafkaVersion, Title: "Kafka", Size: "54 MB",
+		Artifacts: []string{"org.apache.kafka:kafka_2.13:" + KafkaVersion, "org.apache.kafka:kafka-tools:" + KafkaVersion, Log4j},
+		Least:     80, // 92 at the time of writing
+	}, progress)
+}
+
+// Log4j is the artifact by which Kafka's programs write their log.
+const Log4j = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.1"
+
+// Java is a program that comes as the jars of its Maven artifacts.
+type Java struct {
+	// Name and Version name the folder in the cache, Title and Size tell the user.
+	Name, Version, Title, Size string
+	// Artifacts are group:artifact:version. What they need comes with them.
+	Artifacts []string
+	// Least is how many jars there must be; transitive versions may move a few.
+	Least int
+}
+
+// pom is the project of which Maven gets the jars.
+func (j Java) pom() string {
+	var b strings.Builder
+	b.WriteString(`<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>fhir-cdc.test</groupId>
+  <artifactId>` + j.Name + `</artifactId>
+  <version>1</version>
+  <dependencies>
+`)
+	for _, artifact := range j.Artifacts {
+		part := strings.Split(artifact, ":")
+		fmt.Fprintf(&b, "    <dependency><groupId>%s</groupId><artifactId>%s</artifactId><version>%s</version></dependency>\n", part[0], part[1], part[2])
 	}
-	dir, err := install(ctx, "kafka-"+KafkaVersion, check, func(ctx context.Context, dir string) error {
+	b.WriteString("  </dependencies>\n</project>\n")
+	return b.String()
+}
+
+// check tells whether a folder has all of it.
+func (j Java) check(dir string) error {
+	jars, err := filepath.Glob(filepath.Join(dir, "libs", "*.jar"))
+	if err == nil && len(jars) < j.Least {
+		err = fmt.Errorf("%d jars, want at least %d", len(jars), j.Least)
+	}
+	for _, artifact := range j.Artifacts {
+		part := strings.Split(artifact, ":")
+		_, missing := os.Stat(filepath.Join(dir, "libs", part[1]+"-"+part[2]+".jar"))
+		err = errors.Join(err, missing)
+	}
+	return err
+}
+
+// Jars returns the folder of a program's jars, downloading them the first time.
+func Jars(ctx context.Context, j Java, progress func(string)) (string, error) {
+	dir, err := install(ctx, j.Name+"-"+j.Version, j.check, func(ctx context.Context, dir string) error {
 		if _, err := exec.LookPath("mvn"); err != nil {
 			return unavailable("mvn is missing (Debian package maven)")
 		}
-		if err := os.WriteFile(filepath.Join(dir, "pom.xml"), []byte(kafkaPOM), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "pom.xml"), []byte(j.pom()), 0o600); err != nil {
 			return err
 		}
-		progress("downloading Kafka " + KafkaVersion + " (54 MB, once)")
+		progress(fmt.Sprintf("downloading %s %s (%s, once)", j.Title, j.Version, j.Size))
 		// A local repository of its own: the user's may not be writable, and would
 		// keep every jar a second time.
 		repository := filepath.Join(dir, "repository")
 		err := runTool(ctx, dir, "mvn", "-q", "-B", "--strict-checksums", "-Dstyle.color=never", "-Dmaven.repo.local="+repository,
-			"dependency:copy-dependencies", "-DoutputDirectory=libs")
+			"dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=libs")
 		return errors.Join(err, os.RemoveAll(repository))
 	})
 	if err != nil {
-		return "", fmt.Errorf("get Kafka %s: %w", KafkaVersion, err)
+		return "", fmt.Errorf("get %s %s: %w", j.Title, j.Version, err)
 	}
 	return filepath.Join(dir, "libs"), nil
 }
