@@ -28,6 +28,7 @@ type countingPublisher struct {
 
 func (p *countingPublisher) Commit(ctx context.Context, b *publisher.Batch) error {
 	began := time.Now()
+	b.Position.Counts = p.stream.progress.counting(b)
 	p.stream.progress.committing(began)
 	defer p.stream.progress.committing(time.Time{})
 	err := p.Publisher.Commit(ctx, b)

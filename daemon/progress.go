@@ -83,6 +83,13 @@ type Progress struct {
 	// Events and DeadLetters count what was committed since the process began.
 	Events      map[Tally]uint64
 	DeadLetters map[mapper.Kind]uint64
+	// Counts are those that are stored with the position, of all processes that carried the
+	// stream; nil if this one has seen none. A stand-by's are those that it has seen last.
+	Counts *resumetoken.Counts
+	// Seen is when a stand-by saw the position that the stream's owner had stored, zero if it
+	// did not; Held says that the owner then held the stream for an operator.
+	Seen time.Time
+	Held bool
 	// Commits counts batches, Interruptions the attempts that ended with an error,
 	// Fenced the interruptions because another process had taken the stream over.
 	Commits, Interruptions, Fenced uint64
@@ -103,7 +110,8 @@ type Progress struct {
 	// after which the client tries again; "" if there was none. Advice is what to do about it.
 	LastError, Advice string
 	LastErrorAt       time.Time
-	// Repair is set while lost history is being made up for.
+	// Repair is set while lost history is being made up for, also by the owner that a stand-by
+	// has seen.
 	Repair *RepairProgress
 }
 
@@ -140,6 +148,9 @@ func newProgress(stream string, limits AnswerLimits) *progress {
 func (p *progress) state(s State) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.now.State == StandingBy { // What it has seen of another process's work is over.
+		p.now.Seen, p.now.Held, p.now.Repair = time.Time{}, false, nil
+	}
 	p.now.State, p.now.Since, p.now.Unfit = s, time.Now(), ""
 	switch s {
 	case StandingBy, Paused, Stopped:
@@ -218,16 +229,27 @@ func (p *progress) resumed(at resumetoken.Position) {
 	defer p.mu.Unlock()
 	p.now.ClusterTime, p.now.WallTime, p.now.Handled = at.ClusterTime, at.WallTime, at.ClusterTime
 	p.now.Placed, p.now.Missing = true, ""
+	if at.Counts != nil {
+		p.now.Counts = at.Counts
+	}
 }
 
-// placed notes that a position is stored, and its cluster time if this process stands by:
-// an owner knows a later one. The time is zero if the stream cannot go on from it.
-func (p *progress) placed(at bson.Timestamp) {
+// placed notes that a position is stored, and what it tells if this process stands by: an owner
+// knows a later one. It is zero if the stream cannot go on from it.
+func (p *progress) placed(at resumetoken.Position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now.Placed, p.now.Missing = true, ""
-	if at.T > 0 && p.now.State == StandingBy {
-		p.now.ClusterTime, p.now.Handled = at, at
+	if at.ClusterTime.T == 0 || p.now.State != StandingBy {
+		return
+	}
+	p.now.ClusterTime, p.now.WallTime, p.now.Handled = at.ClusterTime, at.WallTime, at.ClusterTime
+	p.now.Seen, p.now.Held, p.now.Repair = time.Now(), at.Paused, nil
+	if at.Counts != nil {
+		p.now.Counts = at.Counts
+	}
+	if r := at.Repair; r != nil {
+		p.now.Repair = &RepairProgress{Since: at.WallTime, Began: r.Began, Collection: r.Step, Events: r.Events, DeadLetters: r.DeadLetters}
 	}
 }
 

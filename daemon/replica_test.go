@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -44,7 +45,7 @@ func TestPlaced(t *testing.T) {
 	replica.Assigned([]int32{1})
 	<-source.asked
 	check("while the first position is not stored", false, false)
-	other.Placed(bson.Timestamp{})
+	other.Placed(resumetoken.Position{})
 	check("when another process has stored one", false, true)
 	close(source.may)
 	for mine.Progress().State != Running {

@@ -168,10 +168,9 @@ func (s *Stream) Broke(err error) { s.progress.broke(err) }
 // publisher reports it.
 func (s *Stream) Refused(err error) { s.progress.refused(err) }
 
-// Placed notes that another process has stored a position of the stream, with its cluster
-// time. The time is zero if the stream cannot go on from that position, because it has been
-// handed over to other streams.
-func (s *Stream) Placed(at bson.Timestamp) {
+// Placed notes the position of the stream that another process has stored. It is zero if the
+// stream cannot go on from that position, because it has been handed over to other streams.
+func (s *Stream) Placed(at resumetoken.Position) {
 	s.progress.placed(at)
 }
 

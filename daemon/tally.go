@@ -6,6 +6,7 @@ import (
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 )
 
 // Action is what happened to the document behind an event.
@@ -83,9 +84,55 @@ func bytesBounds() []float64 {
 	return []float64{1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20}
 }
 
+// counting gives the counts of a batch with those before it: what is stored with its position.
+// Counts of consecutive events of one sort are kept back until the sort changes.
+func (p *progress) counting(b *publisher.Batch) *resumetoken.Counts {
+	p.mu.Lock()
+	before := p.now.Counts
+	p.mu.Unlock()
+	if before == nil {
+		before = &resumetoken.Counts{Since: time.Now().UTC().Truncate(time.Second)}
+	}
+	if len(b.Events)+len(b.Failures) == 0 {
+		return before
+	}
+	more := map[mapper.Kind]*resumetoken.KindCount{}
+	of := func(kind mapper.Kind) *resumetoken.KindCount {
+		if more[kind] == nil {
+			more[kind] = &resumetoken.KindCount{Kind: string(kind)}
+		}
+		return more[kind]
+	}
+	for begin := 0; begin < len(b.Events); {
+		first, end := &b.Events[begin], begin+1
+		for end < len(b.Events) && b.Events[end].Kind == first.Kind && b.Events[end].Change.Operation == first.Change.Operation {
+			end++
+		}
+		n := int64(end - begin)
+		switch c := of(first.Kind); actionOf(first.Change.Operation) {
+		case Create:
+			c.Created += n
+		case Update:
+			c.Updated += n
+		case Delete:
+			c.Deleted += n
+		}
+		begin = end
+	}
+	for i := range b.Failures {
+		of(b.Failures[i].Kind).DeadLetters++
+	}
+	sum := before
+	for _, c := range more {
+		sum = sum.With(&resumetoken.Counts{Since: before.Since, Kinds: []resumetoken.KindCount{*c}})
+	}
+	return sum
+}
+
 // count adds a batch that was committed at a time: one pass over its events, with
 // the counts of consecutive events of one sort kept back until the sort changes.
 func (p *progress) count(b *publisher.Batch, at time.Time) {
+	p.now.Counts = b.Position.Counts
 	var run Tally
 	var n uint64
 	size, now := 0, at.UnixMilli()

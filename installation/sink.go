@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
@@ -301,9 +300,9 @@ func (s *Sink) NotePlace(ctx context.Context, stream *daemon.Stream) error {
 	case p.IsZero():
 		stream.Missing(nil)
 	case p.HandedTo > 0:
-		stream.Placed(bson.Timestamp{})
+		stream.Placed(resumetoken.Position{})
 	default:
-		stream.Placed(p.ClusterTime)
+		stream.Placed(p)
 	}
 	return nil
 }

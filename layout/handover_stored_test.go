@@ -152,3 +152,35 @@ func TestRunsAreHandedOver(t *testing.T) {
 		t.Errorf("it is read in another way (%v)", err)
 	}
 }
+
+// Counts go to the stream of the same name; those of streams that are no more to the first one.
+// The sum stays, and layouts that earlier programs stored have none.
+func TestCountsAreHandedOver(t *testing.T) {
+	r := storedRecord(t)
+	for _, c := range r.Layout {
+		if got := r.start(c).Counts; got != nil {
+			t.Errorf("%s has counts of nowhere: %+v", c.Stream, got)
+		}
+	}
+	counts := func(n int64) *resumetoken.Counts {
+		return &resumetoken.Counts{Since: time.Unix(1000-n, 0).UTC(), Kinds: []resumetoken.KindCount{{Kind: "change", Created: n}}}
+	}
+	r.Before[0].Counts, r.Before[1].Counts = counts(5), counts(7)
+	r.Layout[1].Stream = "other"
+	p, err := r.position()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err = read(p); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []*resumetoken.Counts{counts(5), counts(7)} {
+		if diff := cmp.Diff(want, r.start(r.Layout[i]).Counts); diff != "" {
+			t.Errorf("%s, -want +got:\n%s", r.Layout[i].Stream, diff)
+		}
+	}
+	r.Layout[1].Stream = "a-2-of-2"
+	if diff := cmp.Diff(counts(5).With(counts(7)), r.start(r.Layout[0]).Counts); diff != "" || r.start(r.Layout[1]).Counts != nil {
+		t.Errorf("where both streams are gone, -want +got:\n%s", diff)
+	}
+}

@@ -92,6 +92,8 @@ type lastPosition struct {
 	History              string                  `bson:"history,omitempty"`
 	Published            []resumetoken.Published `bson:"published,omitempty"`
 	Paused               bool                    `bson:"paused,omitempty"`
+	// Counts are what the stream had committed.
+	Counts *resumetoken.Counts `bson:"counts,omitempty"`
 	// Live is set for a stream whose lost history was being repaired.
 	Live *livePoint `bson:"live,omitempty"`
 }
@@ -162,7 +164,20 @@ func (r storedLayout) start(c resumetoken.Coverage) resumetoken.Position {
 		begin = first.Token
 	}
 	p.Published = resumetoken.Ahead(p.Published, begin)
+	p.Counts = r.counts(c)
 	return p
+}
+
+// counts are those that a stream goes on from: of the stream of its name, and, for the first one
+// of the layout, of all that are no more. So the installation's sum stays.
+func (r storedLayout) counts(c resumetoken.Coverage) (sum *resumetoken.Counts) {
+	for _, b := range r.Before {
+		_, stays := r.Layout.stream(b.Stream)
+		if b.Stream == c.Stream || !stays && len(r.Layout) > 0 && r.Layout[0].Stream == c.Stream {
+			sum = sum.With(b.Counts)
+		}
+	}
+	return sum
 }
 
 // name is the name under which the layout is stored beside the streams' positions, and the

@@ -185,6 +185,7 @@ func storePosition(ctx context.Context, o *installation.Installation, keeper res
 	if err := o.Sink.Record(ctx, installation.Operator(), position.Stream, publisher.AuditPositionSet, details); err != nil {
 		return before, fmt.Errorf("the position is unchanged: %w", err)
 	}
+	position.Counts = before.Counts // What was published stays published.
 	return before, keeper.Reset(ctx, position)
 }
 

@@ -48,6 +48,7 @@ type document struct {
 	Published   []published     `json:"published,omitempty"`
 	HandedTo    int             `json:"handedTo,omitempty"`
 	Repair      *repairDocument `json:"repair,omitempty"`
+	Counts      *Counts         `json:"counts,omitempty"`
 }
 
 // published is the stored form of Published.
@@ -91,6 +92,7 @@ func Encode(p Position, writer string) ([]byte, error) {
 		Writer:      writer,
 		Layout:      p.Layout,
 		HandedTo:    p.HandedTo,
+		Counts:      p.Counts,
 	}
 	if d.Published, err = encodePublished(p.Published); err != nil {
 		return nil, fmt.Errorf("encode position: %w", err)
@@ -128,6 +130,7 @@ func Decode(data []byte) (Position, error) {
 		Paused:   d.Paused,
 		Layout:   d.Layout,
 		HandedTo: d.HandedTo,
+		Counts:   d.Counts,
 	}
 	var err error
 	if p.Published, err = decodePublished(d.Published); err != nil {

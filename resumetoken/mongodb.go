@@ -51,6 +51,8 @@ type mongoPosition struct {
 	Layout    string      `bson:"layout"`
 	Published []Published `bson:"published"`
 	HandedTo  int         `bson:"handedTo"`
+	// Counts are Position's; a position without any leaves those that are stored.
+	Counts *Counts `bson:"counts"`
 	// Hours are the first positions of the last hours, oldest first.
 	Hours []mongoSpot `bson:"hours"`
 	// Now is the server's clock, computed when the document is read.
@@ -82,6 +84,7 @@ func (d mongoPosition) position(stream string) (Position, error) {
 	}
 	p := d.Spot.position(stream, d.HandedTo)
 	p.History, p.Layout, p.Published, p.Paused, p.Repair = d.History, d.Layout, Expand(d.Published), d.Paused, repair
+	p.Counts = d.Counts
 	return p, nil
 }
 
@@ -161,20 +164,24 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 	}
 	spot := spotOf(p)
 	filter := append(bson.D{{Key: "_id", Value: m.stream}, {Key: "epoch", Value: m.epoch}}, condition...)
+	set := bson.D{
+		{Key: "v", Value: max(version(p.Published, p.HandedTo), handoverVersion)},
+		{Key: "token", Value: spot.Token},
+		{Key: "clusterTime", Value: spot.ClusterTime},
+		{Key: "wallTime", Value: spot.WallTime},
+		{Key: "fingerprint", Value: spot.Fingerprint},
+		{Key: "paused", Value: p.Paused},
+		{Key: "repair", Value: repair},
+		{Key: "history", Value: p.History},
+		{Key: "layout", Value: p.Layout},
+		{Key: "published", Value: Abbreviate(p.Published)},
+		{Key: "handedTo", Value: p.HandedTo},
+	}
+	if p.Counts != nil {
+		set = append(set, bson.E{Key: "counts", Value: p.Counts})
+	}
 	update := bson.D{
-		{Key: "$set", Value: bson.D{
-			{Key: "v", Value: max(version(p.Published, p.HandedTo), handoverVersion)},
-			{Key: "token", Value: spot.Token},
-			{Key: "clusterTime", Value: spot.ClusterTime},
-			{Key: "wallTime", Value: spot.WallTime},
-			{Key: "fingerprint", Value: spot.Fingerprint},
-			{Key: "paused", Value: p.Paused},
-			{Key: "repair", Value: repair},
-			{Key: "history", Value: p.History},
-			{Key: "layout", Value: p.Layout},
-			{Key: "published", Value: Abbreviate(p.Published)},
-			{Key: "handedTo", Value: p.HandedTo},
-		}},
+		{Key: "$set", Value: set},
 		{Key: "$currentDate", Value: bson.D{{Key: "saved", Value: true}}},
 	}
 	if newHour(m.last, spot.ClusterTime) {

@@ -34,6 +34,8 @@ type Position struct {
 	// History names the history of the oplog that the token belongs to. It is "" if the
 	// stream's source cannot name it, and in positions stored before this field existed.
 	History string
+	// Counts are what the stream has committed up to here; nil if nobody counted.
+	Counts *Counts
 	// Paused says that an operator holds the stream here: its next owner keeps the stream
 	// and reads nothing until an operator resumes it.
 	Paused bool

@@ -15,7 +15,7 @@ var update = flag.Bool("update", false, "write the stored forms anew")
 
 // storedForms are what testdata/stored holds, as earlier programs have stored it.
 func storedForms() []string {
-	return []string{"position", "repairing", "sealed", "never-begun", "layout", "backfill"}
+	return []string{"position", "counted", "repairing", "sealed", "never-begun", "layout", "backfill"}
 }
 
 func readStored(t *testing.T, name string) (Position, []byte) {

@@ -69,6 +69,15 @@ func Definitions() []Definition {
 		perStream("fenced_total", counter, nil, "Streams taken over by another process while this one carried them.", func(s *scrape, v View) { s.tell(float64(v.Fenced), v.Stream) }),
 		perStream("reopenings_total", counter, []string{"cause"}, "Times that the change stream broke and was opened again in place.", func(s *scrape, v View) { tellEach(s, v, v.Reopenings) }),
 		perStream("collections_gone_total", counter, []string{"operation"}, "Watched collections or databases that were dropped, renamed or replaced, and invalidations.", func(s *scrape, v View) { tellEach(s, v, v.Wholes) }),
+		perStream("repair_documents", gauge, nil, "Documents of the collection that a repair is scanning, about. Not there without a repair here.", func(s *scrape, v View) {
+			s.tellRepair(v, func(r *daemon.RepairProgress) float64 { return float64(r.Total) })
+		}),
+		perStream("repair_scanned_documents", gauge, nil, "Those of repair_documents that the repair has looked at.", func(s *scrape, v View) {
+			s.tellRepair(v, func(r *daemon.RepairProgress) float64 { return float64(r.Scanned) })
+		}),
+		perStream("repair_left_seconds", gauge, nil, "Time that the rest of repair_documents takes at the present rate; 0 while that is not known.", func(s *scrape, v View) {
+			s.tellRepair(v, func(r *daemon.RepairProgress) float64 { return r.Left.Seconds() })
+		}),
 		perStream("open_cursors", gauge, nil, "Cursors open on MongoDB for the stream; 1 while it runs.", func(s *scrape, v View) { s.tell(float64(v.OpenCursors), v.Stream) }),
 		perStream("lag_seconds", gauge, nil, "Time from the position to the cluster's newest operation, asked every 10 s. While MongoDB does not answer, the cluster counts as going on, so it may be less.", func(s *scrape, v View) { s.tellKnown(v, v.lag(s.now)) }),
 		perStream("position_age_seconds", gauge, nil, "Age of the stored position. An idle stream's grows to checkpoint.idle_interval and falls back.", func(s *scrape, v View) { s.tellKnown(v, v.positionAge(s.now)) }),

@@ -89,10 +89,17 @@ func (s *scrape) tell(v float64, labels ...string) {
 	s.ch <- prometheus.MustNewConstMetric(s.desc, s.valueType, v, labels...)
 }
 
-// tellKnown tells a stream's value if it is known.
+// tellKnown tells a stream's value if it is known, and not another process's to tell.
 func (s *scrape) tellKnown(v View, value *float64) {
-	if value != nil {
+	if value != nil && v.told() {
 		s.tell(*value, v.Stream)
+	}
+}
+
+// tellRepair tells a figure of a repair that this process carries out.
+func (s *scrape) tellRepair(v View, figure func(*daemon.RepairProgress) float64) {
+	if v.Repair != nil && v.State == daemon.Repairing {
+		s.tell(figure(v.Repair), v.Stream)
 	}
 }
 

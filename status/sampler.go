@@ -15,10 +15,6 @@ import (
 )
 
 const (
-	// rateInterval is the time of one point of the chart, ratePoints the number of points:
-	// five minutes.
-	rateInterval = 2 * time.Second
-	ratePoints   = 150
 	// askInterval is how often the servers are asked; askTimeout bounds a question.
 	askInterval = 10 * time.Second
 	askTimeout  = 5 * time.Second
@@ -46,7 +42,7 @@ type Sampler struct {
 
 	mu      sync.Mutex
 	samples map[string]sample
-	rates   map[string]*series
+	hours   map[string]*hour
 	owned   map[string]string
 }
 
@@ -70,25 +66,18 @@ func (s sample) next(window watcher.Window, asked time.Time) sample {
 	return next
 }
 
-// series are the rates of one stream.
-type series struct {
-	total  uint64
-	at     time.Time
-	points []float64
-}
-
 // NewSampler returns a Sampler. streams may return none for a while.
 func NewSampler(streams func() []SampledStream, owners func(ctx context.Context) (map[string]string, error), unjoined func() Unjoined, instance string, log *zap.Logger) *Sampler {
 	return &Sampler{
 		streams: streams, owners: owners, unjoined: unjoined, instance: instance, log: log,
-		samples: map[string]sample{}, rates: map[string]*series{}, owned: map[string]string{},
+		samples: map[string]sample{}, hours: map[string]*hour{}, owned: map[string]string{},
 	}
 }
 
 // Run samples until ctx ends.
 func (s *Sampler) Run(ctx context.Context) {
 	var g errgroup.Group
-	g.Go(func() error { return every(ctx, rateInterval, func() { s.rate(time.Now()) }) })
+	g.Go(func() error { return every(ctx, tick, func() { s.count(time.Now()) }) })
 	g.Go(func() error { return every(ctx, askInterval, func() { s.ask(ctx) }) })
 	_ = g.Wait() // They end with ctx.
 }
@@ -107,22 +96,14 @@ func every(ctx context.Context, interval time.Duration, do func()) error {
 	}
 }
 
-// rate adds a point to each stream's chart.
-func (s *Sampler) rate(now time.Time) {
-	for _, stream := range s.streams() {
-		p := stream.Progress()
-		var total uint64
-		for _, n := range p.Events {
-			total += n
-		}
+// count adds a tick to each stream's hour.
+func (s *Sampler) count(now time.Time) {
+	for _, v := range s.Views() {
 		s.mu.Lock()
-		// A stream that is made anew counts from 0 again.
-		if r := s.rates[p.Stream]; r == nil || total < r.total {
-			s.rates[p.Stream] = &series{total: total, at: now}
-		} else if elapsed := now.Sub(r.at).Seconds(); elapsed > 0 {
-			r.points = append(r.points, float64(total-r.total)/elapsed)
-			r.points = r.points[max(0, len(r.points)-ratePoints):]
-			r.total, r.at = total, now
+		if h := s.hours[v.Stream]; h == nil {
+			s.hours[v.Stream] = newHour(v, now)
+		} else {
+			h.add(v, now)
 		}
 		s.mu.Unlock()
 	}
@@ -184,8 +165,8 @@ func (s *Sampler) Views() []View {
 		s.mu.Lock()
 		last := s.samples[v.Stream]
 		v.Window, v.Sampled, v.Uncommitted = last.window, last.at, last.at.Sub(last.seen)
-		if r := s.rates[v.Stream]; r != nil {
-			v.Rates = append([]float64{}, r.points...)
+		if h := s.hours[v.Stream]; h != nil {
+			v.Hour = h.view()
 		}
 		switch v.Owner = s.owned[v.Stream]; {
 		case v.carried() && v.State != daemon.Stopped:

@@ -173,7 +173,7 @@ func carrying() View {
 			LastError:     "gone", Advice: "wait", LastErrorAt: ago(time.Minute),
 		},
 		Window: watcher.Window{Oldest: bson.Timestamp{T: behind.T - 3600}, Newest: bson.Timestamp{T: behind.T + 80}}, Sampled: ago(4 * time.Second),
-		Owner: "one", Rates: []float64{0, 2.5},
+		Owner: "one", Hour: Hour{Now: 2.5, Points: []Point{{Length: 2 * time.Second}, {Length: 2 * time.Second, Events: 5}}},
 	}
 }
 
@@ -189,7 +189,7 @@ func TestStatus(t *testing.T) {
 	first := got.Streams[0]
 	if got.Name != "test" || first.State != "running" || *first.PositionAgeSeconds != 90 || *first.LagSeconds != 80 || *first.OplogLeftSeconds != 3600 ||
 		first.Events["change"] != 7 || first.ClusterTime != "2026-11-23T11:58:30Z" || first.LastErrorAt != "2026-11-23T11:59:00Z" ||
-		first.Owner != "one" || first.Advice != "wait" || first.Rate.EventsPerSecond[1] != 2.5 || len(first.Reopenings) != 1 {
+		first.Owner != "one" || first.Advice != "wait" || first.Hour.Rates[1] != 2.5 || first.Hour.PerSecond != 2.5 || first.Hour.Seconds != 4 || len(first.Reopenings) != 1 {
 		t.Errorf("status %s", text)
 	}
 	// A stand-by's position is of the last time that it carried the stream.
@@ -279,18 +279,38 @@ fhir_cdc_reopenings_total{cause="network",stream="main"} 0
 	if err := testutil.CollectAndCompare(m, strings.NewReader(want), "fhir_cdc_build_info"); err != nil {
 		t.Error(err)
 	}
-	// What is of now is shown of the carried stream alone.
-	for name, value := range map[string]string{"lag_seconds": "80", "position_age_seconds": "90", "oplog_left_seconds": "3600", "sample_age_seconds": "4", "read_age_seconds": "1"} {
-		var help string
-		for _, d := range Definitions() {
-			if d.Name == name {
-				help = d.Help
-			}
+	// A repair's figures are there while it runs here.
+	repairing := NewMetrics("events", "v1", func() []View {
+		v := carrying()
+		v.State, v.Repair = daemon.Repairing, &daemon.RepairProgress{Scanned: 30, Total: 40, Left: 5 * time.Second}
+		seen := standby
+		seen.Repair = v.Repair
+		return []View{v, seen}
+	}, Counts{})
+	for name, value := range map[string]string{"repair_documents": "40", "repair_scanned_documents": "30", "repair_left_seconds": "5"} {
+		if n := testutil.CollectAndCount(m, Namespace+name); n != 0 {
+			t.Errorf("%s is there without a repair", name)
 		}
-		name = Namespace + name
-		want := "# HELP " + name + " " + help + "\n# TYPE " + name + " gauge\n" + name + "{stream=\"main\"} " + value + "\n"
-		if err := testutil.CollectAndCompare(m, strings.NewReader(want), name); err != nil {
+		if err := testutil.CollectAndCompare(repairing, strings.NewReader(gaugeOfMain(name, value)), Namespace+name); err != nil {
 			t.Error(err)
 		}
 	}
+	// What is of now is shown of the carried stream alone.
+	for name, value := range map[string]string{"lag_seconds": "80", "position_age_seconds": "90", "oplog_left_seconds": "3600", "sample_age_seconds": "4", "read_age_seconds": "1"} {
+		if err := testutil.CollectAndCompare(m, strings.NewReader(gaugeOfMain(name, value)), Namespace+name); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// gaugeOfMain is the text of a gauge of the stream main.
+func gaugeOfMain(name, value string) string {
+	var help string
+	for _, d := range Definitions() {
+		if d.Name == name {
+			help = d.Help
+		}
+	}
+	name = Namespace + name
+	return "# HELP " + name + " " + help + "\n# TYPE " + name + " gauge\n" + name + "{stream=\"main\"} " + value + "\n"
 }

@@ -2,14 +2,14 @@ package status
 
 import (
 	"encoding/json"
-	"maps"
 	"net/http"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 )
 
 // summary is the JSON of /status.
@@ -22,6 +22,10 @@ type summary struct {
 	Readyz   string `json:"readyz"`
 	LogLevel string `json:"logLevel,omitempty"`
 	Controls bool   `json:"controls"`
+	// Verdict says whether all is well.
+	Verdict verdict `json:"verdict"`
+	// Limits say from where on a figure is worth a look.
+	Limits limits `json:"limits"`
 	// Refused is why other replicas do not share the streams with this one.
 	Refused string   `json:"refused,omitempty"`
 	Streams []stream `json:"streams"`
@@ -29,23 +33,31 @@ type summary struct {
 
 // stream is the JSON of one stream. Unknown values are left out.
 type stream struct {
-	Stream             string   `json:"stream"`
-	State              string   `json:"state"`
-	Since              string   `json:"since"`
-	Owner              string   `json:"owner,omitempty"`
-	Here               bool     `json:"here"`
-	ClusterTime        string   `json:"clusterTime,omitempty"`
+	Stream string `json:"stream"`
+	State  string `json:"state"`
+	Since  string `json:"since"`
+	Owner  string `json:"owner,omitempty"`
+	// Held is there on a stand-by whose owner held the stream for an operator.
+	Held        bool   `json:"held,omitempty"`
+	Here        bool   `json:"here"`
+	ClusterTime string `json:"clusterTime,omitempty"`
+	// SeenAgeSeconds is there on a stand-by: how long ago it saw what the owner has stored. Its
+	// LagSeconds is then the most that it can be.
+	SeenAgeSeconds     *float64 `json:"seenAgeSeconds,omitempty"`
 	LagSeconds         *float64 `json:"lagSeconds,omitempty"`
 	PositionAgeSeconds *float64 `json:"positionAgeSeconds,omitempty"`
 	OplogLeftSeconds   *float64 `json:"oplogLeftSeconds,omitempty"`
 	OplogWhole         bool     `json:"oplogWhole,omitempty"`
 	// SampleAgeSeconds is the age of the cluster's answer behind lag and oplog left.
-	SampleAgeSeconds *float64          `json:"sampleAgeSeconds,omitempty"`
-	LastCommit       string            `json:"lastCommit,omitempty"`
-	LastRead         string            `json:"lastRead,omitempty"`
-	Events           map[string]uint64 `json:"events"`
-	Actions          []tally           `json:"actions"`
-	DeadLetters      map[string]uint64 `json:"deadLetters"`
+	SampleAgeSeconds *float64 `json:"sampleAgeSeconds,omitempty"`
+	LastCommit       string   `json:"lastCommit,omitempty"`
+	LastRead         string   `json:"lastRead,omitempty"`
+	// Events, Actions and DeadLetters are of all processes that carried the stream since
+	// CountedSince; of this one alone where no position is stored.
+	CountedSince string            `json:"countedSince,omitempty"`
+	Events       map[string]uint64 `json:"events"`
+	Actions      []tally           `json:"actions"`
+	DeadLetters  map[string]uint64 `json:"deadLetters"`
 	// CommitPendingSeconds is there while Kafka does not take a batch.
 	CommitPendingSeconds float64 `json:"commitPendingSeconds,omitempty"`
 	// ReadPendingSeconds is there while MongoDB does not answer.
@@ -56,7 +68,7 @@ type stream struct {
 	// when Kafka is away; a stream that it lost with the group is waiting.
 	UnjoinedSeconds float64 `json:"unjoinedSeconds,omitempty"`
 
-	Rate          rates             `json:"rate"`
+	Hour          hourly            `json:"hour"`
 	Commits       uint64            `json:"commits"`
 	Interruptions uint64            `json:"interruptions"`
 	Fenced        uint64            `json:"fenced"`
@@ -65,7 +77,9 @@ type stream struct {
 	LastError     string            `json:"lastError,omitempty"`
 	LastErrorAt   string            `json:"lastErrorAt,omitempty"`
 	Advice        string            `json:"advice,omitempty"`
-	Repair        *repair           `json:"repair,omitempty"`
+	// Trouble is what keeps the stream from carrying change after change.
+	Trouble *trouble `json:"trouble,omitempty"`
+	Repair  *repair  `json:"repair,omitempty"`
 }
 
 type tally struct {
@@ -74,10 +88,44 @@ type tally struct {
 	Events uint64 `json:"events"`
 }
 
-// rates are the chart: events a second, oldest first.
-type rates struct {
-	IntervalSeconds float64   `json:"intervalSeconds"`
-	EventsPerSecond []float64 `json:"eventsPerSecond"`
+// hourly is the last hour of a stream, or less if the process is younger.
+type hourly struct {
+	// PerSecond is the events a second of the last seconds, 0 if nothing can flow.
+	PerSecond float64 `json:"perSecond"`
+	// Seconds is the time of the points of the chart, oldest first: events a second, and the
+	// greatest lag, which is null where it was not known.
+	Seconds     float64    `json:"seconds"`
+	Rates       []float64  `json:"rates"`
+	Lags        []*float64 `json:"lags"`
+	DeadLetters uint64     `json:"deadLetters"`
+	// EndToEndSeconds are the times from a change to the commit of its event.
+	EndToEndSeconds *percentiles `json:"endToEndSeconds,omitempty"`
+}
+
+type percentiles struct {
+	P50 float64 `json:"p50"`
+	P95 float64 `json:"p95"`
+	P99 float64 `json:"p99"`
+}
+
+func describeHour(h Hour, flows bool) hourly {
+	d := hourly{Rates: make([]float64, len(h.Points)), Lags: make([]*float64, len(h.Points)), DeadLetters: h.DeadLetters}
+	if flows {
+		d.PerSecond = short(h.Now)
+	}
+	for i, p := range h.Points {
+		d.Seconds += p.Length.Seconds()
+		d.Rates[i] = short(p.rate())
+		if p.Lag != nil {
+			lag := short(*p.Lag)
+			d.Lags[i] = &lag
+		}
+	}
+	d.Seconds = short(d.Seconds)
+	if p := quantile(h.EndToEnd, .5); p != nil {
+		d.EndToEndSeconds = &percentiles{*p, *quantile(h.EndToEnd, .95), *quantile(h.EndToEnd, .99)}
+	}
+	return d
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
@@ -85,7 +133,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	text, ready := s.ready()
 	out := summary{
 		Name: s.opts.Name, Instance: s.opts.Instance, Version: s.opts.Version, Time: stamp(now), Ready: ready, Readyz: text,
-		Streams: []stream{}, Controls: s.controls, Refused: s.refused(),
+		Streams: []stream{}, Controls: s.controls, Refused: s.refused(), Limits: limitsOfFigures(),
 	}
 	if level := s.opts.Controls.Level; level != nil {
 		out.LogLevel = level()
@@ -93,6 +141,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	for _, v := range s.views() {
 		out.Streams = append(out.Streams, describe(v, now))
 	}
+	out.Verdict = judge(&out)
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(out); err != nil {
 		s.log.Debug("status was not read to its end", zap.Error(err))
@@ -107,14 +156,13 @@ const noMajority = "No majority of the replica set's members has what its primar
 
 func describe(v View, now time.Time) stream {
 	d := stream{
-		Stream: v.Stream, State: string(v.State), Since: stamp(v.Since), Owner: v.Owner, Here: v.carried(),
-		LagSeconds: v.lag(now), PositionAgeSeconds: v.positionAge(now), OplogLeftSeconds: v.oplogLeft(), OplogWhole: v.told() && v.Window.Whole, SampleAgeSeconds: v.sampleAge(now),
+		Stream: v.Stream, State: string(v.State), Since: stamp(v.Since), Owner: v.Owner, Held: v.Held, Here: v.carried(),
 		LastCommit: stamp(v.Committed), LastRead: stamp(v.Read),
 		Events: map[string]uint64{}, DeadLetters: map[string]uint64{}, Reopenings: map[string]uint64{},
-		Rate:    rates{rateInterval.Seconds(), v.Rates},
 		Commits: v.Commits, Interruptions: v.Interruptions, Fenced: v.Fenced, OpenCursors: v.OpenCursors,
 		LastError: v.LastError, LastErrorAt: stamp(v.LastErrorAt), Advice: v.Advice,
 	}
+	d.place(v, now)
 	if pending := v.commitPending(now); pending > stalled {
 		d.CommitPendingSeconds = pending.Seconds()
 	}
@@ -135,28 +183,72 @@ func describe(v View, now time.Time) stream {
 	if v.Repair != nil {
 		d.Repair = describeRepair(v.Repair)
 	}
-	if v.Rates == nil {
-		d.Rate.EventsPerSecond = []float64{}
+	d.Trouble = troubleOf(v, &d, now)
+	// What a stream last did says nothing of one that cannot carry anything.
+	d.Hour = describeHour(v.Hour, d.Trouble == nil || v.State == daemon.Repairing && d.Trouble.Tone != bad)
+	if v.Counts != nil {
+		d.CountedSince = stamp(v.Counts.Since)
 	}
-	for _, t := range slices.SortedFunc(maps.Keys(v.Events), func(a, b daemon.Tally) int {
-		return slices.Compare([]string{string(a.Kind), string(a.Action)}, []string{string(b.Kind), string(b.Action)})
-	}) {
-		n := v.Events[t]
-		d.Events[string(t.Kind)] += n
-		d.Actions = append(d.Actions, tally{string(t.Kind), string(t.Action), n})
-	}
-	for kind, n := range v.DeadLetters {
-		d.DeadLetters[string(kind)] = n
+	for _, k := range kindsOf(v) {
+		d.Events[k.Kind] = uint64(k.Created + k.Updated + k.Deleted)
+		d.DeadLetters[k.Kind] = uint64(k.DeadLetters)
+		for _, a := range []struct {
+			action daemon.Action
+			events int64
+		}{{daemon.Create, k.Created}, {daemon.Delete, k.Deleted}, {daemon.Update, k.Updated}} {
+			if _, has := v.Events[daemon.Tally{Kind: mapper.Kind(k.Kind), Action: a.action}]; has || a.events > 0 {
+				d.Actions = append(d.Actions, tally{k.Kind, string(a.action), uint64(a.events)})
+			}
+		}
 	}
 	for cause, n := range v.Reopenings {
 		if n > 0 {
 			d.Reopenings[string(cause)] = n
 		}
 	}
-	if v.ClusterTime.T > 0 && v.told() {
+	return d
+}
+
+// place fills in what is known of the stream's position.
+func (d *stream) place(v View, now time.Time) {
+	if !v.shown() {
+		return
+	}
+	d.LagSeconds, d.PositionAgeSeconds, d.OplogLeftSeconds, d.SampleAgeSeconds = v.lag(now), v.positionAge(now), v.oplogLeft(), v.sampleAge(now)
+	d.OplogWhole = v.Window.Whole
+	if v.ClusterTime.T > 0 {
 		d.ClusterTime = stamp(time.Unix(int64(v.ClusterTime.T), 0))
 	}
-	return d
+	if !v.told() {
+		d.SeenAgeSeconds = since(v.Seen, now)
+	}
+}
+
+// kindsOf are a stream's counts by kind: the stored ones, and the kinds without any.
+func kindsOf(v View) []resumetoken.KindCount {
+	own := &resumetoken.Counts{}
+	for t, n := range v.Events {
+		if v.Counts != nil {
+			n = 0
+		}
+		k := resumetoken.KindCount{Kind: string(t.Kind)}
+		switch t.Action {
+		case daemon.Create:
+			k.Created = int64(n)
+		case daemon.Update:
+			k.Updated = int64(n)
+		case daemon.Delete:
+			k.Deleted = int64(n)
+		}
+		own = own.With(&resumetoken.Counts{Kinds: []resumetoken.KindCount{k}})
+	}
+	for kind, n := range v.DeadLetters {
+		if v.Counts != nil {
+			n = 0
+		}
+		own = own.With(&resumetoken.Counts{Kinds: []resumetoken.KindCount{{Kind: string(kind), DeadLetters: int64(n)}}})
+	}
+	return own.With(v.Counts).Kinds
 }
 
 // stamp is a time for JSON, "" for none.

@@ -24,8 +24,8 @@ type View struct {
 	// Unjoined is set while this process has lost the group of replicas: it may no longer
 	// carry the stream, and does not know the owner.
 	Unjoined *Unjoined
-	// Rates are events a second, oldest first, one for each rateInterval.
-	Rates []float64
+	// Hour is what the stream did in the last hour, as far as this process knows.
+	Hour Hour
 }
 
 // Unjoined is the reason why a process is out of the group of replicas, or does not hear from
@@ -80,26 +80,30 @@ func (v View) carried() bool {
 	return v.State != daemon.StandingBy && (v.State != daemon.Waiting || v.Unjoined == nil)
 }
 
-// told tells whether this process shows the stream's position: it carries the stream, or knows
-// no owner, as when Kafka is away and with it the group of replicas. If several processes show
-// positions, the newest is right: none is ever ahead of the stored one.
+// told tells whether the metrics of this process have the stream's position: it carries the
+// stream, or knows no owner, as when Kafka is away and with it the group of replicas. If several
+// processes tell positions, the newest is right: none is ever ahead of the stored one.
 func (v View) told() bool {
 	return v.carried() || v.Unjoined != nil || v.Owner == ""
 }
 
+// shown tells whether the page has the stream's position: a stand-by shows the one that it has
+// seen in the store, and says how old that is.
+func (v View) shown() bool { return v.told() || !v.Seen.IsZero() }
+
 // sampleAge is how long ago MongoDB was asked for its oplog's span, nil if it has never
 // answered.
 func (v View) sampleAge(now time.Time) *float64 {
-	if !v.told() || v.Sampled.IsZero() {
+	if v.Sampled.IsZero() {
 		return nil
 	}
 	return since(v.Sampled, now)
 }
 
-// lag is how far the stream is behind the cluster in seconds, nil if that is not known. A
-// cluster that does not answer counts as going on: the stream may fall behind all the same.
+// lag is how far the stream is behind the cluster in seconds, nil if that is not known; at most
+// so far, if this process stands by: an idle owner stores a position now and then only. A cluster that does not answer counts as going on: the stream may fall behind all the same.
 func (v View) lag(now time.Time) *float64 {
-	if !v.told() || v.Handled.T == 0 {
+	if v.Handled.T == 0 {
 		return nil
 	}
 	newest := float64(v.Window.Newest.T)
@@ -119,7 +123,7 @@ func (v View) lag(now time.Time) *float64 {
 // oplogLeft is how much of the oplog lies before the position in seconds. It is nil if that
 // is not known, and meaningless if the oplog still has its first entry.
 func (v View) oplogLeft() *float64 {
-	if !v.told() || v.ClusterTime.T == 0 || v.Window.Oldest.T == 0 || v.Window.Whole {
+	if v.ClusterTime.T == 0 || v.Window.Oldest.T == 0 || v.Window.Whole {
 		return nil
 	}
 	left := max(0, float64(v.ClusterTime.T)-float64(v.Window.Oldest.T))
@@ -127,7 +131,7 @@ func (v View) oplogLeft() *float64 {
 }
 
 func (v View) positionAge(now time.Time) *float64 {
-	if !v.told() || v.ClusterTime.T == 0 {
+	if v.ClusterTime.T == 0 {
 		return nil
 	}
 	return since(time.Unix(int64(v.ClusterTime.T), 0), now)

@@ -23,7 +23,8 @@ func newStatusCommand(environ []string, stdout io.Writer) *cobra.Command {
 		Use:   "status",
 		Short: "Show the streams of a running daemon",
 		Long: `Show what the status page of a running daemon shows: each stream's state, owner, lag
-and counts, its last error, and what to do. Counts are those of the process.
+and counts, its last error, and what to do. Counts are those of all processes that
+carried the stream.
 
 It asks the daemon at http.address, by default on this host; for another one
 --set http.address=HOST:PORT.`,
@@ -76,19 +77,24 @@ It asks the daemon at http.address, by default on this host; for another one
 }
 
 func printStatus(s *terminal.Screen, all *status.Summary) error {
-	verdict := s.Paint(terminal.Bold+";"+terminal.Green, "READY")
+	style, ready := terminal.Green, "READY"
 	if !all.Ready {
-		verdict = s.Paint(terminal.Bold+";"+terminal.Red, "NOT READY") + ": " + all.Readyz
+		style, ready = terminal.Red, "NOT READY"
+	} else if all.Verdict.Tone != "good" {
+		style = terminal.Yellow
 	}
-	lines := s.Wrap(fmt.Sprintf("%s %s on %s: %s", all.Name, all.Version, all.Instance, verdict), "  ")
-	if all.Refused != "" {
-		lines = append(lines, s.Wrap(s.Paint(terminal.Yellow, "note: ")+all.Refused, "  ")...)
+	lines := s.Wrap(s.Paint(terminal.Bold+";"+style, ready)+": "+all.Verdict.Text, "  ")
+	for _, further := range append([]string{all.Verdict.Advice}, all.Verdict.Further...) {
+		if further != "" {
+			lines = append(lines, s.Wrap("  "+further, "  ")...)
+		}
 	}
+	lines = append(lines, s.Wrap(fmt.Sprintf("%s %s on %s", all.Name, all.Version, all.Instance), "  ")...)
 	if err := s.Print(lines...); err != nil {
 		return err
 	}
-	table := terminal.NewTable("stream", "state", ">lag", ">oplog left", ">events", ">a second", ">dead letters", "owner").
-		Drops("dead letters", "owner", "events", "oplog left")
+	table := terminal.NewTable("stream", "state", ">lag", ">oplog left", ">events", ">a second", ">95 % within", ">dead letters", "owner").
+		Drops("dead letters", "95 % within", "owner", "events", "oplog left")
 	for i := range all.Streams {
 		v := &all.Streams[i]
 		state := terminal.Green
@@ -103,14 +109,16 @@ func printStatus(s *terminal.Screen, all *status.Summary) error {
 			left.Text = "whole"
 		}
 		lag := terminal.Text(spanText(v.LagSeconds))
-		if v.LagSeconds != nil && *v.LagSeconds > lagWorth.Seconds() {
+		if v.SeenAgeSeconds != nil {
+			lag.Text = "≤ " + lag.Text // of what the owner has stored
+		} else if v.LagSeconds != nil && *v.LagSeconds > lagWorth.Seconds() {
 			lag.Style = terminal.Yellow
 		}
-		rate := unknown
-		if n := len(v.Rate.EventsPerSecond); n > 0 {
-			rate = terminal.Count(int64(v.Rate.EventsPerSecond[n-1]))
+		late := unknown
+		if p := v.Hour.EndToEndSeconds; p != nil {
+			late = spanText(&p.P95)
 		}
-		table.Row(terminal.Text(v.Stream), terminal.Styled(state, v.State), lag, left, number(sum(v.Events)), terminal.Text(rate),
+		table.Row(terminal.Text(v.Stream), terminal.Styled(state, v.State), lag, left, number(sum(v.Events)), terminal.Text(terminal.Count(int64(v.Hour.PerSecond))), terminal.Text(late),
 			fault(sum(v.DeadLetters)), terminal.Text(cmp.Or(v.Owner, unknown)))
 	}
 	if err := table.Print(s); err != nil {
@@ -137,19 +145,10 @@ func streamNotes(s *terminal.Screen, v *status.StreamSummary) (lines []string) {
 		}
 		lines = append(lines, line)
 	}
-	for _, p := range []struct {
-		seconds float64
-		what    string
-	}{{v.CommitPendingSeconds, "Kafka has not taken a batch"}, {v.ReadPendingSeconds, "MongoDB has not answered"}, {v.UnjoinedSeconds, "the group of replicas has not been heard of"}} {
-		if p.seconds > 0 {
-			lines = append(lines, fmt.Sprintf("stream %s: %s for %s", v.Stream, p.what, spanText(&p.seconds)))
-		}
-	}
-	if v.LastError != "" {
-		lines = append(lines, fmt.Sprintf("stream %s: %s %s: %s", v.Stream, s.Paint(terminal.Yellow, "last error"), v.LastErrorAt, v.LastError))
-	}
-	if v.Advice != "" {
-		lines = append(lines, "  "+v.Advice)
+	if t := v.Trouble; t != nil && t.Text != "" {
+		lines = append(lines, fmt.Sprintf("stream %s: %s: %s", v.Stream, s.Paint(terminal.Yellow, t.Title), t.Text))
+	} else if v.LastError != "" {
+		lines = append(lines, fmt.Sprintf("stream %s: %s %s, got over: %s", v.Stream, s.Paint(terminal.Yellow, "last error"), v.LastErrorAt, v.LastError))
 	}
 	return lines
 }

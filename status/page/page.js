@@ -37,41 +37,55 @@ function ago(stamp, now) {
   return stamp ? `${span(Math.max(0, (now - new Date(stamp)) / 1000))} ago` : "–";
 }
 
-// above and below give a figure its tone.
-const above = (v, warn, bad) => (v === undefined ? "" : v >= bad ? "bad" : v >= warn ? "warn" : "");
-const below = (v, warn, bad) => (v === undefined ? "" : v <= bad ? "bad" : v <= warn ? "warn" : "");
-const lagTone = (v) => above(v, 30, 60);
-const ageTone = (v) => above(v, 120, 300);
-const oplogTone = (v) => below(v, 6 * 3600, 1800);
+// brief is a span that may be far below a second.
+const brief = (seconds) => (seconds < 1 ? `${Math.max(1, Math.round(seconds * 1000))} ms` : span(seconds));
+
+// above and below give a figure its tone, by the daemon's limits.
+let limits = {};
+const above = (v, l) => (v === undefined || !l ? "" : v >= l.bad ? "bad" : v >= l.warn ? "warn" : "");
+const below = (v, l) => (v === undefined || !l ? "" : v <= l.bad ? "bad" : v <= l.warn ? "warn" : "");
+const lagTone = (v) => above(v, limits.lag);
+const ageTone = (v) => above(v, limits.positionAge);
+const oplogTone = (v) => below(v, limits.oplogLeft);
 
 const total = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
 const known = (streams, key) => streams.map((s) => s[key]).filter((v) => v !== undefined);
+const highest = (list) => (list.length ? Math.max(...list) : undefined);
 
-// flowing tells whether a stream can carry anything: what it last did says nothing of one that cannot.
-const flowing = (s) => (s.state === "running" || s.state === "repairing") && !awaited(s);
-
-// awaited is the server that a stream waits for, and for how long.
-function awaited(s) {
-  const kafka = s.commitPendingSeconds || s.unjoinedSeconds;
-  if (kafka) return ["Kafka", kafka];
-  return s.readPendingSeconds ? ["MongoDB", s.readPendingSeconds] : undefined;
-}
-
-function rateOf(s) {
-  if (!flowing(s)) return 0;
-  const points = s.rate.eventsPerSecond.slice(-3);
-  return points.length ? points.reduce((a, b) => a + b, 0) / points.length : 0;
-}
-
-function draw(svg, points, name, rate) {
-  const slots = 150, width = 600, height = 120;
-  const top = Math.max(1, ...points) * 1.1;
-  const first = slots - points.length;
-  const at = points.map((v, i) => [((first + i) / (slots - 1)) * width, height - (v / top) * (height - 4) - 1]);
-  const line = at.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
+// draw makes a line of points, and leaves out those that are null.
+function draw(svg, points, least) {
+  const width = 600, height = 100;
+  const top = Math.max(least, ...points.map((v) => v ?? 0)) * 1.08;
+  const x = (i) => (points.length > 1 ? (i / (points.length - 1)) * width : width).toFixed(1);
+  const y = (v) => (height - (v / top) * (height - 4) - 1).toFixed(1);
+  let line = "", area = "", begun = -1;
+  points.forEach((v, i) => {
+    if (v !== null && begun < 0) { begun = i; line += `M${x(i)} ${y(v)}`; area += `M${x(i)} ${height}L${x(i)} ${y(v)}`; return; }
+    if (v !== null) { line += `L${x(i)} ${y(v)}`; area += `L${x(i)} ${y(v)}`; }
+    if (begun >= 0 && (v === null || i === points.length - 1)) area += `L${x(v === null ? i - 1 : i)} ${height}Z`;
+    if (v === null) begun = -1;
+  });
   svg.querySelector(".line").setAttribute("d", line);
-  svg.querySelector(".area").setAttribute("d", at.length ? `${line}L${width} ${height}L${at[0][0].toFixed(1)} ${height}Z` : "");
-  svg.setAttribute("aria-label", `Events a second of stream ${name} in the last five minutes: ${number(rate)} now, at most ${number(Math.max(0, ...points))}.`);
+  svg.querySelector(".area").setAttribute("d", area);
+}
+
+function fillCharts(f, s) {
+  const h = s.hour, time = span(Math.round(h.seconds / 60) * 60 || h.seconds);
+  const peak = highest(h.rates) ?? 0, slowest = highest(h.lags.filter((v) => v !== null));
+  set(f.rate, number(h.perSecond));
+  set(f.peak, peak ? `peak ${number(peak)}` : "");
+  draw(f.rates, h.rates, 1);
+  f.rates.setAttribute("aria-label", `Events a second of stream ${s.stream} in the last ${time}: ${number(h.perSecond)} now, at most ${number(peak)}.`);
+  const atMost = s.seenAgeSeconds !== undefined; // a stand-by knows only what was stored
+  set(f.lag, (atMost && s.lagSeconds ? "≤ " : "") + span(s.lagSeconds), atMost ? "" : lagTone(s.lagSeconds));
+  set(f.lagPeak, slowest ? `at most ${span(slowest)}` : "");
+  draw(f.lags, h.lags, 5);
+  f.lags.dataset.tone = atMost ? "" : lagTone(s.lagSeconds);
+  f.lags.setAttribute("aria-label", `Lag of stream ${s.stream} in the last ${time}: ${span(s.lagSeconds)} now, at most ${span(slowest)}.`);
+  set(f.axis, h.rates.length > 1 ? `${time} ago` : "");
+  const p = h.endToEndSeconds;
+  set(f.latencyOf, p ? `(last ${time})` : "");
+  set(f.latency, !s.here ? "measured by the owner" : p ? `half within ${brief(p.p50)}, 95 % ${brief(p.p95)}, 99 % ${brief(p.p99)}` : "no events yet");
 }
 
 function makeCard(name) {
@@ -82,12 +96,14 @@ function makeCard(name) {
   fields.stream.id = `stream-${cards.size}`;
   card.setAttribute("aria-labelledby", fields.stream.id);
   fields.region.setAttribute("aria-label", `Counts of stream ${name}`);
-  set(fields.caption, `Events of stream ${name} since this process began`);
   $("cards").append(card);
   return { card, fields, rows: new Map() };
 }
 
 function fillKinds(entry, s) {
+  const since = s.countedSince ? `since ${new Date(s.countedSince).toLocaleDateString(undefined, { dateStyle: "medium" })}, by every process` : "since this process began";
+  set(entry.fields.caption, `Events of stream ${s.stream} ${since}`);
+  set(entry.fields.counted, `Counted ${since}`);
   for (const kind of Object.keys(s.events).sort((a, b) => Object.keys(kinds).indexOf(a) - Object.keys(kinds).indexOf(b))) {
     let cells = entry.rows.get(kind);
     if (!cells) {
@@ -112,23 +128,19 @@ function fillKinds(entry, s) {
 
 function fillCard(entry, s, now) {
   const f = entry.fields;
-  const [server, pending] = awaited(s) ?? [];
-  const [label, tone] = server ? [`Waiting for ${server}`, "bad"] : states[s.state] ?? [s.state, "idle"];
+  const [label, tone] = s.trouble?.server ? [`Waiting for ${s.trouble.server}`, "bad"] : states[s.state] ?? [s.state, "idle"];
   set(f.state, label, tone);
   set(f.owner, s.here ? `carried here by ${s.owner ?? "this process"}` : s.owner ? `carried by ${s.owner}` : "owner not known");
-  const rate = rateOf(s);
-  set(f.rate, number(rate));
-  const peak = Math.max(0, ...s.rate.eventsPerSecond);
-  set(f.peak, peak ? `peak ${number(peak)}` : "");
-  draw(f.svg, s.rate.eventsPerSecond, s.stream, rate);
-  set(f.lag, span(s.lagSeconds), lagTone(s.lagSeconds));
-  set(f.age, span(s.positionAgeSeconds), ageTone(s.positionAgeSeconds));
+  fillCharts(f, s);
+  set(f.age, span(s.positionAgeSeconds), s.seenAgeSeconds === undefined ? ageTone(s.positionAgeSeconds) : "");
+  f.seenRow.hidden = s.seenAgeSeconds === undefined;
+  set(f.seen, `${span(s.seenAgeSeconds)} ago`);
   const oplogKnown = s.oplogLeftSeconds !== undefined;
   set(f.oplog, s.oplogWhole ? "not full yet" : !oplogKnown && s.here ? "not known" : span(s.oplogLeftSeconds), oplogTone(s.oplogLeftSeconds));
   f.oplog.title = s.oplogWhole ? "The oplog still holds everything since the replica set began."
     : !oplogKnown && s.here ? "Needs the right find on local.oplog.rs; a sharded cluster does not tell it." : "";
   // Figures of a server that no longer answers are of the time that it did.
-  set(f.asked, s.sampleAgeSeconds === undefined ? "–" : `${span(s.sampleAgeSeconds)} ago`, above(s.sampleAgeSeconds, 20, 60));
+  set(f.asked, s.sampleAgeSeconds === undefined ? "–" : `${span(s.sampleAgeSeconds)} ago`, above(s.sampleAgeSeconds, { warn: 20, bad: 60 }));
   set(f.commit, s.here ? ago(s.lastCommit, now) : "–");
   set(f.since, span((now - new Date(s.since)) / 1000));
   const causes = Object.entries(s.reopenings).map(([cause, n]) => `${n} ${cause}`);
@@ -140,29 +152,32 @@ function fillCard(entry, s, now) {
     set(f.repairSince, new Date(r.since).toLocaleString());
     f.repairBar.max = Math.max(1, r.total);
     f.repairBar.value = r.scanned;
-    set(f.repairText, `${r.collection}: ${number(r.scanned)} of about ${number(r.total)} documents, ${number(r.events)} events, `
+    f.repairBar.hidden = !r.total;
+    set(f.repairText, `${r.total ? `${r.collection}: ${number(r.scanned)} of about ${number(r.total)} documents, ` : ""}${number(r.events)} events, `
       + `${number(r.deadLetters)} dead letters${r.secondsLeft ? `, ${span(r.secondsLeft)} left` : ""}${r.waitsFor ? `; waits for ${r.waitsFor}` : ""}`);
   }
-  f.error.hidden = !s.lastError && !server;
-  if (server === "Kafka") {
-    f.error.dataset.tone = "bad";
-    set(f.errorTitle, "Kafka does not answer");
-    set(f.errorAt, `for ${span(pending)}`);
-    // What the brokers have answered since then says more than that they have not taken it.
-    const answered = s.commitPendingSeconds && s.lastErrorAt && new Date(s.now ?? Date.now()) - new Date(s.lastErrorAt) < pending * 1000;
-    set(f.errorText, answered ? s.lastError : s.commitPendingSeconds ? "The brokers have not taken the last batch." : "The group of replicas cannot be reached, so nobody knows who carries the stream.");
-    // What keeps the group away may have an advice of its own, such as a certificate's.
-    const own = (answered || s.state === "waiting" && s.unjoinedSeconds) && s.advice;
-    set(f.advice, own || "See that Kafka is up and that kafka.brokers, and the addresses that the brokers give in their advertised.listeners, can be reached from here. The stream goes on by itself, and nothing is lost while the oplog holds its position.");
-  } else if (s.lastError) {
-    // An error that has been got over is history, not news.
-    const now = server || s.uncommittedSeconds || s.state === "waiting" || s.state === "stopped" || s.state === "acquiring";
-    set(f.errorTitle, server ? `${server} does not answer` : "Last error");
-    f.error.dataset.tone = now ? "bad" : "idle";
-    set(f.errorAt, server ? `for ${span(pending)}` : ago(s.lastErrorAt, new Date(s.now ?? Date.now())) + (now ? "" : ", got over"));
-    f.errorAt.dateTime = s.lastErrorAt;
-    set(f.errorText, s.lastError);
-    set(f.advice, now ? s.advice ?? "" : "");
+  // An error that has been got over is history, not news.
+  const t = s.trouble ?? (s.lastError && { tone: "idle", title: "Last error", text: s.lastError });
+  f.error.hidden = !t;
+  if (t) {
+    f.error.dataset.tone = t.tone;
+    set(f.errorTitle, t.title);
+    set(f.errorAt, t.seconds ? `for ${span(t.seconds)}` : !s.trouble ? `${ago(s.lastErrorAt, now)}, got over` : t.text && t.text === s.lastError ? ago(s.lastErrorAt, now) : "");
+    set(f.errorText, t.text ?? "");
+    f.errorText.hidden = !t.text;
+    set(f.advice, t.advice ?? "");
+  }
+}
+
+function fillVerdict(v) {
+  $("verdict").dataset.tone = v.tone;
+  set($("verdict-text"), v.text);
+  $("verdict-advice").hidden = !v.advice;
+  set($("verdict-advice"), v.advice ?? "");
+  const further = v.further ?? [], list = $("verdict-further");
+  list.hidden = !further.length;
+  if (list.textContent !== further.join("")) {
+    list.replaceChildren(...further.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
   }
 }
 
@@ -179,6 +194,8 @@ function fillControls(status) {
 
 function show(status) {
   const now = new Date(status.time);
+  limits = status.limits;
+  fillVerdict(status.verdict);
   set($("name"), status.name);
   set($("instance"), status.instance);
   set($("version"), status.version);
@@ -190,23 +207,28 @@ function show(status) {
   $("health").title = status.readyz;
 
   const streams = status.streams;
-  set($("sum-rate"), number(streams.reduce((sum, s) => sum + rateOf(s), 0)));
-  set($("sum-rate-note"), `${number(streams.reduce((sum, s) => sum + total(s.events), 0))} since the start`);
-  const lag = known(streams, "lagSeconds"), age = known(streams, "positionAgeSeconds"), oplog = known(streams, "oplogLeftSeconds");
+  set($("sum-rate"), number(streams.reduce((sum, s) => sum + s.hour.perSecond, 0)));
+  set($("sum-rate-note"), `${number(streams.reduce((sum, s) => sum + total(s.events), 0))} in all`);
+  const lag = known(streams.filter((s) => s.seenAgeSeconds === undefined), "lagSeconds"), oplog = known(streams, "oplogLeftSeconds");
   const worst = (list, pick) => (list.length ? pick(...list) : undefined);
   set($("sum-lag"), span(worst(lag, Math.max)), lagTone(worst(lag, Math.max)));
-  set($("sum-age"), span(worst(age, Math.max)), ageTone(worst(age, Math.max)));
+  // Of several streams the slowest counts: their events are not in one distribution.
+  const slowest = streams.map((s) => s.hour.endToEndSeconds).filter(Boolean).sort((a, b) => b.p95 - a.p95)[0];
+  set($("sum-latency"), slowest ? brief(slowest.p95) : "–");
+  set($("sum-latency-note"), slowest ? "95 % of the last hour" : "no events yet");
   const whole = !oplog.length && streams.some((s) => s.oplogWhole);
   set($("sum-oplog-note"), whole ? "nothing forgotten so far" : "before changes are lost");
   set($("sum-oplog"), whole ? "not full yet" : span(worst(oplog, Math.min)), oplogTone(worst(oplog, Math.min)));
   const dead = streams.reduce((sum, s) => sum + total(s.deadLetters), 0);
-  set($("sum-dead"), number(dead), dead ? "bad" : "");
+  const newly = streams.reduce((sum, s) => sum + s.hour.deadLetters, 0);
+  set($("sum-dead"), number(dead), newly ? "bad" : "");
+  set($("sum-dead-note"), newly ? `${number(newly)} in the last hour` : dead ? "none in the last hour" : "in all");
 
   $("empty").hidden = streams.length > 0;
   if (!streams.length) set($("empty"), `No streams yet: ${status.readyz.replace("starting: ", "")}.`);
   for (const s of streams) {
     if (!cards.has(s.stream)) cards.set(s.stream, makeCard(s.stream));
-    fillCard(cards.get(s.stream), { ...s, now: status.time }, now);
+    fillCard(cards.get(s.stream), s, now);
   }
   for (const [name, entry] of cards) {
     if (!streams.some((s) => s.stream === name)) { entry.card.remove(); cards.delete(name); }
