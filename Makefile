@@ -75,6 +75,10 @@ demo: ## Show a short FHIR history become Kafka records (DEMO_EXIT=1: end by its
 build: ## Build bin/fhir-cdc
 	$(BUILD) -o bin/fhir-cdc ./cmd/fhir-cdc
 
+.PHONY: man
+man: ## Write the man pages into bin/man
+	$(GO) run ./cmd/fhir-cdc man bin/man
+
 .PHONY: test
 test: ## Run all tests, with the race detector, against real servers (ARGS=-short: those that need none)
 ifneq ($(filter -short,$(ARGS)),)
@@ -131,6 +135,10 @@ docs: ## Write what is made from code or tables: config.yaml, configuration.md, 
 	$(GO) test -count=1 -run TestMetricsAreDocumented ./installation -args -update
 	$(GO) test -count=1 -run TestContractIsMade ./test/contract -args -update
 	$(GO) test -count=1 -run TestChartIsTheTable ./test/bench -args -update
+
+.PHONY: pictures
+pictures: ## Take the pictures of commands for docs/quickstart.md anew
+	$(GO) test -count=1 -run TestPictures ./test/pictures -args -update
 
 .PHONY: kubernetes
 kubernetes: ## Render deploy/kubernetes.yaml from the Helm chart

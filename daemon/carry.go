@@ -104,7 +104,7 @@ func (s *Stream) read(ctx context.Context, position resumetoken.Position, chunks
 	if position.Fingerprint != s.parts.Source.Fingerprint() {
 		// A token is only valid under its own pipeline. The new one starts at the
 		// position's time, and what lies before the position is left out.
-		s.log.Info("what is watched has changed; going on at the stored cluster time", zap.Uint32("clusterTime", position.ClusterTime.T))
+		s.log.Info("what is watched has changed; going on at the stored cluster time", zap.String("clusterTime", clusterTime(position.ClusterTime)))
 		from = watcher.From{ClusterTime: position.ClusterTime, History: position.History}
 		published = position.Token
 	}

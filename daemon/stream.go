@@ -269,7 +269,7 @@ func (s *Stream) attempt(ctx context.Context) (committed bool, err error) {
 		if changed.IsZero() { // as right after a change of the streams
 			changed = time.Unix(int64(position.ClusterTime.T), 0).UTC()
 		}
-		s.log.Info("stream resumes", zap.Time("changed", changed), zap.Uint32("clusterTime", position.ClusterTime.T))
+		s.log.Info("stream resumes", zap.Time("changed", changed), zap.String("clusterTime", clusterTime(position.ClusterTime)))
 	}
 	s.progress.resumed(position)
 	if err := s.aheadOfCluster(ctx, position); err != nil {
@@ -309,9 +309,12 @@ func (s *Stream) first(ctx context.Context, p Publisher) (resumetoken.Position, 
 	if err := p.Commit(ctx, &publisher.Batch{Position: position}); err != nil {
 		return resumetoken.Position{}, fmt.Errorf("store first position: %w", err)
 	}
-	s.log.Info("stream begins", zap.Uint32("clusterTime", position.ClusterTime.T))
+	s.log.Info("stream begins", zap.String("clusterTime", clusterTime(position.ClusterTime)))
 	return position, nil
 }
+
+// clusterTime spells a cluster time as fhir-cdc position set --from-cluster-time takes it.
+func clusterTime(t bson.Timestamp) string { return fmt.Sprintf("%d,%d", t.T, t.I) }
 
 // position is the position of a token. Where the token has no time, it has the times of the
 // position before.
@@ -339,7 +342,7 @@ func (s *Stream) positionLost(none error) error {
 	if had.T == 0 || errors.Is(none, resumetoken.ErrDeleted) {
 		return nil
 	}
-	return fmt.Errorf("%w: it was at cluster time %d,%d (%s)", errPositionLost, had.T, had.I, time.Unix(int64(had.T), 0).UTC().Format(time.RFC3339))
+	return fmt.Errorf("%w: it was at cluster time %s (%s)", errPositionLost, clusterTime(had), time.Unix(int64(had.T), 0).UTC().Format(time.RFC3339))
 }
 
 // MaxAhead is how much later a position may be than the newest operation that a server tells:

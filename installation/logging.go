@@ -49,12 +49,13 @@ func NewLogging(c config.Log, w io.Writer) (*Logging, error) {
 	encoder := zapcore.NewJSONEncoder(encoding)
 	if c.Format == config.LogConsole || (c.Format == config.LogAuto && terminal.New(w, nil).Interactive()) {
 		encoding.EncodeLevel = zapcore.CapitalLevelEncoder
+		encoding.EncodeDuration = func(d time.Duration, line zapcore.PrimitiveArrayEncoder) { line.AppendString(terminal.Duration(d)) }
 		encoding.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
 		encoder = zapcore.NewConsoleEncoder(encoding)
 	}
 	l := &Logging{level: level, configured: level.Level(), levels: []zapcore.Level{zap.DebugLevel, zap.InfoLevel, zap.WarnLevel, zap.ErrorLevel}}
 	l.logged = make([]atomic.Uint64, len(l.levels))
-	l.Logger = zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level), zap.Hooks(l.count))
+	l.Logger = zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(terminal.Above(w))), level), zap.Hooks(l.count))
 	return l, nil
 }
 

@@ -2,8 +2,12 @@ package installation
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -15,6 +19,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/majority"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/servererror"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -99,6 +104,8 @@ func (c *Clients) Reach(ctx context.Context, place config.Cluster) error {
 	if err != nil {
 		return err
 	}
+	at := config.RedactURI(place.URI.Reveal())
+	defer terminal.Waits(ctx, strings.TrimSuffix("MongoDB at "+hosts(at), " at "))()
 	err = client.Database("admin").RunCommand(ctx, bson.D{{Key: "ping", Value: 1}}).Err()
 	if err == nil {
 		return nil
@@ -106,11 +113,17 @@ func (c *Clients) Reach(ctx context.Context, place config.Cluster) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	at := config.RedactURI(place.URI.Reveal())
 	if refused := watcher.LoginRefused(err); refused != nil {
 		return fmt.Errorf("MongoDB at %s: %w", at, refused)
 	}
-	return fmt.Errorf("MongoDB at %s: %w", at, &unreachableError{err})
+	return fmt.Errorf("MongoDB at %s: %w", at, &unreachableError{err, place.URI})
+}
+
+// hosts are those of a connection string that hides its secrets, without its options.
+func hosts(uri string) string {
+	_, uri, _ = strings.Cut(uri, "://")
+	uri = uri[strings.LastIndex(uri, "@")+1:]
+	return uri[:strings.IndexAny(uri+"/", "/?")]
 }
 
 // ReachAll makes sure that the clusters of a stream, "" for all, and of look-ups answer and
@@ -148,7 +161,10 @@ func (o *Installation) reachFacts(ctx context.Context) error {
 }
 
 // unreachableError says in few words why no server answers.
-type unreachableError struct{ err error }
+type unreachableError struct {
+	err error
+	uri config.Secret
+}
 
 // Error leaves out the driver's description of the whole topology.
 func (e *unreachableError) Error() string {
@@ -158,10 +174,22 @@ func (e *unreachableError) Error() string {
 	}
 	for _, server := range known.Servers {
 		if server.Err != nil {
-			return fmt.Sprintf("no usable server: %v", server.Err)
+			return fmt.Sprintf("no usable server: %v%s", server.Err, e.hint(server.Err))
 		}
 	}
 	return "no usable server (is one the primary, and does the replica set have the URI's name?)"
+}
+
+// hint says what may be wrong where a server takes a connection and closes it: mongod does that
+// to a client that speaks TLS and is not asked to, and to one that does not and is.
+func (e *unreachableError) hint(err error) string {
+	switch {
+	case !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET):
+		return ""
+	case servererror.TLS(e.uri.Reveal()):
+		return " (it closes the connection: does it speak TLS, which the connection string asks for? Without, set tls=false)"
+	}
+	return " (it closes the connection: does it ask for TLS? Then set tls=true in the connection string)"
 }
 
 // Unwrap returns the driver's error.
@@ -196,5 +224,5 @@ func unreadable(err error, place config.Cluster, namespace string) error {
 	case refused != nil:
 		return fmt.Errorf("MongoDB at %s: %w", at, refused)
 	}
-	return fmt.Errorf("MongoDB at %s: %w", at, &unreachableError{err})
+	return fmt.Errorf("MongoDB at %s: %w", at, &unreachableError{err, place.URI})
 }

@@ -27,11 +27,13 @@ func (s *Sink) patience() publisher.Patience {
 
 // ReadAudit reads the installation's audit records since a time.
 func (s *Sink) ReadAudit(ctx context.Context, since time.Time) ([]publisher.AuditRecord, error) {
+	defer s.waits(ctx)()
 	return publisher.ReadAudit(ctx, s.Kafka, s.Config.Topics.Audit, s.Config.Name, since, s.patience())
 }
 
 // ReadDeadLetters reads the dead letters since a time.
 func (s *Sink) ReadDeadLetters(ctx context.Context, since time.Time) ([]publisher.DeadLetter, error) {
+	defer s.waits(ctx)()
 	return publisher.ReadDeadLetters(ctx, s.Kafka, s.Config.Topics.DeadLetters, since, s.patience())
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/replicas"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 	"github.com/fhir-cdc/fhir-cdc/wait"
 )
 
@@ -212,12 +213,18 @@ func (s *Sink) Prepare(ctx context.Context, waits func(error)) error {
 
 // HaveTopics makes sure that the brokers can be reached and have what is required.
 func (s *Sink) HaveTopics(ctx context.Context, need publisher.Requirements) error {
+	defer s.waits(ctx)()
 	report, err := publisher.CheckTopics(ctx, s.Kafka, need)
 	if err != nil {
 		return err
 	}
 	s.limits, s.Partitions = publisher.NewLimits(s.Kafka, report), report.Partitions
 	return nil
+}
+
+// waits tells that a command waits for the brokers, until ended is called.
+func (s *Sink) waits(ctx context.Context) (ended func()) {
+	return terminal.Waits(ctx, "Kafka at "+strings.Join(s.Config.Kafka.Brokers, ", "))
 }
 
 // mayJoin returns the refusal of this process by the group of the replicas. A group that is only

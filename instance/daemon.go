@@ -42,6 +42,9 @@ func runStreams(ctx context.Context, cfg *config.Config, shown *processState, me
 	}()
 	defer func() { clients.Disconnect(ctx, &err) }()
 	sink.Metrics, sink.Tracer = measure.metrics, measure.tracer
+	if cfg.HasTopics() {
+		log.Info("looking at Kafka", zap.Strings("brokers", cfg.Kafka.Brokers))
+	}
 	if err := sink.Prepare(ctx, func(err error) { shown.waitsFor("Kafka", err) }); err != nil {
 		if ctx.Err() != nil {
 			return nil // Told to stop while the brokers were out of reach.
@@ -71,6 +74,7 @@ func runStreams(ctx context.Context, cfg *config.Config, shown *processState, me
 	defer tellUnwatched(ctx, in)()
 	defer func() { look.clients.Disconnect(ctx, &err) }() // New secrets have brought new clients.
 	shown.show(streams, facts)
+	log.Info("looking at MongoDB; no stream is taken before it answers")
 	if err := look.first(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}

@@ -288,6 +288,7 @@ func (h *Handover) change(ctx context.Context, expected storedLayout) error {
 			ErrChanged, strings.Join(expected.Layout.names(), ", "))
 	}
 	began := time.Now()
+	h.log.Info("the streams change; waiting for what the old ones have left open", zap.Int("streamsBefore", len(expected.Layout)), zap.Int("streams", len(h.own)))
 	store, err := h.open(name)
 	if err != nil {
 		return err

@@ -36,6 +36,9 @@ type View struct {
 	OplogLeftSeconds *float64 `json:"oplogLeftSeconds"`
 	// OplogWhole says that the oplog has forgotten nothing yet, whatever is left of it.
 	OplogWhole bool `json:"oplogWhole,omitempty"`
+	// LagAtMost says that the stream may be less behind, up to not at all: where it has nothing
+	// to publish, it stores its position now and then only.
+	LagAtMost bool `json:"lagAtMost,omitempty"`
 
 	// Paused says that an operator holds the stream at its position.
 	Paused bool `json:"paused"`
@@ -136,7 +139,9 @@ func (l *Look) Stream(ctx context.Context, p installation.PlannedStream) (View, 
 			v.AheadSeconds = inSeconds(ahead)
 			l.troubles = append(l.troubles, fmt.Sprintf("stream %s: its position lies ahead of the cluster by %s: nothing is published until the cluster comes there; set it with fhir-cdc position set", p.Name, terminal.Duration(ahead)))
 		}
-		v.LagSeconds = inSeconds(behind(stored.Position.ClusterTime, window.Newest))
+		lag := behind(stored.Position.ClusterTime, window.Newest)
+		v.LagSeconds = inSeconds(lag)
+		v.LagAtMost = v.Running != nil && *v.Running && !v.Paused && lag > 0 && lag <= l.o.Config.Checkpoint.IdleInterval+idleLate
 	}
 	if window != nil && !window.Oldest.IsZero() {
 		v.OplogLeftSeconds = inSeconds(timeOf(stored.Position.ClusterTime).Sub(timeOf(window.Oldest)))
@@ -144,6 +149,10 @@ func (l *Look) Stream(ctx context.Context, p installation.PlannedStream) (View, 
 	}
 	return v, nil
 }
+
+// idleLate is how much older than checkpoint.idle_interval the position of an idle stream may
+// be: MongoDB tells of new times every ten seconds.
+const idleLate = 10 * time.Second
 
 // window asks a cluster once. A cluster that does not answer is a trouble, a cluster that
 // refuses the login an error.

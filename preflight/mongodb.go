@@ -15,6 +15,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/majority"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/resourcetype"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -112,7 +113,7 @@ func clock(subject string, theirs, before, after time.Time) Finding {
 		return warning(subject, fmt.Sprintf("%s from the clock here", difference.Round(time.Second)),
 			"set both clocks by NTP; no event depends on it, but lags and latencies would mislead")
 	}
-	return ok(subject, "within %s of the clock here", max(difference.Abs(), after.Sub(before)).Round(time.Millisecond))
+	return ok(subject, "within %s of the clock here", terminal.Duration(max(difference.Abs(), after.Sub(before))))
 }
 
 // Readable checks that the collections of a database can be read. They may be missing.

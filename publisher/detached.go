@@ -81,7 +81,7 @@ func (d *Detached) Publish(ctx context.Context, batch *Batch, with ...kgo.Record
 	}
 	if err != nil {
 		d.buffer = recordBuffer{} // some of its records may still be on their way
-		return fmt.Errorf("publish %d records: %w", len(records), configurationFault(err))
+		return fmt.Errorf("publish records (%d): %w", len(records), configurationFault(err))
 	}
 	d.buffer.release()
 	return nil

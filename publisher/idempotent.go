@@ -85,7 +85,7 @@ func (p *Idempotent) Commit(ctx context.Context, batch *Batch) error {
 	}
 	p.opts.observe("before_events")
 	if err := resumetoken.Deliver(ctx, p.producer, records); err != nil {
-		return fmt.Errorf("publish %d records: %w", len(records), messageTooLarge(p.giveUp(ctx, err)))
+		return fmt.Errorf("publish records (%d): %w", len(records), messageTooLarge(p.giveUp(ctx, err)))
 	}
 	p.opts.observe("after_events")
 	p.buffer.release()

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/sasl"
 
 	"github.com/fhir-cdc/fhir-cdc/handshake"
 	"github.com/fhir-cdc/fhir-cdc/wait"
@@ -200,6 +201,8 @@ func (c *topicCheck) unreachable(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, kerr.SaslAuthenticationFailed):
 		return fmt.Errorf("the brokers at %s refuse the login: %w", at, err)
+	case errors.Is(err, kerr.IllegalSaslState):
+		return &ConfigurationError{fmt.Errorf("the brokers at %s take no login there, and kafka.sasl.enabled is true: set it to false (KAFKA_SASL=false), or give the address of a listener with SASL: %w", at, err)}
 	case errors.Is(err, kerr.UnsupportedSaslMechanism):
 		return fmt.Errorf("the brokers at %s do not know the SASL mechanism: %w", at, err)
 	case errors.As(err, new(*refusedClient)):
@@ -209,9 +212,17 @@ func (c *topicCheck) unreachable(ctx context.Context, err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no broker at %s answers within %s: %w", at, reachTimeout, err)
 	case errors.Is(err, io.EOF):
-		return fmt.Errorf("the brokers at %s close the connection; do kafka.tls and kafka.sasl fit their listener? %w", at, err)
+		return fmt.Errorf("the brokers at %s close the connection; %s: %w", at, c.closes(), err)
 	}
 	return fmt.Errorf("no broker at %s can be reached: %w", at, err)
+}
+
+// closes says what to look at where brokers close connections.
+func (c *topicCheck) closes() string {
+	if login, _ := c.client.OptValue(kgo.SASL).([]sasl.Mechanism); len(login) == 0 {
+		return "kafka.sasl.enabled is false: does their listener ask for a login, or for TLS (kafka.tls)?"
+	}
+	return "do kafka.tls and kafka.sasl fit their listener?"
 }
 
 // describe reads the topics' limits and makes sure that positions are kept.
@@ -306,6 +317,9 @@ func (c *topicCheck) settings(topic string) topicSettings {
 func (c *topicCheck) describeSettings(topic string) string {
 	s := c.settings(topic)
 	text := fmt.Sprintf("%s (%d partitions", topic, s.partitions)
+	if s.partitions == 1 {
+		text = topic + " (1 partition"
+	}
 	for _, config := range s.configs {
 		text += fmt.Sprintf(", %s=%s", config.name, config.value)
 	}

@@ -204,6 +204,34 @@ func TestCheckTopicsOutOfReach(t *testing.T) {
 	})
 }
 
+// What a listener says of a client that logs in where nobody does, or does not where everybody
+// does, names no setting: the error does.
+func TestCheckTopicsSaysWhetherLoginsFit(t *testing.T) {
+	login := kgo.SASL(plain.Auth{User: "user", Pass: "right"}.AsMechanism())
+	for name, test := range map[string]struct {
+		listener []kfake.Opt
+		client   []kgo.Opt
+		want     string
+	}{
+		"a login that nobody asks for":    {nil, []kgo.Opt{login}, "take no login there, and kafka.sasl.enabled is true: set it to false"},
+		"no login where one is asked for": {[]kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "user", "right")}, nil, "kafka.sasl.enabled is false: does their listener ask for a login"},
+	} {
+		cluster, opts := emptyKafka(t, test.listener...)
+		if test.listener == nil { // as a real broker answers
+			cluster.ControlKey(int16(kmsg.SASLHandshake), func(req kmsg.Request) (kmsg.Response, error, bool) {
+				cluster.KeepControl()
+				answer := req.ResponseKind().(*kmsg.SASLHandshakeResponse)
+				answer.ErrorCode = kerr.IllegalSaslState.Code
+				return answer, nil, true
+			})
+		}
+		_, err := CheckTopics(t.Context(), slices.Concat(opts, test.client, []kgo.Opt{kgo.RequestRetries(1)}), requirements())
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+	}
+}
+
 func TestLacking(t *testing.T) {
 	needed := []kmsg.ACLOperation{kmsg.ACLOperationRead, kmsg.ACLOperationDescribe, kmsg.ACLOperationWrite}
 	bits := func(ops ...kmsg.ACLOperation) (set int32) {

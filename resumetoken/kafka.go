@@ -149,7 +149,7 @@ func (k *Kafka) Acquire(ctx context.Context) (Position, error) {
 	k.live = true
 	k.log.Info("stream acquired",
 		zap.String("stream", k.opts.Stream), zap.Int32("partition", k.partition),
-		zap.Bool("position", err == nil), zap.Uint32("clusterTime", p.order().T),
+		zap.Bool("position", err == nil), zap.String("clusterTime", fmt.Sprintf("%d,%d", p.order().T, p.order().I)),
 		zap.Duration("took", time.Since(started)))
 	return p, err
 }

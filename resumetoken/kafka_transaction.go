@@ -34,7 +34,7 @@ func (k *Kafka) Commit(ctx context.Context, records []kgo.Record, p Position) er
 	}
 	k.live = false
 	if err := k.transact(ctx, records, own, k.observe); err != nil {
-		return fmt.Errorf("commit %d records to stream %q: %w", len(records), k.opts.Stream, k.lost(ctx, err))
+		return fmt.Errorf("commit records (%d) to stream %q: %w", len(records), k.opts.Stream, k.lost(ctx, err))
 	}
 	k.live = true
 	k.offset = own[len(own)-1].Offset
@@ -443,7 +443,7 @@ func (t *Transactions) Commit(ctx context.Context, records []kgo.Record) error {
 	}
 	k.live = false
 	if err := k.transact(ctx, records, nil, func(string) {}); err != nil {
-		return fmt.Errorf("commit %d records: %w", len(records), k.explain(err))
+		return fmt.Errorf("commit records (%d): %w", len(records), k.explain(err))
 	}
 	k.live = true
 	return nil

@@ -67,6 +67,12 @@ func refuses(cause error) bool {
 		!errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded)
 }
 
+// TLS tells whether a connection string asks for TLS.
+func TLS(uri string) bool {
+	parsed, err := connstring.Parse(uri)
+	return err == nil && parsed.SSL
+}
+
 // CheckURI parses a connection string, and tells whether it asks for a load balancer. The
 // error quotes parts of it.
 func CheckURI(uri string) (loadBalanced bool, err error) {

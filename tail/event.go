@@ -24,13 +24,12 @@ const kindUnknown mapper.Kind = "unknown"
 type Event struct {
 	Kind mapper.Kind `json:"kind"`
 	// ID is the event's id; empty for a dead letter.
-	ID        string `json:"id,omitempty"`
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
-	Offset    int64  `json:"offset"`
-	Key       string `json:"key"`
-	// Headers are in the record's order.
-	Headers []Header `json:"headers"`
+	ID        string  `json:"id,omitempty"`
+	Topic     string  `json:"topic"`
+	Partition int32   `json:"partition"`
+	Offset    int64   `json:"offset"`
+	Key       string  `json:"key"`
+	Headers   Headers `json:"headers"`
 	// Value is the unchanged body: JSON as JSON, anything else as text.
 	Value json.RawMessage `json:"value"`
 	// Time is when the document behind the event was written. Only usage events have it: a
@@ -45,10 +44,33 @@ type Event struct {
 	StoredLatencyMS int64  `json:"storedLatencyMs"`
 }
 
+// Headers are a record's headers, in its order.
+type Headers []Header
+
 // Header is one header of a record.
-type Header struct {
-	Key   string `json:"key"`
-	Value string `json:"value"`
+type Header struct{ Key, Value string }
+
+// MarshalJSON makes an object with a member for each header, as sink: stdout does. A name that
+// a record has twice, which no event of fhir-cdc has, is there twice.
+func (h Headers) MarshalJSON() ([]byte, error) {
+	var object bytes.Buffer
+	texts := json.NewEncoder(&object)
+	texts.SetEscapeHTML(false)
+	object.WriteByte('{')
+	for i, header := range h {
+		if i > 0 {
+			object.WriteByte(',')
+		}
+		if err := texts.Encode(header.Key); err != nil {
+			return nil, err
+		}
+		object.WriteByte(':')
+		if err := texts.Encode(header.Value); err != nil {
+			return nil, err
+		}
+	}
+	object.WriteByte('}')
+	return object.Bytes(), nil
 }
 
 // Decode describes a record that was seen at a time. deadLetters is the dead-letter
@@ -56,7 +78,7 @@ type Header struct {
 // topic.
 func Decode(r *kgo.Record, deadLetters string, seen time.Time) Event {
 	e := Event{
-		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Key: string(r.Key), Headers: make([]Header, len(r.Headers)),
+		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Key: string(r.Key), Headers: make(Headers, len(r.Headers)),
 		Stored: r.Timestamp.UTC(), Seen: seen.UTC(), StoredLatencyMS: seen.Sub(r.Timestamp).Milliseconds(),
 	}
 	record, written := mapper.Record{Value: r.Value}, ""

@@ -51,3 +51,17 @@ func TestDecode(t *testing.T) {
 		})
 	}
 }
+
+// Headers have the shape that sink: stdout gives them, in the record's order.
+func TestHeadersAreAnObject(t *testing.T) {
+	var out strings.Builder
+	if err := terminal.WriteJSONLine(&out, Headers{{"version", "R4"}, {"b3", `a"b`}, {"b3", "<2>"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := out.String(), `{"version":"R4","b3":"a\"b","b3":"<2>"}`+"\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if e := Decode(&kgo.Record{Topic: "t"}, "dead", time.Time{}); terminal.WriteJSONLine(&out, e) != nil || !strings.Contains(out.String(), `"headers":{}`) {
+		t.Errorf("without headers: %s", out.String())
+	}
+}

@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -12,6 +13,8 @@ const (
 	redrawEvery = 200 * time.Millisecond
 	// lineEvery is for logs: a line every few seconds.
 	lineEvery = 5 * time.Second
+	// waitShown is longer than most commands take, and too short to wonder.
+	waitShown = 500 * time.Millisecond
 	// rateWindow is how far back the present rate looks.
 	rateWindow = 10 * time.Second
 )
@@ -23,6 +26,7 @@ type Progress struct {
 	screen      *Screen
 	label, unit string
 	began       time.Time
+	started     bool
 	stop, done  chan struct{}
 	closing     sync.Once
 
@@ -42,17 +46,64 @@ type sample struct {
 	count, made int64
 }
 
-// NewProgress begins to show the progress of work: label names the work ("replay"), unit the
-// counted things ("events"). total is their number, 0 if it is not known. Close ends the
+// OplogSeconds is the unit of work that goes through the oplog, whose changes nobody has counted.
+const OplogSeconds = "second of the oplog"
+
+// NewProgress begins to show the progress of work: label names the work ("replay"), unit one
+// of the counted things ("event"). total is their number, 0 if it is not known. Close ends the
 // progress.
 func NewProgress(s *Screen, label, unit string, total int64) *Progress {
-	every := lineEvery
-	if s.Interactive() {
-		every = redrawEvery
-	}
 	p := newProgress(s, label, unit, total, time.Now())
-	go p.run(every)
+	p.start()
 	return p
+}
+
+// NewWait will show that a command is at work and, by Waits, what it waits for: from Begin to
+// Close, on a terminal only, and not before a moment has passed.
+func NewWait(s *Screen) *Progress { return newProgress(s, "", "", 0, time.Now()) }
+
+const atWork = "at work"
+
+type progressKey struct{}
+
+// With gives work a place to tell what it waits for.
+func With(ctx context.Context, p *Progress) context.Context {
+	return context.WithValue(ctx, progressKey{}, p)
+}
+
+// Begin begins to show the wait of a context, if it has one, under a label.
+func Begin(ctx context.Context, label string) {
+	p, ok := ctx.Value(progressKey{}).(*Progress)
+	if !ok || !p.screen.Interactive() || p.started {
+		return
+	}
+	p.label = label
+	p.waits(atWork)
+	p.start()
+}
+
+// Waits tells, if somebody watches, what work waits for, such as "MongoDB at db:27017", until
+// ended is called. While it waits for "", nothing is shown.
+func Waits(ctx context.Context, what string) (ended func()) {
+	p, ok := ctx.Value(progressKey{}).(*Progress)
+	if !ok {
+		return func() {}
+	}
+	if what != "" {
+		what = "waits for " + what
+	}
+	before := p.waits(what)
+	return func() { p.waits(before) }
+}
+
+func (p *Progress) waits(detail string) (before string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before, p.detail, p.began = p.detail, detail, time.Now()
+	if p.started {
+		bottom.draw(p, p.screen.out, "") // What was shown is over.
+	}
+	return before
 }
 
 func newProgress(s *Screen, label, unit string, total int64, now time.Time) *Progress {
@@ -60,6 +111,16 @@ func newProgress(s *Screen, label, unit string, total int64, now time.Time) *Pro
 		screen: s, label: label, unit: unit, total: total, began: now,
 		samples: []sample{{at: now}}, stop: make(chan struct{}), done: make(chan struct{}),
 	}
+}
+
+func (p *Progress) start() {
+	p.started = true
+	every := lineEvery
+	if p.screen.Interactive() {
+		every = redrawEvery
+		bottom.begin(p)
+	}
+	go p.run(every)
 }
 
 func (p *Progress) run(every time.Duration) {
@@ -79,7 +140,7 @@ func (p *Progress) run(every time.Duration) {
 func (p *Progress) show(now time.Time) {
 	line := p.line(now)
 	if p.screen.Interactive() {
-		p.screen.redraw(line)
+		bottom.draw(p, p.screen.out, p.screen.cut(line))
 		return
 	}
 	_ = p.screen.Print(line) // The work goes on if nobody can read its progress.
@@ -135,10 +196,13 @@ func (p *Progress) Detail(detail string) {
 // Close removes the redrawn line; elsewhere it leaves a last line. A second call does nothing.
 func (p *Progress) Close() {
 	p.closing.Do(func() {
+		if !p.started {
+			return
+		}
 		close(p.stop)
 		<-p.done
 		if p.screen.Interactive() {
-			p.screen.redraw("")
+			bottom.end(p, p.screen.out)
 			return
 		}
 		p.show(time.Now())
@@ -147,30 +211,56 @@ func (p *Progress) Close() {
 
 // line is the progress in words:
 //
-//	replay: 12,345 of 50,000 events (24 %), 3,210/s, 12 s left
-//	replay: 12,345 events, 3,210/s, for 4 s
-//	replay: 60 of 600 s of the oplog (10 %), 12,345 events, 3,210/s, 36 s left
+//	replay: 12,345 of 50,000 events (24 %), 3,210 a second, 12 s left
+//	replay: 12,345 events, 3,210 a second, for 4 s
+//	replay: 1 min of 10 min of the oplog (10 %), 12,345 events, 3,210 a second, 36 s left
+//	check: waits for MongoDB at db:27017, for 3 s
 func (p *Progress) line(now time.Time) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	passed := "for " + Duration(now.Sub(p.began).Truncate(100*time.Millisecond))
+	switch {
+	case p.unit == "" && (p.detail == "" || now.Sub(p.began) < waitShown):
+		return ""
+	case p.unit == "":
+		return p.label + ": " + p.detail + ", " + passed
+	}
 	rate, made := p.rate(now)
-	parts := []string{p.label + ": " + Count(p.count) + " " + p.unit, fmt.Sprintf("%s/s", Count(int64(rate)))}
+	parts := []string{p.label + ": " + amount(p.count, p.unit), Count(int64(rate)) + " a second"}
 	if p.madeUnit != "" {
-		parts[1] = fmt.Sprintf("%s %s, %s/s", Count(p.made), p.madeUnit, Count(int64(made)))
+		parts[1] = fmt.Sprintf("%s, %s a second", Counted(p.made, p.madeUnit), Count(int64(made)))
 	}
 	if p.total > 0 {
-		parts[0] = fmt.Sprintf("%s: %s of %s %s (%d %%)", p.label, Count(p.count), Count(p.total), p.unit, min(100, p.count*100/p.total))
+		count := Count(p.count)
+		if p.unit == OplogSeconds {
+			count = seconds(p.count)
+		}
+		parts[0] = fmt.Sprintf("%s: %s of %s (%d %%)", p.label, count, amount(p.total, p.unit), min(100, p.count*100/p.total))
 	}
 	switch left := p.total - p.count; {
 	case left > 0 && rate > 0:
 		parts = append(parts, Duration(time.Duration(float64(left)/rate*float64(time.Second)).Round(time.Second))+" left")
 	default:
-		parts = append(parts, "for "+Duration(now.Sub(p.began)))
+		parts = append(parts, passed)
 	}
 	if p.detail != "" {
 		parts = append(parts, p.detail)
 	}
 	return strings.Join(parts, ", ")
+}
+
+func amount(n int64, unit string) string {
+	if unit == OplogSeconds {
+		return seconds(n) + " of the oplog"
+	}
+	return Counted(n, unit)
+}
+
+func seconds(n int64) string {
+	if n == 0 {
+		return "0 s"
+	}
+	return Duration(time.Duration(n) * time.Second)
 }
 
 // rate is the recent number of units, and of results, a second.

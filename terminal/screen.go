@@ -38,7 +38,6 @@ type Screen struct {
 	file   *os.File // nil: not a terminal
 	// columns is what COLUMNS says, 0 if it says nothing.
 	columns int
-	status  string // the redrawn line, below everything that is printed
 }
 
 // New makes a screen of a command's output. environ, in the form of os.Environ, may
@@ -103,8 +102,6 @@ func (s *Screen) Print(lines ...string) error {
 	for i, line := range lines {
 		shown[i] = s.show(line)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	return s.write(strings.Join(shown, "\n") + "\n")
 }
 
@@ -133,34 +130,29 @@ func (s *Screen) Printf(format string, args ...any) error {
 
 // write puts text above the status line.
 func (s *Screen) write(text string) error {
-	if s.status != "" {
-		text = "\r\x1b[K" + text + s.status
+	if s.file != nil {
+		return bottom.above(s.out, text)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	_, err := io.WriteString(s.out, text)
 	return err
 }
 
 // Clear begins a terminal's screen anew; elsewhere it does nothing.
 func (s *Screen) Clear() {
-	if !s.Interactive() {
-		return
+	if s.Interactive() {
+		_ = s.write("\x1b[H\x1b[2J") // What is printed next tells whether the terminal is there.
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, _ = io.WriteString(s.out, "\x1b[H\x1b[2J") // What is printed next tells whether the terminal is there.
 }
 
-// redraw replaces the status line; an empty status removes it.
-func (s *Screen) redraw(status string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// cut is a status line that fits: one that wraps could not be taken back.
+func (s *Screen) cut(status string) string {
 	status = escape(status)
 	if width := s.Width(); width > 1 {
-		// A line that wraps could not be taken back.
 		if runes := []rune(status); len(runes) >= width {
 			status = string(runes[:width-1])
 		}
 	}
-	s.status = status
-	_, _ = io.WriteString(s.out, "\r\x1b[K"+status) // Nobody watches a closed terminal.
+	return status
 }

@@ -245,6 +245,6 @@ func writeJSON(w io.Writer, value any, indent string) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.Write(encoded)
+	_, err = Above(w).Write(encoded)
 	return err
 }

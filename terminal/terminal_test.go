@@ -53,30 +53,65 @@ func TestNoTerminal(t *testing.T) {
 
 // TestStatusLine: what is printed stands above the line that is redrawn.
 func TestStatusLine(t *testing.T) {
-	var out bytes.Buffer
-	s := &Screen{out: &out, status: "half"}
-	if err := s.Print("done a"); err != nil {
+	var stdout, stderr bytes.Buffer
+	var l statusLine
+	long, short := &Progress{}, &Progress{}
+	l.begin(long)
+	l.draw(long, &stderr, "half")
+	if err := l.above(&stdout, "done a\n"); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := out.String(), "\r\x1b[Kdone a\nhalf"; got != want {
+	if got, want := stdout.String()+"|"+stderr.String(), "done a\n|\r\x1b[Khalf\r\x1b[Khalf"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	// Who came last has the line, until it ends.
+	stderr.Reset()
+	l.begin(short)
+	l.draw(long, &stderr, "more")
+	l.draw(short, &stderr, "one")
+	l.end(short, &stderr)
+	l.draw(long, &stderr, "all")
+	l.end(long, &stderr)
+	if got, want := stderr.String(), "\r\x1b[Kone\r\x1b[K\r\x1b[Kall\r\x1b[K"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
+// What is waited for is told by the work's context; where nobody watches, nothing is shown.
+func TestWait(t *testing.T) {
+	var out bytes.Buffer
+	p := NewWait(New(&out, nil))
+	ctx := With(t.Context(), p)
+	Begin(ctx, "check")
+	p.label = "check"
+	for _, want := range []string{"check: waits for MongoDB at db:27017, for 3 s", ""} {
+		ended := Waits(ctx, map[bool]string{true: "MongoDB at db:27017"}[want != ""])
+		if got := p.line(p.began.Add(3 * time.Second)); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		ended()
+	}
+	p.Close()
+	if out.Len() > 0 {
+		t.Errorf("nobody watches: %q", out.String())
+	}
+	Waits(t.Context(), "nobody")()
+}
+
 func TestProgressLine(t *testing.T) {
 	began := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
-	p := newProgress(&Screen{}, "replay", "events", 0, began)
+	p := newProgress(&Screen{}, "replay", "event", 0, began)
 	p.Set(12_000)
-	if got, want := p.line(began.Add(4*time.Second)), "replay: 12,000 events, 3,000/s, for 4 s"; got != want {
+	if got, want := p.line(began.Add(4*time.Second)), "replay: 12,000 events, 3,000 a second, for 4 s"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	p.Total(24_000)
 	p.Detail("Consent")
-	if got, want := p.line(began.Add(6*time.Second)), "replay: 12,000 of 24,000 events (50 %), 2,000/s, 6 s left, Consent"; got != want {
+	if got, want := p.line(began.Add(6*time.Second)), "replay: 12,000 of 24,000 events (50 %), 2,000 a second, 6 s left, Consent"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	// The rate is that of late: nothing has moved for as long as it looks back.
-	if got, want := p.line(began.Add(17*time.Second)), "replay: 12,000 of 24,000 events (50 %), 0/s, for 17 s, Consent"; got != want {
+	if got, want := p.line(began.Add(17*time.Second)), "replay: 12,000 of 24,000 events (50 %), 0 a second, for 17 s, Consent"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	p.Set(24_000)
@@ -88,28 +123,28 @@ func TestProgressLine(t *testing.T) {
 // What was done before is no part of the rate, nor what was counted in another phase.
 func TestProgressGoesOn(t *testing.T) {
 	began := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
-	p := newProgress(&Screen{}, "backfill", "documents", 10_000, began)
+	p := newProgress(&Screen{}, "backfill", "document", 10_000, began)
 	p.resume(5000, began)
-	if got, want := p.line(began), "backfill: 5,000 of 10,000 documents (50 %), 0/s, for 0 ms"; got != want {
+	if got, want := p.line(began), "backfill: 5,000 of 10,000 documents (50 %), 0 a second, for 0 s"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	p.Set(5200)
-	if got, want := p.line(began.Add(2*time.Second)), "backfill: 5,200 of 10,000 documents (52 %), 100/s, 48 s left"; got != want {
+	if got, want := p.line(began.Add(2*time.Second)), "backfill: 5,200 of 10,000 documents (52 %), 100 a second, 48 s left"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	p.Phase("s of the oplog", 600)
-	p.Made(3000, "events")
+	p.Phase(OplogSeconds, 600)
+	p.Made(3000, "event")
 	p.resume(0, began.Add(2*time.Second))
 	p.Set(60)
-	p.Made(5000, "events")
-	if got, want := p.line(began.Add(4*time.Second)), "backfill: 60 of 600 s of the oplog (10 %), 5,000 events, 1,000/s, 18 s left"; got != want {
+	p.Made(5000, "event")
+	if got, want := p.line(began.Add(4*time.Second)), "backfill: 1 min of 10 min of the oplog (10 %), 5,000 events, 1,000 a second, 18 s left"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
 func TestProgressOfNoTerminal(t *testing.T) {
 	var out bytes.Buffer
-	p := NewProgress(New(&out, nil), "verify", "ids", 10)
+	p := NewProgress(New(&out, nil), "verify", "id", 10)
 	p.Set(10)
 	p.Close()
 	p.Close()

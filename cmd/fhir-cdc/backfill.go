@@ -156,7 +156,7 @@ func runBackfill(ctx context.Context, o *installation.Installation, f *backfillF
 
 // followBackfill runs a backfill and shows its progress.
 func followBackfill(ctx context.Context, b *replay.Backfill, screen *terminal.Screen, log *zap.Logger) (*replay.BackfillResult, error) {
-	progress := terminal.NewProgress(screen, "backfill", "documents", b.Documents)
+	progress := terminal.NewProgress(screen, "backfill", "document", b.Documents)
 	defer progress.Close()
 	resumed := false
 	b.Advanced = func(scanned, events int64) {
@@ -165,7 +165,7 @@ func followBackfill(ctx context.Context, b *replay.Backfill, screen *terminal.Sc
 			progress.Resume(scanned)
 		}
 		progress.Set(scanned)
-		progress.Detail(terminal.Count(events) + " events")
+		progress.Detail(terminal.Counted(events, "event"))
 	}
 	b.Interrupted = func(err error) { log.Warn("interrupted, going on where it was", zap.Error(err)) }
 	return b.Run(ctx)
@@ -183,13 +183,13 @@ func interruptedBackfill(ctx context.Context, err error, result *replay.Backfill
 	if result.Attempted {
 		err = &midwayError{err}
 	}
-	return fmt.Errorf("%w\n%s events are published; %s goes on there", err, terminal.Count(result.Events), same)
+	return fmt.Errorf("%w\n%s; %s goes on there", err, terminal.Counted(result.Events, "event is published", "events are published"), same)
 }
 
 func printBackfill(s *terminal.Screen, result *replay.BackfillResult) error {
 	if result.Already {
-		return s.Printf("It is done: %s events have been published since %s. --restart publishes them again.",
-			terminal.Count(result.Events), terminal.Time(result.Began))
+		return s.Printf("It is done: %s since %s. --restart publishes again.",
+			terminal.Counted(result.Events, "event has been published", "events have been published"), terminal.Time(result.Began))
 	}
 	if err := printCounts(s, result.Counts); err != nil {
 		return err

@@ -157,7 +157,11 @@ func (c *checking) print(m preflight.Merged) {
 		if i == 0 {
 			begin = c.screen.Paint(style, fmt.Sprintf("%-8s", m.Level))
 		}
-		line := begin + c.screen.Paint(terminal.Bold, p.Subject) + ": " + p.Found
+		words := strings.Split(p.Subject, " ")
+		for i := range words { // a line may break between them, and not within a style
+			words[i] = c.screen.Paint(terminal.Bold, words[i])
+		}
+		line := begin + strings.Join(words, " ") + ": " + p.Found
 		if len(m.Parts) == 1 && m.Advice != "" {
 			line += "; " + m.Advice
 		}
@@ -228,6 +232,7 @@ func (c *checking) kafka(ctx context.Context) bool {
 	if !c.Config.HasTopics() {
 		return true
 	}
+	defer terminal.Waits(ctx, "Kafka at "+strings.Join(c.Config.Kafka.Brokers, ", "))()
 	// Without any topic this asks only whether the brokers can be reached.
 	if _, err := publisher.CheckTopics(ctx, c.Sink.Kafka, publisher.Requirements{}); err != nil {
 		c.cannotLook("Kafka", err, "nothing of Kafka is checked")

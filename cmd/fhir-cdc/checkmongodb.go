@@ -12,6 +12,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/lookup"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/preflight"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
 // run runs all checks. If a server does not answer, one line says so, and the checks that
@@ -122,6 +123,7 @@ func (c *checking) cluster(ctx context.Context, m mongoCluster) bool {
 		names = append(names, u.name)
 	}
 	name := strings.Join(names, ", ")
+	defer terminal.Waits(ctx, "MongoDB "+name)()
 	if err := c.Clients.Reach(ctx, m.place); err != nil {
 		c.cannotLook("MongoDB "+name, err, "nothing that lies there is checked")
 		return false
@@ -182,6 +184,7 @@ func (c *checking) database(ctx context.Context, at preflight.MongoDB, u mongoUs
 
 // stream checks one stream of the plan.
 func (c *checking) stream(ctx context.Context, p installation.PlannedStream) {
+	defer terminal.Waits(ctx, "stream "+p.Name)()
 	client, err := c.Clients.Client(p.Place.URI)
 	if err != nil {
 		return // the cluster's check had it

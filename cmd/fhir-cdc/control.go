@@ -76,6 +76,7 @@ func control(cmd *cobra.Command, flags *configFlags, stdout io.Writer, name, str
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), 20*time.Second) // longer than the daemon waits for its audit record
 	defer cancel()
+	defer terminal.Waits(ctx, "the daemon at "+port.Address)()
 	said, err := client.Control(ctx, string(port.Token), name, stream, level)
 	if err != nil {
 		return unanswered(interruptedEarly(cmd.Context(), err, "the daemon may have done it"), port)

@@ -74,8 +74,12 @@ func exitCodeHelp() string {
 	for _, m := range exitMeanings() {
 		fmt.Fprintf(&b, "  %3d  %s\n", m.code, m.meaning)
 	}
-	return strings.TrimSuffix(b.String(), "\n")
+	b.WriteString("What to do about each: " + runbook)
+	return b.String()
 }
+
+// runbook has a section for each exit code, whose anchor is exit-code- and the number.
+const runbook = "https://github.com/fhir-cdc/fhir-cdc/blob/main/docs/runbook.md#exit-codes"
 
 // errInterrupted is the end of a command by Ctrl-C.
 var errInterrupted = errors.New("interrupted")

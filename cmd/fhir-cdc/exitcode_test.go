@@ -63,6 +63,9 @@ func TestExitCodesAreInTheRunbook(t *testing.T) {
 		t.Errorf("%d sections for %d codes", len(sections), len(exitMeanings()))
 	}
 	for i, m := range exitMeanings() {
+		if !strings.HasPrefix(runbook, "https://github.com/fhir-cdc/fhir-cdc/blob/main/docs/runbook.md#exit-code") {
+			t.Errorf("%s is not the page that this test reads", runbook)
+		}
 		section, _, _ := strings.Cut(sections[min(i, len(sections)-1)], "\n## ")
 		if !strings.HasPrefix(section, fmt.Sprintf("%d\n", m.code)) || !strings.Contains(section, "**Meaning:**") || !strings.Contains(section, "**Action:**") {
 			t.Errorf("exit code %d has no section with meaning and action in its place", m.code)

@@ -23,7 +23,7 @@ func main() {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	ctx, cancel := context.WithCancel(context.Background())
 	go watchSignals(signals, cancel, func() {
-		_, _ = fmt.Fprintln(os.Stderr, "fhir-cdc: aborted by a second signal"+afterAbort(os.Args[1:]))
+		_, _ = fmt.Fprintln(terminal.Above(os.Stderr), "fhir-cdc: aborted by a second signal"+afterAbort(os.Args[1:]))
 		os.Exit(int(exitAborted))
 	})
 	os.Exit(int(execute(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)))
@@ -82,7 +82,9 @@ func execute(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 	root, started := newRootCommand(environ, stdout, stderr) //nolint:contextcheck // cobra gives ctx to the command that runs.
 	// Not nil: cobra would take the arguments of the process instead.
 	root.SetArgs(append([]string{}, args...))
-	cmd, err := root.ExecuteContextC(ctx)
+	waiting := terminal.NewWait(terminal.New(stderr, environ))
+	cmd, err := root.ExecuteContextC(terminal.With(ctx, waiting))
+	waiting.Close()
 	if err == nil {
 		return exitOK
 	}
@@ -92,5 +94,9 @@ func execute(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 		_, _ = fmt.Fprintf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
 		return exitUsage
 	}
-	return exitCodeOf(err)
+	code := exitCodeOf(err)
+	if cmd.Name() == "run" { // whose last words are read in the log of a container that is gone
+		_, _ = fmt.Fprintf(stderr, "What to do: %s\n", strings.TrimSuffix(runbook, "s")+fmt.Sprintf("-%d", code))
+	}
+	return code
 }

@@ -44,6 +44,8 @@ func newPositionListCommand(environ []string, stdout, stderr io.Writer) *cobra.C
   POSITION     the oplog time up to which all is published
   AGE          the time since then
   LAG          from there to the cluster's newest operation, both by MongoDB's clock
+               "≤": the stream is idle, or that far behind: it stores a position
+               every checkpoint.idle_interval
                A position ahead of the cluster by more than a minute says so: until the
                cluster comes there, changes are not published
   OPLOG LEFT   how much more the oplog may forget before the position is lost. It needs
@@ -254,6 +256,9 @@ func lagCell(v positions.View) terminal.Cell {
 	s := v.LagSeconds
 	if s != nil && *s > lagWorth.Seconds() {
 		return terminal.Styled(terminal.Yellow, spanText(s))
+	}
+	if v.LagAtMost {
+		return terminal.Text("≤ " + spanText(s))
 	}
 	return terminal.Text(spanText(s))
 }

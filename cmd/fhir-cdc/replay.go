@@ -14,6 +14,7 @@ import (
 
 	"github.com/fhir-cdc/fhir-cdc/flagvalue"
 	"github.com/fhir-cdc/fhir-cdc/installation"
+	"github.com/fhir-cdc/fhir-cdc/meter"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/replay"
 	"github.com/fhir-cdc/fhir-cdc/terminal"
@@ -184,7 +185,7 @@ func reach(ctx context.Context, j replay.Job) error {
 
 // follow runs a replay and shows its progress.
 func follow(ctx context.Context, r *replay.OplogReplay, jobs []replay.Job, screen *terminal.Screen) (*replay.Result, error) {
-	advanced, ended := followJobs(screen, "replay", jobs)
+	advanced, ended := meter.Jobs(screen, "replay", jobs)
 	r.Advanced = advanced
 	result, err := r.Run(ctx, jobs)
 	ended(err)
@@ -201,15 +202,16 @@ func interrupted(ctx context.Context, err error, result *replay.Result, f *repla
 		err = &midwayError{err}
 	}
 	for _, s := range result.Streams {
+		published := terminal.Counted(s.Events, "event was published", "events were published")
 		from := "--from-token " + s.Next
 		switch {
 		case s.Done:
-			err = fmt.Errorf("%w\nstream %s: %d events were published; it is done", err, s.Stream, s.Events)
+			err = fmt.Errorf("%w\nstream %s: %s; it is done", err, s.Stream, published)
 			continue
 		case s.Next == "":
 			from = "--from-time " + s.From.Format(time.RFC3339)
 		}
-		err = fmt.Errorf("%w\nstream %s: %d events were published; go on with --stream %s %s%s", err, s.Stream, s.Events, s.Stream, from, f.span.end())
+		err = fmt.Errorf("%w\nstream %s: %s; go on with --stream %s %s%s", err, s.Stream, published, s.Stream, from, f.span.end())
 	}
 	return err
 }

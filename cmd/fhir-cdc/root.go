@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/fhir-cdc/fhir-cdc/installation"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
 const rootHelp = `fhir-cdc watches the MongoDB of a FHIR server and writes to Kafka, for every
@@ -53,6 +54,9 @@ func newRootCommand(environ []string, stdout, stderr io.Writer) (root *cobra.Com
 				return err
 			}
 			*started = true
+			if name := cmd.Name(); name != "run" && name != "healthcheck" { // which are for no person
+				terminal.Begin(cmd.Context(), strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" "))
+			}
 			return nil
 		},
 	}
@@ -79,6 +83,7 @@ func newRootCommand(environ []string, stdout, stderr io.Writer) (root *cobra.Com
 		newControlCommand(environ, stdout, "resume"),
 		newLogLevelCommand(environ, stdout),
 		newVersionCommand(stdout),
+		newManCommand(),
 	)
 	return root, started
 }

@@ -47,7 +47,9 @@ It asks the daemon at http.address, by default on this host; for another one
 		screen := terminal.New(stdout, environ)
 		for {
 			ctx, cancel := context.WithTimeout(cmd.Context(), healthTimeout)
+			answered := terminal.Waits(ctx, "the daemon at "+port.Address)
 			all, err := client.Status(ctx)
+			answered()
 			cancel()
 			switch {
 			case cmd.Context().Err() != nil && *watch:
@@ -68,9 +70,11 @@ It asks the daemon at http.address, by default on this host; for another one
 			default:
 				err = output.write(stdout, environ, all, func(s *terminal.Screen) error { return printStatus(s, all) })
 			}
+			shown := terminal.Waits(cmd.Context(), "")
 			if err != nil || !*watch || wait.Sleep(cmd.Context(), watchInterval) != nil {
 				return err
 			}
+			shown()
 		}
 	}
 	return cmd

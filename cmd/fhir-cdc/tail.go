@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -90,6 +91,7 @@ func runTail(ctx context.Context, o *installation.Installation, f *tailFlags, en
 		return err
 	}
 	defer consumer.Close()
+	defer terminal.Waits(ctx, "records of "+strings.Join(topics, ", "))()
 	p := &tailPrinter{flags: f, kinds: kinds, deadLetters: deadLetters, screen: terminal.New(stdout, environ), stdout: stdout}
 	if f.noFollow {
 		err = consumer.Rest(ctx, p.show)

@@ -9,17 +9,16 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.uber.org/zap"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
 	"github.com/fhir-cdc/fhir-cdc/flagvalue"
 	"github.com/fhir-cdc/fhir-cdc/installation"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/meter"
 	"github.com/fhir-cdc/fhir-cdc/replay"
 	"github.com/fhir-cdc/fhir-cdc/terminal"
 	"github.com/fhir-cdc/fhir-cdc/verify"
@@ -264,73 +263,13 @@ func somePublished(streams []verify.VerifiedStream, since time.Time) error {
 		strings.Join(behind, ", "), terminal.Time(since))
 }
 
-// verifyProgress shows the progress of a verification: first of reading the records, then of
-// reading the oplog.
-type verifyProgress struct {
-	progress *terminal.Progress
-	meter    *spanMeter
-
-	mu    sync.Mutex
-	oplog bool // all records are read
-	// seconds is the length of the oplog's spans, done the part read, made the number of events.
-	seconds, done, made int64
-}
-
-func (f *verifyProgress) begins(stream string, span watcher.Span) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.seconds = f.meter.begin(stream, span)
-}
-
-func (f *verifyProgress) read(records, of int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.oplog {
-		return
-	}
-	f.progress.Set(records)
-	f.progress.Total(of)
-	if f.oplog = records == of; f.oplog {
-		f.progress.Phase(spanUnit, f.seconds)
-		f.show()
-	}
-}
-
-func (f *verifyProgress) changed(stream string, at bson.Timestamp, events int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.done, f.made = f.meter.advanced(stream, at, events)
-	if !f.oplog {
-		f.progress.Detail(fmt.Sprintf("%s events of the oplog, stream %s at %s", terminal.Count(f.made), stream, replay.Clock(at)))
-		return
-	}
-	f.show()
-}
-
-func (f *verifyProgress) show() {
-	f.progress.Set(f.done)
-	f.progress.Made(f.made, "events")
-	f.progress.Detail("")
-}
-
-// ended completes the progress: there may be no more changes up to the spans' ends.
-func (f *verifyProgress) ended(err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err == nil && f.oplog {
-		f.progress.Set(f.seconds)
-	}
-}
-
 // followVerify runs a verification and shows its progress.
 func followVerify(ctx context.Context, v *verify.Verification, completion *verify.Completion, screen *terminal.Screen) (*verify.Result, error) {
-	progress := terminal.NewProgress(screen, "verify", "records", 0)
-	defer progress.Close()
-	f := &verifyProgress{progress: progress, meter: newSpanMeter()}
-	v.Begins = f.begins
-	v.Read, v.Changed = f.read, f.changed
+	f := meter.NewVerification(screen)
+	defer f.Close()
+	v.Begins, v.Read, v.Changed = f.Begins, f.Read, f.Changed
 	v.Looked = func(collection string, documents, of int64) {
-		progress.Detail(fmt.Sprintf("before the oplog: %s of about %s documents of %s", terminal.Count(documents), terminal.Count(max(documents, of)), collection))
+		f.Detail(fmt.Sprintf("before the oplog: %s of about %s of %s", terminal.Count(documents), terminal.Counted(max(documents, of), "document"), collection))
 	}
 	v.Waits = func(topic string, partition int32) {
 		_ = screen.Printf("verify: a transaction is open in topic %s, partition %d; waiting for its end, for %s at most", topic, partition, v.Patience) // Progress, no result.
@@ -339,11 +278,11 @@ func followVerify(ctx context.Context, v *verify.Verification, completion *verif
 	if completion != nil {
 		completion.Advanced = func(events, of int64) {
 			published = true
-			progress.Detail(fmt.Sprintf("repair: %s of %s events", terminal.Count(events), terminal.Count(of)))
+			f.Detail(fmt.Sprintf("repair: %s of %s", terminal.Count(events), terminal.Counted(of, "event")))
 		}
 	}
 	result, err := v.Run(ctx, completion)
-	f.ended(err)
+	f.Ended(err)
 	if lost := new(watcher.Error); errors.As(err, &lost) && lost.Class == watcher.HistoryLost {
 		err = fmt.Errorf("the oplog has forgotten what was still to be read of it; run verify again: %w", lost.Err)
 	}

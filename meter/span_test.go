@@ -1,4 +1,4 @@
-package main
+package meter
 
 import (
 	"bytes"
@@ -24,12 +24,12 @@ func TestReplayProgress(t *testing.T) {
 		err  error
 		want string
 	}{
-		{"interrupted", errors.New("interrupted"), "replay: 150 of 300 s of the oplog (50 %), 10 events, "},
-		{"done", nil, "replay: 300 of 300 s of the oplog (100 %), 10 events, "},
+		{"interrupted", errors.New("interrupted"), "replay: 2 min 30 s of 5 min of the oplog (50 %), 10 events, "},
+		{"done", nil, "replay: 5 min of 5 min of the oplog (100 %), 10 events, "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
-			advanced, ended := followJobs(terminal.New(&out, nil), "replay", jobs)
+			advanced, ended := Jobs(terminal.New(&out, nil), "replay", jobs)
 			advanced("a", bson.Timestamp{T: 1500}, 7) // the newest of the oplog, after the span
 			advanced("b", bson.Timestamp{T: 1050}, 3)
 			advanced("b", bson.Timestamp{T: 1040}, 0)

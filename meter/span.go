@@ -1,4 +1,5 @@
-package main
+// Package meter shows how far the commands are that read the oplog.
+package meter
 
 import (
 	"sync"
@@ -10,28 +11,25 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
-// spanMeter measures the reading of spans of the oplog, in seconds of the oplog's time: the
+// spans measures the reading of spans of the oplog, in seconds of the oplog's time: the
 // number of changes is not known beforehand.
-type spanMeter struct {
+type spans struct {
 	mu     sync.Mutex
-	spans  map[string]watcher.Span
+	all    map[string]watcher.Span
 	done   map[string]int64
 	events int64
 }
 
-// spanUnit is what a spanMeter counts.
-const spanUnit = "s of the oplog"
-
-func newSpanMeter() *spanMeter {
-	return &spanMeter{spans: map[string]watcher.Span{}, done: map[string]int64{}}
+func newSpans() *spans {
+	return &spans{all: map[string]watcher.Span{}, done: map[string]int64{}}
 }
 
 // begin notes the span that is read of a stream, and returns the seconds of all spans.
-func (m *spanMeter) begin(stream string, span watcher.Span) (total int64) {
+func (m *spans) begin(stream string, span watcher.Span) (total int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.spans[stream] = span
-	for _, s := range m.spans {
+	m.all[stream] = span
+	for _, s := range m.all {
 		total += seconds(s.From, s.UntilTime)
 	}
 	return total
@@ -39,10 +37,10 @@ func (m *spanMeter) begin(stream string, span watcher.Span) (total int64) {
 
 // advanced notes that a stream has been read up to a time, which may lie after its span, and
 // the number of its events. It returns the sums over all streams.
-func (m *spanMeter) advanced(stream string, at bson.Timestamp, events int) (done, made int64) {
+func (m *spans) advanced(stream string, at bson.Timestamp, events int) (done, made int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	span := m.spans[stream]
+	span := m.all[stream]
 	m.done[stream] = max(m.done[stream], min(seconds(span.From, at), seconds(span.From, span.UntilTime)))
 	m.events += int64(events)
 	for _, s := range m.done {
@@ -53,20 +51,20 @@ func (m *spanMeter) advanced(stream string, at bson.Timestamp, events int) (done
 
 func seconds(from, to bson.Timestamp) int64 { return max(int64(to.T)-int64(from.T), 0) }
 
-// followJobs shows the progress of a replay; ended removes the last line, or leaves it
+// Jobs shows the progress of a replay; ended removes the last line, or leaves it
 // complete.
-func followJobs(screen *terminal.Screen, label string, jobs []replay.Job) (advanced func(stream string, at bson.Timestamp, events int), ended func(error)) {
-	meter := newSpanMeter()
+func Jobs(screen *terminal.Screen, label string, jobs []replay.Job) (advanced func(stream string, at bson.Timestamp, events int), ended func(error)) {
+	meter := newSpans()
 	var total int64
 	for _, j := range jobs {
 		total = meter.begin(j.Stream.Name, j.Span)
 	}
-	progress := terminal.NewProgress(screen, label, spanUnit, total)
-	progress.Made(0, "events")
+	progress := terminal.NewProgress(screen, label, terminal.OplogSeconds, total)
+	progress.Made(0, "event")
 	advanced = func(stream string, at bson.Timestamp, events int) {
 		done, made := meter.advanced(stream, at, events)
 		progress.Set(done)
-		progress.Made(made, "events")
+		progress.Made(made, "event")
 	}
 	return advanced, func(err error) {
 		if err == nil { // there were no more changes up to the spans' ends
