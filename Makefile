@@ -95,8 +95,8 @@ else
 	@# test/alerts are in stretched time, so they come last and alone.
 	@export FHIR_CDC_TEST_SEED=$(SEED); packages=$$($(GO) list $(PKG)); status=0; \
 	matching() { grep "$$@" <<<"$$packages" || true; }; \
-	plain() { [ $$# -eq 0 ] || $(GO) test -parallel $(TESTS_AT_ONCE) -timeout 30m $(ARGS) "$$@"; }; \
-	raced() { [ $$# -eq 0 ] || $(GO) test -race -p $(PACKAGES_AT_ONCE) -parallel $(TESTS_AT_ONCE) -timeout 30m $(ARGS) "$$@"; }; \
+	plain() { [ $$# -eq 0 ] || $(GO) test -parallel $(TESTS_AT_ONCE) -timeout 45m $(ARGS) "$$@"; }; \
+	raced() { [ $$# -eq 0 ] || $(GO) test -race -p $(PACKAGES_AT_ONCE) -parallel $(TESTS_AT_ONCE) -timeout 45m $(ARGS) "$$@"; }; \
 	measured() { [ $$# -eq 0 ] || $(GO) test -run 'Memory|Instructions' $(ARGS) "$$@"; }; \
 	plain $$(matching '/test/faults$$') & \
 	raced $$(matching -v '/test/faults$$') || status=1; \

@@ -52,7 +52,7 @@ func running(stream string, now time.Time) status.View {
 // top, and pictures of the page in light, dark and on a phone.
 func TestStates(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
-	defer cancel()
+	t.Cleanup(cancel) // after the browser has ended
 	b := openBrowser(t, ctx)
 	// Made anew for each answer: figures do not grow old while a slow machine takes its time.
 	var mu sync.Mutex
