@@ -28,7 +28,8 @@ type countingPublisher struct {
 
 func (p *countingPublisher) Commit(ctx context.Context, b *publisher.Batch) error {
 	began := time.Now()
-	b.Position.Counts = p.stream.progress.counting(b)
+	sorts := tally(b.Events)
+	b.Position.Counts = p.stream.progress.counting(b, sorts)
 	p.stream.progress.committing(began)
 	defer p.stream.progress.committing(time.Time{})
 	err := p.Publisher.Commit(ctx, b)
@@ -43,7 +44,7 @@ func (p *countingPublisher) Commit(ctx context.Context, b *publisher.Batch) erro
 		return err
 	}
 	p.stream.bound.grow(b.Changes, p.stream.opts.MaxRecords, took)
-	p.stream.progress.committed(b, began)
+	p.stream.progress.committed(b, sorts, began)
 	p.last = b.Position
 	p.committed = p.committed || len(b.Events) > 0 || len(b.Failures) > 0
 	return nil

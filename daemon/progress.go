@@ -283,12 +283,13 @@ func (p *progress) committing(since time.Time) {
 	p.now.Committing = since
 }
 
-// committed notes a batch whose commit began at a time and has just succeeded.
-func (p *progress) committed(b *publisher.Batch, began time.Time) {
+// committed notes a batch, whose events are tallied, whose commit began at a time and has just
+// succeeded.
+func (p *progress) committed(b *publisher.Batch, sorts map[Tally]uint64, began time.Time) {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.count(b, now)
+	p.count(b, sorts, now)
 	if len(b.Events) > 0 {
 		p.now.CommitSeconds.observe(now.Sub(began).Seconds())
 	}

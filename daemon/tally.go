@@ -84,75 +84,73 @@ func bytesBounds() []float64 {
 	return []float64{1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20}
 }
 
-// counting gives the counts of a batch with those before it: what is stored with its position.
-// Counts of consecutive events of one sort are kept back until the sort changes.
-func (p *progress) counting(b *publisher.Batch) *resumetoken.Counts {
-	p.mu.Lock()
-	before := p.now.Counts
-	p.mu.Unlock()
-	if before == nil {
-		before = &resumetoken.Counts{Since: time.Now().UTC().Truncate(time.Second)}
+// Of returns n events of this kind and action as counts that are stored.
+func (t Tally) Of(n uint64) resumetoken.KindCount {
+	count := resumetoken.KindCount{Kind: string(t.Kind)}
+	switch t.Action {
+	case Create:
+		count.Created = int64(n)
+	case Update:
+		count.Updated = int64(n)
+	case Delete:
+		count.Deleted = int64(n)
 	}
-	if len(b.Events)+len(b.Failures) == 0 {
-		return before
-	}
-	more := map[mapper.Kind]*resumetoken.KindCount{}
-	of := func(kind mapper.Kind) *resumetoken.KindCount {
-		if more[kind] == nil {
-			more[kind] = &resumetoken.KindCount{Kind: string(kind)}
-		}
-		return more[kind]
-	}
-	for begin := 0; begin < len(b.Events); {
-		first, end := &b.Events[begin], begin+1
-		for end < len(b.Events) && b.Events[end].Kind == first.Kind && b.Events[end].Change.Operation == first.Change.Operation {
-			end++
-		}
-		n := int64(end - begin)
-		switch c := of(first.Kind); actionOf(first.Change.Operation) {
-		case Create:
-			c.Created += n
-		case Update:
-			c.Updated += n
-		case Delete:
-			c.Deleted += n
-		}
-		begin = end
-	}
-	for i := range b.Failures {
-		of(b.Failures[i].Kind).DeadLetters++
-	}
-	sum := before
-	for _, c := range more {
-		sum = sum.With(&resumetoken.Counts{Since: before.Since, Kinds: []resumetoken.KindCount{*c}})
-	}
-	return sum
+	return count
 }
 
-// count adds a batch that was committed at a time: one pass over its events, with
-// the counts of consecutive events of one sort kept back until the sort changes.
-func (p *progress) count(b *publisher.Batch, at time.Time) {
+// tally counts events by sort, with the counts of consecutive events of one sort kept back until
+// the sort changes.
+func tally(events []mapper.Event) map[Tally]uint64 {
+	sorts := map[Tally]uint64{}
+	for begin := 0; begin < len(events); {
+		first, end := &events[begin], begin+1
+		for end < len(events) && events[end].Kind == first.Kind && events[end].Change.Operation == first.Change.Operation {
+			end++
+		}
+		sorts[Tally{first.Kind, actionOf(first.Change.Operation)}] += uint64(end - begin)
+		begin = end
+	}
+	return sorts
+}
+
+// counting gives the counts of a batch, whose events are tallied, with those before it: what is
+// stored with its position.
+func (p *progress) counting(b *publisher.Batch, sorts map[Tally]uint64) *resumetoken.Counts {
+	p.mu.Lock()
+	sum := p.now.Counts
+	p.mu.Unlock()
+	if sum == nil {
+		sum = &resumetoken.Counts{Since: time.Now().UTC().Truncate(time.Second)}
+	}
+	var more []resumetoken.KindCount
+	for t, n := range sorts {
+		more = append(more, t.Of(n))
+	}
+	for i := range b.Failures {
+		more = append(more, resumetoken.KindCount{Kind: string(b.Failures[i].Kind), DeadLetters: 1})
+	}
+	if len(more) == 0 {
+		return sum
+	}
+	return sum.With(&resumetoken.Counts{Since: sum.Since, Kinds: more})
+}
+
+// count adds a batch that was committed at a time, whose events are tallied.
+func (p *progress) count(b *publisher.Batch, sorts map[Tally]uint64, at time.Time) {
 	p.now.Counts = b.Position.Counts
-	var run Tally
-	var n uint64
 	size, now := 0, at.UnixMilli()
 	for i := range b.Events {
 		e := &b.Events[i]
-		if t := (Tally{e.Kind, actionOf(e.Change.Operation)}); t != run {
-			if n > 0 {
-				p.now.Events[run] += n
-			}
-			run, n = t, 0
-		}
-		n++
 		size += e.Size()
 		if e.Change.WallTime > 0 {
 			const millisecond = 1e-3
 			p.now.EndToEndSeconds.observe(max(0, float64(now-e.Change.WallTime)*millisecond))
 		}
 	}
-	if n > 0 {
-		p.now.Events[run] += n
+	for t, n := range sorts {
+		p.now.Events[t] += n
+	}
+	if len(b.Events) > 0 {
 		p.now.BatchEvents.observe(float64(len(b.Events)))
 		p.now.BatchBytes.observe(float64(size))
 	}

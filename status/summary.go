@@ -231,16 +231,7 @@ func kindsOf(v View) []resumetoken.KindCount {
 		if v.Counts != nil {
 			n = 0
 		}
-		k := resumetoken.KindCount{Kind: string(t.Kind)}
-		switch t.Action {
-		case daemon.Create:
-			k.Created = int64(n)
-		case daemon.Update:
-			k.Updated = int64(n)
-		case daemon.Delete:
-			k.Deleted = int64(n)
-		}
-		own = own.With(&resumetoken.Counts{Kinds: []resumetoken.KindCount{k}})
+		own = own.With(&resumetoken.Counts{Kinds: []resumetoken.KindCount{t.Of(n)}})
 	}
 	for kind, n := range v.DeadLetters {
 		if v.Counts != nil {
