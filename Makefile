@@ -133,7 +133,7 @@ fuzz: ## Run every fuzz test for FUZZ_TIME each (60s)
 docs: ## Write what is made from code or tables: config.yaml, configuration.md, metrics.md, docs/contract, keys in the chart's schema, peers.svg
 	$(GO) test -count=1 -run 'TestConfigYAML$$|TestConfigurationIsDocumented|TestChartKnowsEveryKey' ./config -args -update
 	$(GO) test -count=1 -run TestMetricsAreDocumented ./installation -args -update
-	$(GO) test -count=1 -run TestContractIsMade ./test/contract -args -update
+	$(GO) test -count=1 -run 'TestContractIsMade|TestPagesHaveTheKinds' ./test/contract -args -update
 	$(GO) test -count=1 -run TestChartIsTheTable ./test/bench -args -update
 
 .PHONY: pictures

@@ -12,8 +12,11 @@ type message struct {
 	name  string
 	topic string
 	// setting tells how the topic gets another name, and when the records come.
-	setting     string
-	title       string
+	setting string
+	title   string
+	// when and form are the events' row in docs/events.md: the changes that make one, and
+	// the form of its value.
+	when, form  string
 	contentType string
 	value       schema
 	headers     schema
@@ -55,6 +58,8 @@ func fhirVersion() schema { return oneOf("R4", "STU3").says("The FHIR version of
 func change() message {
 	reference := matching(`^[A-Za-z]+/[\s\S]`).says("The changed resource, type/id.")
 	return message{
+		when:        "create or change of an enabled resource type (default Consent, ExportStatus)",
+		form:        "FHIR AuditEvent",
 		contentType: "application/json",
 		key:         text().says("The resource's id."),
 		headers:     ownHeaders("The request's id, or the event's where it is not known."),
@@ -87,6 +92,8 @@ func change() message {
 
 func export() message {
 	return message{
+		when:        "each status of an ExportStatus",
+		form:        "CloudEvent, structured",
 		contentType: "application/cloudevents+json",
 		key:         eventID().says("The event's id."),
 		headers:     ownHeaders("The request's id, or the export job's."),
@@ -109,6 +116,8 @@ func export() message {
 func accessedEverything() message {
 	const contentType = "application/json;charset=utf-8"
 	return message{
+		when:        "a successful GET `$everything` on Patient or Person by a patient-scoped token, once a request",
+		form:        "CloudEvent, binary mode",
 		contentType: contentType,
 		key:         eventID().says("Made of the event's id, and another."),
 		headers: object(
@@ -131,6 +140,8 @@ func accessedEverything() message {
 
 func resourceChange() message {
 	return message{
+		when:        "create, change or delete of a type in `events.resource_change.resources`; off unless switched on, [a proposal](#compact-events)",
+		form:        "JSON",
 		contentType: "application/json",
 		key:         matching(`^[A-Za-z]+/[\s\S]`).says("The resource, type/id."),
 		headers:     object(must("version", fhirVersion()), must("event_id", eventID().says("Repeats have the same."))),
