@@ -5,7 +5,7 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-ARG VERSION=container
+ARG VERSION=local
 # /data becomes the folder for positions in a file (checkpoint.store: file), /scratch/tmp /tmp.
 # grpcnotrace: what sends traces brings gRPC along, and that a page that nothing serves, whose
 # templates would keep the linker from leaving 6 MB of unused code out.
@@ -15,7 +15,7 @@ RUN CGO_ENABLED=0 go build -trimpath -tags grpcnotrace,nethttpomithttp2 -ldflags
  && mkdir -p /data /scratch/tmp && chmod 1777 /scratch/tmp
 
 FROM scratch
-ARG VERSION=container
+ARG VERSION=local
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="fhir-cdc" \
       org.opencontainers.image.description="Publishes a FHIR server's Kafka events from its MongoDB change streams" \
@@ -29,6 +29,8 @@ COPY --from=build /fhir-cdc /fhir-cdc
 COPY --from=build --chown=65532:65532 /data /var/lib/fhir-cdc
 # /tmp, for the intermediate results of verify; with --read-only give it a tmpfs.
 COPY --from=build /scratch /
+# docker exec and kubectl exec find fhir-cdc without its path.
+ENV PATH=/
 USER 65532:65532
 WORKDIR /var/lib/fhir-cdc
 EXPOSE 8080

@@ -2,7 +2,7 @@
 # all but where its parts come from, which a test holds. `make release-images` lays them out.
 FROM scratch
 ARG TARGETPLATFORM
-ARG VERSION=container
+ARG VERSION=local
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="fhir-cdc" \
       org.opencontainers.image.description="Publishes a FHIR server's Kafka events from its MongoDB change streams" \
@@ -16,6 +16,8 @@ COPY $TARGETPLATFORM/fhir-cdc /fhir-cdc
 COPY --chown=65532:65532 data /var/lib/fhir-cdc
 # /tmp, for the intermediate results of verify; with --read-only give it a tmpfs.
 COPY scratch /
+# docker exec and kubectl exec find fhir-cdc without its path.
+ENV PATH=/
 USER 65532:65532
 WORKDIR /var/lib/fhir-cdc
 EXPOSE 8080

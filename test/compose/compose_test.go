@@ -106,7 +106,7 @@ func (s *stack) tryCommands(since time.Time) {
 		{"backfill", "--dry-run"},
 		{"verify", "--since", at, "--temp-dir", "/tmp"}, // by itself it would do without
 	} {
-		s.must(stepTimeout, append([]string{"compose", "exec", "-T", "fhir-cdc", "/fhir-cdc"}, words...)...)
+		s.must(stepTimeout, append([]string{"compose", "exec", "-T", "fhir-cdc", "fhir-cdc"}, words...)...)
 	}
 }
 
@@ -219,7 +219,7 @@ func (s *stack) checkImage() {
 	if h := image.Config.Healthcheck; h == nil || !cmp.Equal(h.Test, []string{"CMD", "/fhir-cdc", "healthcheck"}) {
 		s.t.Errorf("health check %v, want one by the program itself", h)
 	}
-	if out := s.must(stepTimeout, "run", "--rm", "--read-only", s.project, "version"); !strings.Contains(out, "container") {
+	if out := s.must(stepTimeout, "run", "--rm", "--read-only", s.project, "version"); !strings.Contains(out, "local") {
 		s.t.Errorf("fhir-cdc version in the container says %q", out)
 	}
 }

@@ -15,6 +15,7 @@ type composeFile struct {
 		Environment map[string]string
 		Healthcheck *struct{ Disable bool }
 		Volumes     []struct{ Type, Source string }
+		Attach      *bool
 		Ports       []struct {
 			HostIP string `json:"host_ip"`
 		}
@@ -42,6 +43,9 @@ func TestServices(t *testing.T) {
 		// The image of fhir-cdc brings its own.
 		if name != "fhir-cdc" && service.Healthcheck == nil || service.Healthcheck != nil && service.Healthcheck.Disable {
 			t.Errorf("%s has no health check", name)
+		}
+		if shown := service.Attach == nil || *service.Attach; shown != (name == "fhir-cdc") {
+			t.Errorf("`docker compose up` shows the log of %s: %t", name, shown)
 		}
 		for _, p := range service.Ports {
 			if p.HostIP != "127.0.0.1" {
