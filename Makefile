@@ -39,6 +39,8 @@ endif
 # Tests whose libraries (Helm, the Kubernetes API, Prometheus) would burden the daemon's
 # own go.mod are modules of their own.
 NESTED = $(shell git ls-files '*/go.mod' | xargs -rn1 dirname)
+# The one whose tests measure time.
+ALONE = test/alerts
 # One seed for all random choices of a run, printed, so that a run can be
 # repeated: make test SEED=...
 ifndef SEED
@@ -91,18 +93,26 @@ else
 	@echo "seed $(SEED) (repeat with: make test SEED=$(SEED))"
 	@# The fault tests run beside all others, without the race detector: it slows their own
 	@# bookkeeping down, which would be what they measure, and the daemon that they run is
-	@# built without it anyway. Nor can it be there where memory is measured. The alerts of
-	@# test/alerts are in stretched time, so they come last and alone.
-	@export FHIR_CDC_TEST_SEED=$(SEED); packages=$$($(GO) list $(PKG)); status=0; \
+	@# built without it anyway. Nor can it be there where memory is measured. The longest
+	@# packages are the last by name, so they go first. The alerts of test/alerts are in
+	@# stretched time, so they come last and alone.
+	@export FHIR_CDC_TEST_SEED=$(SEED); packages=$$($(GO) list $(PKG) | sort -r); status=0; \
 	matching() { grep "$$@" <<<"$$packages" || true; }; \
 	plain() { [ $$# -eq 0 ] || $(GO) test -parallel $(TESTS_AT_ONCE) -timeout 45m $(ARGS) "$$@"; }; \
 	raced() { [ $$# -eq 0 ] || $(GO) test -race -p $(PACKAGES_AT_ONCE) -parallel $(TESTS_AT_ONCE) -timeout 45m $(ARGS) "$$@"; }; \
 	measured() { [ $$# -eq 0 ] || $(GO) test -run 'Memory|Instructions' $(ARGS) "$$@"; }; \
-	plain $$(matching '/test/faults$$') & \
+	nested() { [ '$(PKG)' != ./... ] || (cd $$1 && $(GO) test -timeout 20m $(ARGS) ./...); }; \
+	beside() { \
+	  local status=0; \
+	  plain $$(matching '/test/faults$$') || status=1; \
+	  measured $$(matching -E '/(verify|repair|mapper|publisher|daemon)$$') || status=1; \
+	  for dir in $(filter-out $(ALONE),$(NESTED)); do nested $$dir || status=1; done; \
+	  return $$status; \
+	}; \
+	beside & \
 	raced $$(matching -v '/test/faults$$') || status=1; \
 	wait $$! || status=1; \
-	measured $$(matching -E '/(verify|repair|mapper|publisher|daemon)$$') || status=1; \
-	if [ '$(PKG)' = ./... ]; then for dir in $(NESTED); do (cd $$dir && $(GO) test -timeout 20m $(ARGS) ./...) || status=1; done; fi; \
+	for dir in $(ALONE); do nested $$dir || status=1; done; \
 	exit $$status
 endif
 
