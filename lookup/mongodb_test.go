@@ -124,7 +124,7 @@ func testCancelledWait(t *testing.T, s fhirServer) {
 }
 
 func testManyVersions(t *testing.T, s fhirServer) {
-	const n = 2*4000 + 500 // 4,000 in a query
+	const n = 2*2000 + 500 // 2,000 in a query
 	var versions []lookup.Version
 	var documents []bson.D
 	var want []string
