@@ -143,6 +143,8 @@ type KindEvents struct {
 	Enabled   bool      `mapstructure:"enabled"`
 	Topic     string    `mapstructure:"topic"`
 	OnFailure OnFailure `mapstructure:"on_failure"`
+	// Profile is one of the kind's.
+	Profile mapper.Profile `mapstructure:"profile"`
 }
 
 // Of is the section of a kind.
@@ -205,6 +207,7 @@ func (c *Config) MapperConfig() mapper.Config {
 	access, audit := c.MongoDB.AccessLogsCluster(), c.MongoDB.AuditEventsCluster()
 	m := mapper.Config{
 		Topics:      map[mapper.Kind]string{},
+		Profiles:    map[mapper.Kind]mapper.Profile{},
 		Database:    c.MongoDB.Main().Database,
 		Resources:   c.Events.Change.Resources,
 		Deletes:     c.Events.Change.Deletes,
@@ -215,7 +218,11 @@ func (c *Config) MapperConfig() mapper.Config {
 		m.ResourceChange = mapper.Choice{Resources: compact.Resources, Deletes: compact.Deletes}
 	}
 	for _, kind := range c.Events.Enabled() {
-		m.Topics[kind.Name] = c.Events.Of(kind.Name).Topic
+		events := c.Events.Of(kind.Name)
+		m.Topics[kind.Name] = events.Topic
+		if events.Profile != mapper.ProfileSeed {
+			m.Profiles[kind.Name] = events.Profile
+		}
 	}
 	return m
 }

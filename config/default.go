@@ -74,7 +74,7 @@ func Default() *Config {
 		Log:    Log{Level: LogInfo, Format: LogAuto},
 	}
 	for _, kind := range mapper.Kinds() {
-		*c.Events.Of(kind.Name) = KindEvents{Enabled: !kind.OptIn, Topic: kind.Topic, OnFailure: DeadLetter}
+		*c.Events.Of(kind.Name) = KindEvents{Enabled: !kind.OptIn, Topic: kind.Topic, OnFailure: DeadLetter, Profile: kind.Profiles[0]}
 		if kind.ResourcesVariable != "" {
 			c.Events.chosen(kind.Name).Resources = kind.Resources
 		}

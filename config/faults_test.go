@@ -54,6 +54,8 @@ func TestFaults(t *testing.T) {
 		{name: "too small", set: []string{"batch.max_bytes=10"}, want: []string{"10 is not between 1024 and"}},
 		{name: "too long", set: []string{"facts.wait=5000h"}, want: []string{"5000h is not between 0s and 1h"}},
 		{name: "not in the set", set: []string{"delivery=twice"}, want: []string{`"twice" is not one of exactly_once, at_least_once`}},
+		{name: "a profile that there is not", environ: []string{"FHIR_CDC_EVENTS_EXPORT_PROFILE=loose"}, want: []string{"(FHIR_CDC_EVENTS_EXPORT_PROFILE): ", `"loose" is not one of seed, strict`}},
+		{name: "a profile that the kind has not", set: []string{"events.resource_change.profile=strict"}, want: []string{`"strict" is not one of seed`}},
 		{name: "name", set: []string{"name=a b"}, want: []string{"is not a name"}},
 		{name: "start", set: []string{"start=yesterday"}, want: []string{"is neither now, oldest nor a time"}},
 		{name: "topic", set: []string{"topics.positions=a/b"}, want: []string{"is not a topic name"}},

@@ -164,5 +164,7 @@ func kindSpecs(kind mapper.Definition) []spec {
 			text(key+".resources", "Resource types (AuditEvent never).").from(kind.ResourcesVariable),
 			text(key+".deletes", "Events of deleted resources too."))
 	}
-	return append(rows, oneOf(key+".on_failure", "On what cannot be produced.", DeadLetter, Stop))
+	return append(rows,
+		oneOf(key+".on_failure", "On what cannot be produced.", DeadLetter, Stop),
+		oneOf(key+".profile", "Form (docs/events.md).", kind.Profiles...))
 }

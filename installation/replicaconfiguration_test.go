@@ -27,6 +27,12 @@ func TestReplicasCompareKinds(t *testing.T) {
 	if got := events("SSE_ENABLED_RESOURCES=Patient"); got != off {
 		t.Errorf("the types of a kind that is off are compared: %s, %s", off, got)
 	}
+	if got := events("FHIR_CDC_EVENTS_EXPORT_PROFILE=seed"); got != off {
+		t.Errorf("the profile that kinds have anyway is compared: %s, %s", off, got)
+	}
+	if got := events("FHIR_CDC_EVENTS_EXPORT_PROFILE=strict"); got == off {
+		t.Error("the profile is not compared")
+	}
 	seen := map[string]bool{off: true}
 	for _, of := range [][]string{
 		{"KAFKA_ENABLED_RESOURCES=Consent,Patient", "SSE_ENABLED_RESOURCES=Consent"},

@@ -1,6 +1,10 @@
 package mapper
 
-import "go.mongodb.org/mongo-driver/v2/bson"
+import (
+	"slices"
+
+	"go.mongodb.org/mongo-driver/v2/bson"
+)
 
 // KindAccessedEverything are the operation usage events: a binary CloudEvent for each
 // successful $everything of a patient-scoped token.
@@ -13,6 +17,7 @@ func accessedEverythingKind() Definition {
 		Topic:          "fhir.operation.usage.events",
 		EnableVariable: "ENABLE_FHIR_OPERATION_USAGE_KAFKA_EVENTS", TopicVariable: "KAFKA_FHIR_OPERATION_USAGE_EVENT_TOPIC",
 		Operations: []string{"insert"},
+		Profiles:   []Profile{ProfileSeed, ProfileStrict},
 		wrote:      func(r Record, _ recordBody) bool { return string(r.Type) == accessedEverythingType },
 		sources:    accessedEverythingSources,
 		events:     (*Mapper).appendAccessedEverything,
@@ -125,7 +130,7 @@ func (c *Change) request() (id []byte, at int64, reason string) {
 
 // appendAccessedEverything appends the operation usage event (specification
 // section 2) in CloudEvents binary mode.
-func (m *Mapper) appendAccessedEverything(c *Change, facts Facts, topic string, o *Output) {
+func (m *Mapper) appendAccessedEverything(c *Change, facts Facts, to destination, o *Output) {
 	if !c.access.qualifies || c.Name.Operation != "insert" {
 		return
 	}
@@ -154,20 +159,25 @@ func (m *Mapper) appendAccessedEverything(c *Change, facts Facts, topic string, 
 	b = appendMember(b, `"bwellFhirPersonId":`, []byte(facts.BwellPersonID))
 	b = appendMember(b, `"clientFhirPersonId":`, c.access.client)
 	o.arena = append(b, '}')
+	value := o.since(start)
 
 	const contentType = "application/json;charset=utf-8"
+	headers := []Header{
+		{"content-type", []byte(contentType)},
+		{"ce_id", id},
+		{"ce_time", time},
+		{"ce_type", []byte(accessedEverythingType)},
+		{"ce_source", []byte(defaultSource)},
+		{"ce_specversion", []byte("1.0")},
+		{"ce_datacontenttype", []byte(contentType)},
+		{"ce_integrations", []byte(`["analytics"]`)},
+	}
+	if to.strict { // CloudEvents has this attribute in content-type alone.
+		headers = slices.DeleteFunc(headers, func(h Header) bool { return h.Key == "ce_datacontenttype" })
+	}
 	o.Events = append(o.Events, Event{
-		Kind: KindAccessedEverything, Topic: topic, ID: string(id), Key: key, Value: o.since(start), Change: c.Name,
-		Headers: o.header(
-			Header{"content-type", []byte(contentType)},
-			Header{"ce_id", id},
-			Header{"ce_time", time},
-			Header{"ce_type", []byte(accessedEverythingType)},
-			Header{"ce_source", []byte(defaultSource)},
-			Header{"ce_specversion", []byte("1.0")},
-			Header{"ce_datacontenttype", []byte(contentType)},
-			Header{"ce_integrations", []byte(`["analytics"]`)},
-		),
+		Kind: KindAccessedEverything, Topic: to.topic, ID: string(id), Key: key, Value: value, Change: c.Name,
+		Headers: o.traced(to, requestID, id, headers...),
 	})
 }
 

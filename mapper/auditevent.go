@@ -18,6 +18,7 @@ func changeKind() Definition {
 		EnableVariable: "ENABLE_EVENTS_KAFKA", TopicVariable: "KAFKA_RESOURCE_CHANGE_TOPIC", ResourcesVariable: "KAFKA_ENABLED_RESOURCES",
 		Resources:  []string{"Consent", exportStatus},
 		Operations: []string{"insert", "update", "delete"},
+		Profiles:   []Profile{ProfileSeed, ProfileStrict},
 		head:       auditHead,
 		wrote:      func(_ Record, body recordBody) bool { return body.ResourceType == auditEvent },
 		everywhere: func(document string) bson.D {
@@ -42,6 +43,13 @@ const (
 	auditSite    = `"site":`
 	auditObserve = `"observer":{"reference":"Organization/bwell"}`
 	auditType    = `,"type":[{"system":"https://www.icanbwell.com/sourceType","code":`
+)
+
+// What strict events have instead. FHIR leaves the initiator open where it is not known, so the
+// agent is no requestor.
+const (
+	strictAction = `","type":{"system":"http://dicom.nema.org/resources/ontology/DCM","code":"110100"},"action":"`
+	strictAgent  = `"}]}],"agent":[{"who":{"reference":"Device/fhir-server"},"requestor":false}],"source":{`
 )
 
 // action is the AuditEvent's action and the word of its purpose code.
@@ -118,7 +126,7 @@ func (c *Change) Written() (time.Time, bool) {
 }
 
 // appendChange appends the change event (specification section 1).
-func (m *Mapper) appendChange(c *Change, facts Facts, topic string, o *Output) {
+func (m *Mapper) appendChange(c *Change, facts Facts, to destination, o *Output) {
 	act, ok := m.actionOf(c.Name.Operation)
 	if !ok {
 		return
@@ -141,8 +149,8 @@ func (m *Mapper) appendChange(c *Change, facts Facts, topic string, o *Output) {
 		kind += "/delete" // A delete has no version of its own: it shares the last one's.
 	}
 	o.arena = c.appendIdentity(o.arena, o, kind)
-	eventID := string(o.since(start))
-	b3 := o.since(start)
+	self := o.since(start)
+	eventID, b3 := string(self), self
 	site := []byte(facts.RequestID)
 	if len(site) == 0 && !hasHistory(c.route.resource) {
 		site = id
@@ -155,26 +163,41 @@ func (m *Mapper) appendChange(c *Change, facts Facts, topic string, o *Output) {
 	start = len(o.arena)
 	o.arena = append(o.arena, id...)
 	key := o.since(start)
+	if to.strict {
+		site, sourceType = fhirText(site), fhirCode(sourceType)
+	}
 
 	start = len(o.arena)
 	b := append(o.arena, auditHead...)
 	b = append(b, eventID...)
-	b = append(b, auditAction...)
+	if to.strict {
+		b = append(b, strictAction...)
+	} else {
+		b = append(b, auditAction...)
+	}
 	b = append(b, act.code...)
 	b = append(b, auditPeriod...)
 	at := len(b)
-	b = appendDay(b, c.when())
-	day := b[at:]
+	if to.strict {
+		b = appendInstant(b, c.when())
+	} else {
+		b = appendDay(b, c.when())
+	}
+	when := b[at:]
 	b = append(b, auditEnd...)
-	b = append(b, day...)
+	b = append(b, when...)
 	b = append(b, auditRecord...)
-	b = append(b, day...)
+	b = append(b, when...)
 	b = append(b, auditPurpose...)
 	b = append(b, c.route.resource...) // A resource type needs no escaping.
 	b = append(b, act.word...)
-	b = append(b, auditAgent...)
-	b = appendString(b, id, c.route.resource, "/")
-	b = append(b, auditSource...)
+	if to.strict {
+		b = append(b, strictAgent...)
+	} else {
+		b = append(b, auditAgent...)
+		b = appendString(b, id, c.route.resource, "/")
+		b = append(b, auditSource...)
+	}
 	if len(site) > 0 {
 		b = append(b, auditSite...)
 		b = appendString(b, site)
@@ -186,12 +209,32 @@ func (m *Mapper) appendChange(c *Change, facts Facts, topic string, o *Output) {
 		b = appendString(b, sourceType)
 		b = append(b, `}]`...)
 	}
-	o.arena = append(b, `}}`...)
+	b = append(b, '}')
+	if to.strict {
+		b = appendEntity(b, c.route.resource, id)
+	}
+	o.arena = append(b, '}')
+	value := o.since(start)
 
 	o.Events = append(o.Events, Event{
-		Kind: KindChange, Topic: topic, ID: eventID, Key: key, Value: o.since(start), Change: c.Name,
-		Headers: o.header(Header{"b3", b3}, Header{"version", c.route.version}),
+		Kind: KindChange, Topic: to.topic, ID: eventID, Key: key, Value: value, Change: c.Name,
+		Headers: o.traced(to, b3, self, Header{"b3", b3}, Header{"version", c.route.version}),
 	})
+}
+
+// appendEntity appends the changed resource as a strict event names it: by a reference, or by
+// an identifier where FHIR has no such reference.
+func appendEntity(dst []byte, resource string, id []byte) []byte {
+	dst = append(dst, `,"entity":[{"what":{`...)
+	if resource != exportStatus && fhirID(id) { // ExportStatus is no FHIR type.
+		dst = append(dst, `"reference":`...)
+		dst = appendString(dst, id, resource, "/")
+	} else {
+		dst = append(dst, `"identifier":{"value":`...)
+		dst = appendString(dst, fhirText(id), resource, "/")
+		dst = append(dst, '}')
+	}
+	return append(dst, `}}]`...)
 }
 
 // Version names the version that a change made, for finding the request behind it. Times

@@ -35,6 +35,15 @@ func (e *Event) Size() int {
 	return n
 }
 
+// Profile is the form of the event.
+func (e *Event) Profile() Profile {
+	var r Record
+	for i := range e.Headers {
+		r.Header(e.Headers[i].Key, e.Headers[i].Value)
+	}
+	return r.Profile()
+}
+
 // ChangeName names a change, without its contents.
 type ChangeName struct {
 	// Database and Collection are the change's namespace.

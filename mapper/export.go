@@ -21,6 +21,7 @@ func exportKind() Definition {
 		EnableVariable: "ENABLE_BULK_EXPORT_KAFKA_EVENTS", TopicVariable: "KAFKA_BULK_EXPORT_EVENT_TOPIC",
 		Resources:  []string{exportStatus},
 		Operations: []string{"insert", "update"},
+		Profiles:   []Profile{ProfileSeed, ProfileStrict},
 		head:       exportHead,
 		wrote:      func(_ Record, body recordBody) bool { return strings.HasPrefix(body.Type, "Export") },
 		sources:    exportSources,
@@ -94,7 +95,7 @@ func readExport(v value) (x exportFields) {
 }
 
 // appendExport appends the bulk export event (specification section 3).
-func (m *Mapper) appendExport(c *Change, facts Facts, topic string, o *Output) {
+func (m *Mapper) appendExport(c *Change, facts Facts, to destination, o *Output) {
 	switch c.Name.Operation {
 	case "insert", "replace", "update":
 	default:
@@ -132,7 +133,7 @@ func (m *Mapper) appendExport(c *Change, facts Facts, topic string, o *Output) {
 		o.fail(KindExport, c, "meta.source is not a string")
 		return
 	}
-	if len(source) == 0 {
+	if len(source) == 0 || (to.strict && !uriReference(source)) {
 		source = []byte(defaultSource)
 	}
 	var time []byte
@@ -147,7 +148,7 @@ func (m *Mapper) appendExport(c *Change, facts Facts, topic string, o *Output) {
 	o.grow()
 	start := len(o.arena)
 	o.arena = c.appendIdentity(o.arena, o, string(KindExport))
-	key := o.since(start)
+	id := o.since(start)
 	start = len(o.arena)
 	if facts.RequestID != "" {
 		o.arena = appendText(o.arena, []byte(facts.RequestID))
@@ -155,14 +156,24 @@ func (m *Mapper) appendExport(c *Change, facts Facts, topic string, o *Output) {
 		o.arena = appendText(o.arena, job)
 	}
 	b3 := o.since(start)
+	key, headers := id, []Header{{"b3", b3}, {"version", c.route.version}}
+	if to.strict { // The statuses of a job keep their order.
+		start = len(o.arena)
+		o.arena = append(o.arena, job...)
+		key, headers = o.since(start), append(headers, Header{"content-type", []byte("application/cloudevents+json")})
+	}
 
 	start = len(o.arena)
 	b := append(o.arena, exportHead...)
-	b = append(b, key...)
+	b = append(b, id...)
 	b = append(b, `","source":`...)
 	b = appendString(b, source)
 	b = append(b, `,"type":"`...)
 	b = append(b, kind...)
+	if to.strict {
+		b = append(b, `","time":"`...)
+		b = appendInstant(b, c.when())
+	}
 	b = append(b, `","datacontenttype":"application/json","data":{"exportJobId":`...)
 	b = appendString(b, job)
 	if !export.transactionTime.absent() {
@@ -176,9 +187,10 @@ func (m *Mapper) appendExport(c *Change, facts Facts, topic string, o *Output) {
 	b = append(b, `,"status":"`...)
 	b = append(b, status...)
 	o.arena = append(b, `"}}`...)
+	value := o.since(start)
 
 	o.Events = append(o.Events, Event{
-		Kind: KindExport, Topic: topic, ID: string(key), Key: key, Value: o.since(start), Change: c.Name,
-		Headers: o.header(Header{"b3", b3}, Header{"version", c.route.version}),
+		Kind: KindExport, Topic: to.topic, ID: string(id), Key: key, Value: value, Change: c.Name,
+		Headers: o.traced(to, b3, id, headers...),
 	})
 }

@@ -162,28 +162,56 @@ func TestGolden(t *testing.T) {
 	}
 	maps.Copy(cases, settings())
 	for name, s := range cases {
-		t.Run(name, func(t *testing.T) {
-			if s.of == "" {
-				s.of = name
-			}
-			cfg := defaults()
-			if s.configure != nil {
-				s.configure(&cfg)
-			}
-			got := show(t, cfg, readChange(t, s.of), s.facts)
-			file := "testdata/" + name + ".golden.json"
-			held.Equal(t, file, got, *update, "go test ./mapper -update")
-		})
+		for profile, folder := range goldenFolders() {
+			t.Run(name+" "+string(profile), func(t *testing.T) {
+				of := s.of
+				if of == "" {
+					of = name
+				}
+				cfg := defaults()
+				cfg.Profiles = inProfile(profile)
+				if s.configure != nil {
+					s.configure(&cfg)
+				}
+				got := show(t, cfg, readChange(t, of), s.facts)
+				held.Equal(t, folder+name+".golden.json", got, *update, "go test ./mapper -update")
+			})
+		}
 	}
-	files, err = filepath.Glob("testdata/*.golden.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range files {
+	for _, f := range goldenFiles(t) {
 		if _, ok := cases[strings.TrimSuffix(filepath.Base(f), ".golden.json")]; !ok {
 			t.Errorf("%s belongs to no case", f)
 		}
 	}
+}
+
+// goldenFolders have the golden files of each profile.
+func goldenFolders() map[mapper.Profile]string {
+	return map[mapper.Profile]string{mapper.ProfileSeed: "testdata/", mapper.ProfileStrict: "testdata/strict/"}
+}
+
+// goldenFiles are those of all profiles.
+func goldenFiles(t *testing.T) (all []string) {
+	t.Helper()
+	for _, folder := range goldenFolders() {
+		files, err := filepath.Glob(folder + "*.golden.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, files...)
+	}
+	return all
+}
+
+// inProfile has the kinds that can have a profile in it.
+func inProfile(profile mapper.Profile) map[mapper.Kind]mapper.Profile {
+	all := map[mapper.Kind]mapper.Profile{}
+	for _, kind := range mapper.Kinds() {
+		if slices.Contains(kind.Profiles, profile) {
+			all[kind.Name] = profile
+		}
+	}
+	return all
 }
 
 // readChange reads testdata/<name>.change.json: a change event in canonical

@@ -121,6 +121,7 @@ func TestSameChangeAndFactsGiveTheSameBytes(t *testing.T) {
 	for range 20 {
 		cfg := defaults()
 		cfg.Deletes = random.IntN(2) == 0
+		cfg.Profiles = inProfile([]mapper.Profile{mapper.ProfileSeed, mapper.ProfileStrict}[random.IntN(2)])
 		var together mapper.Output
 		var apart []mapper.Event
 		m := mapper.New(cfg)

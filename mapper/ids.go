@@ -17,6 +17,12 @@ const namespace = "\x03\xec\xeb\x60\x74\xa8\x52\x44\xb8\xc7\xcd\x15\x91\x58\x0c\
 // An id is made of values that exist outside the oplog too (resource, version, time), so
 // that the live stream, a replay and a repair from the collections agree.
 func eventID(dst []byte, scratch []byte, parts ...[]byte) ([]byte, []byte) {
+	id, scratch := uuidOf(scratch, parts...)
+	return appendUUID(dst, id[:]), scratch
+}
+
+// uuidOf is the UUID of version 5 of such a name.
+func uuidOf(scratch []byte, parts ...[]byte) (id [16]byte, _ []byte) {
 	scratch = append(scratch[:0], namespace...)
 	for _, p := range parts {
 		scratch = append(scratch, 0)
@@ -25,7 +31,7 @@ func eventID(dst []byte, scratch []byte, parts ...[]byte) ([]byte, []byte) {
 	sum := sha1.Sum(scratch) //nolint:gosec // see the import.
 	sum[6] = sum[6]&0x0f | 0x50
 	sum[8] = sum[8]&0x3f | 0x80
-	return appendUUID(dst, sum[:16]), scratch
+	return [16]byte(sum[:16]), scratch
 }
 
 func appendUUID(dst, u []byte) []byte {

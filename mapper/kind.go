@@ -30,6 +30,8 @@ type Definition struct {
 	ResourcesVariable string
 	// Operations are the operations of the changes that make events.
 	Operations []string
+	// Profiles are the forms that the events can have, the default first.
+	Profiles []Profile
 
 	// head is the beginning of each event's value, up to the id; "" if the id is in a header.
 	head string
@@ -41,7 +43,7 @@ type Definition struct {
 	// sources are the namespaces whose changes the kind reads.
 	sources func(Config) []source
 	// events appends the events of a change, or the failure to make them.
-	events func(m *Mapper, c *Change, facts Facts, topic string, o *Output)
+	events func(m *Mapper, c *Change, facts Facts, to destination, o *Output)
 }
 
 // Kinds are all kinds of events, in the order of the FHIR server's page on Kafka events.
@@ -110,20 +112,26 @@ func (c Config) chosenSources(chosen Choice) []source {
 	return all
 }
 
+// destination is where the events of a kind go, and in which form.
+type destination struct {
+	topic  string
+	strict bool
+}
+
 // routedKind is a kind that comes from a namespace.
 type routedKind struct {
 	Definition
-	topic string
+	to destination
 }
 
 // add makes a namespace a source of a kind.
-func (r *route) add(kind Definition, topic string, s source) {
+func (r *route) add(kind Definition, to destination, s source) {
 	r.sources = append(r.sources, s)
 	if s.resource != "" {
 		r.resource = s.resource
 	}
 	if !s.factsOnly && !r.makes(kind.Name) {
-		r.kinds = append(r.kinds, routedKind{kind, topic})
+		r.kinds = append(r.kinds, routedKind{kind, to})
 	}
 }
 

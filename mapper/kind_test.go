@@ -3,20 +3,20 @@ package mapper_test
 import (
 	"encoding/json"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
 
-// TestEveryKindHasGoldenFiles: a kind has events in golden files, and is told by its records.
+// TestEveryKindHasGoldenFiles: a kind has events in golden files of each of its profiles, and
+// both are told by its records.
 func TestEveryKindHasGoldenFiles(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.golden.json")
-	if err != nil {
-		t.Fatal(err)
+	type form struct {
+		kind    mapper.Kind
+		profile mapper.Profile
 	}
-	found, records := map[mapper.Kind]int{}, mapper.NewRecords()
-	for _, f := range files {
+	found, records := map[form]int{}, mapper.NewRecords()
+	for _, f := range goldenFiles(t) {
 		text, err := os.ReadFile(f)
 		if err != nil {
 			t.Fatal(err)
@@ -33,16 +33,22 @@ func TestEveryKindHasGoldenFiles(t *testing.T) {
 			if kind, id := records.KindOf(r), string(records.EventID(r)); kind != e.Kind || id != e.ID {
 				t.Errorf("%s: the record of the %s event %s is read as %q, %q", f, e.Kind, e.ID, kind, id)
 			}
-			found[e.Kind]++
+			found[form{e.Kind, r.Profile()}]++
 		}
 	}
 	for _, kind := range mapper.Kinds() {
-		if found[kind.Name] == 0 {
-			t.Errorf("no golden file has an event of the kind %s", kind.Name)
+		for _, profile := range kind.Profiles {
+			if found[form{kind.Name, profile}] == 0 {
+				t.Errorf("no golden file has an event of the kind %s in the profile %s", kind.Name, profile)
+			}
+			delete(found, form{kind.Name, profile})
 		}
 		if len(kind.Operations) == 0 {
 			t.Errorf("the kind %s has no operations to count its events by", kind.Name)
 		}
+	}
+	if len(found) > 0 {
+		t.Errorf("golden files have events of unknown forms: %v", found)
 	}
 }
 

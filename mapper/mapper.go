@@ -34,6 +34,8 @@ type Config struct {
 
 	// Topics are the topics of the kinds that are on: a kind without one is off.
 	Topics map[Kind]string
+	// Profiles are the profiles of the kinds whose events are not ProfileSeed.
+	Profiles map[Kind]Profile `json:",omitempty"` // as ResourceChange
 
 	// AccessLogs and AuditEvents are the two sources of AccessedEverything.
 	AccessLogs, AuditEvents Namespace
@@ -82,7 +84,7 @@ func New(cfg Config) *Mapper {
 		}
 		m.kinds = append(m.kinds, kind)
 		for _, s := range kind.sources(cfg) {
-			m.route(s.namespace).add(kind, topic, s)
+			m.route(s.namespace).add(kind, destination{topic, cfg.Profiles[kind.Name] == ProfileStrict}, s)
 		}
 	}
 	return m
@@ -182,7 +184,7 @@ func (m *Mapper) Append(c *Change, facts Facts, out *Output) {
 	}
 	for i := range c.route.kinds {
 		kind := &c.route.kinds[i]
-		kind.events(m, c, facts, kind.topic, out)
+		kind.events(m, c, facts, kind.to, out)
 	}
 }
 

@@ -11,6 +11,8 @@ type Record struct {
 	// the header ce_type; nil for other records.
 	ID, Type []byte
 	Value    []byte
+
+	strict bool
 }
 
 // Header takes a header of the record.
@@ -20,7 +22,17 @@ func (r *Record) Header(key string, value []byte) {
 		r.ID = value
 	case "ce_type":
 		r.Type = value
+	case headerTraceparent:
+		r.strict = true
 	}
+}
+
+// Profile is the form of the record's event.
+func (r *Record) Profile() Profile {
+	if r.strict {
+		return ProfileStrict
+	}
+	return ProfileSeed
 }
 
 // headerEventID is the header of compact events that holds the id.

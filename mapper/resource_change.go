@@ -23,6 +23,7 @@ func resourceChangeKind() Definition {
 			"AllergyIntolerance", "Immunization", "CarePlan", "CareTeam", "Goal", "DocumentReference",
 		},
 		Operations: []string{"insert", "update", "delete"},
+		Profiles:   []Profile{ProfileSeed}, // No standard has a form of them.
 		wrote:      func(_ Record, body recordBody) bool { return body.EventID != "" },
 		sources:    resourceChangeSources,
 		events:     (*Mapper).appendResourceChange,
@@ -134,7 +135,7 @@ func (m *Mapper) resourceOperation(operation string) string {
 
 // appendResourceChange appends the compact event. Its member eventId has the proposal's form,
 // which two resources of one id may share. So the event's own id is a header.
-func (m *Mapper) appendResourceChange(c *Change, _ Facts, topic string, o *Output) {
+func (m *Mapper) appendResourceChange(c *Change, _ Facts, to destination, o *Output) {
 	operation := m.resourceOperation(c.Name.Operation)
 	if operation == "" {
 		return
@@ -202,7 +203,7 @@ func (m *Mapper) appendResourceChange(c *Change, _ Facts, topic string, o *Outpu
 	o.arena = append(b, '}')
 
 	o.Events = append(o.Events, Event{
-		Kind: KindResourceChange, Topic: topic, ID: string(eventID), Key: key, Value: o.since(start), Change: c.Name,
+		Kind: KindResourceChange, Topic: to.topic, ID: string(eventID), Key: key, Value: o.since(start), Change: c.Name,
 		Headers: o.header(Header{"version", c.route.version}, Header{headerEventID, eventID}),
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
 
 // comparison compares the events that must be in topics with the records that are
@@ -30,8 +32,11 @@ type comparison struct {
 	strays *sorter
 }
 
-// eventOrigin is where events come from.
-type eventOrigin struct{ Kind, Namespace string }
+// eventOrigin is where events come from, and their form.
+type eventOrigin struct {
+	Kind, Namespace string
+	Profile         mapper.Profile
+}
 
 // The memory that sorted records take until they go to the file.
 const (
@@ -91,6 +96,8 @@ type evidence struct {
 	stranger []entry // a few of them
 	// unsure says that oplog and collections do not agree on the event's key.
 	unsure bool
+	// other counts the records of another profile than the event's, whose keys are of that.
+	other int
 }
 
 // compare sorts all entries and reports the faults among them.
@@ -123,6 +130,7 @@ func (c *comparison) compare(report *reporter) error {
 	if err := c.entries.close(); err != nil {
 		return fmt.Errorf("sort: %w", err)
 	}
+	report.noteProfiles()
 	return c.order(report)
 }
 
@@ -153,7 +161,11 @@ func (c *comparison) note(ev *evidence, e *entry) {
 			ev.known++
 		}
 	case found:
-		if ev.first.class < found && !ev.unsure && int32(uint32(e.key)) != ev.first.partition {
+		other := ev.first.class < found && (c.origins[ev.first.origin].Profile == mapper.ProfileStrict) != (e.origin == strictRecord)
+		if other {
+			ev.other++
+		}
+		if ev.first.class < found && !ev.unsure && !other && int32(uint32(e.key)) != ev.first.partition {
 			if ev.strange++; len(ev.stranger) < keptExtras {
 				ev.stranger = append(ev.stranger, *e)
 			}
@@ -187,6 +199,7 @@ func (c *comparison) judge(ev *evidence, report *reporter) error {
 		return c.stray(ev)
 	}
 	c.strangers(ev, report)
+	report.otherProfile(ev.first.topic, c.origins[ev.first.origin], ev.other)
 	report.expected(ev.first.topic, must)
 	// What waits for a transaction to end is not missing: published again, it would be
 	// there twice in the end.

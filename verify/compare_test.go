@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ type fact struct {
 	place uint64
 	key   string
 	at    uint64 // of an event, a cluster time; of a record, milliseconds
+	// strict is the profile of a record; events have that of the seed.
+	strict bool
 }
 
 func idOf(event rune) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceOID, []byte(string(event))) }
@@ -33,13 +36,16 @@ func compareFacts(t *testing.T, prepare func(*comparison), facts ...fact) Result
 		}
 	}()
 	prepare(c)
-	origin := c.origin(eventOrigin{Kind: "change", Namespace: "fhir.Consent_4_0_0"})
+	origin := c.origin(eventOrigin{Kind: "change", Namespace: "fhir.Consent_4_0_0", Profile: mapper.ProfileSeed})
 	for _, f := range facts {
 		e := entry{id: idOf(f.event), class: f.class, place: f.place, key: hashKey("main", []byte(f.key)), at: f.at, origin: origin}
 		if f.class < found {
 			e.partition = int32(uint32(recordKey([]byte(f.key))))
 		} else {
-			e.key = recordKey([]byte(keyOf(facts, f)))
+			e.key, e.origin = recordKey([]byte(keyOf(facts, f))), 0
+			if f.strict {
+				e.origin = strictRecord
+			}
 		}
 		if err := c.add(&e); err != nil {
 			t.Fatal(err)
@@ -99,6 +105,9 @@ func TestComparison(t *testing.T) {
 		{name: "foreign", facts: []fact{must('a', 1, "k"), there('a', 0), there('x', 1), there('x', 2)}, want: counts{Expected: 1, Unexpected: 2}},
 		{name: "another key", facts: []fact{must('a', 1, "k"), {event: 'a', class: found, place: 3, key: "l", at: 5000}}, want: counts{Expected: 1, Missing: 1, Unexpected: 1}},
 		{name: "another key beside the event", facts: []fact{may('a', 1, "k"), {event: 'a', class: found, place: 1, key: "l", at: 5000}, there('a', 3), {event: 'a', class: found, place: 4, key: "m", at: 5000}}, want: counts{Unexpected: 2}},
+		{name: "another key in another profile", facts: []fact{must('a', 1, "k"), {event: 'a', class: found, place: 3, key: "l", at: 5000, strict: true}}, want: counts{Expected: 1}, clean: true},
+		{name: "twice, once in another profile", facts: []fact{must('a', 1, "k"), there('a', 0), {event: 'a', class: found, place: 3, key: "l", at: 5000, strict: true}}, want: counts{Expected: 1, Duplicated: 1}},
+		{name: "foreign in another profile", facts: []fact{{event: 'x', class: found, place: 3, at: 5000, strict: true}}, want: counts{Unexpected: 1}},
 		{name: "a key that is not sure", facts: []fact{must('a', 1, "k"), {event: 'a', class: scanned, key: "l"}, {event: 'a', class: found, key: "m", at: 5000}}, want: counts{Expected: 1}, clean: true},
 		{name: "out of order", facts: []fact{must('a', 1, "k"), must('b', 2, "k"), must('c', 3, "l"), there('a', 8), there('b', 7), there('c', 0)}, want: counts{Expected: 3, OutOfOrder: 1}},
 		{name: "out of order, repaired", facts: []fact{must('a', 1, "k"), must('b', 2, "k"), there('a', 8), there('b', 7), {event: 'a', class: completed}}, want: counts{Expected: 2}, clean: true},
@@ -132,8 +141,8 @@ func TestComparison(t *testing.T) {
 // What is wrong is named.
 func TestComparisonNames(t *testing.T) {
 	got := compareFacts(t, func(*comparison) {},
-		fact{'a', required, 1, "k", 100 << 32}, fact{'b', required, 2, "k", 101 << 32}, fact{'c', required, 3, "k", 102 << 32},
-		fact{'b', found, 7, "", 5000}, fact{'b', found, 9, "", 6000}, fact{'c', found, 3, "", 4000}, fact{'x', found, 4, "", 7000})
+		fact{'a', required, 1, "k", 100 << 32, false}, fact{'b', required, 2, "k", 101 << 32, false}, fact{'c', required, 3, "k", 102 << 32, false},
+		fact{'b', found, 7, "", 5000, false}, fact{'b', found, 9, "", 6000, false}, fact{'c', found, 3, "", 4000, false}, fact{'x', found, 4, "", 7000, false})
 	at := func(event rune, offset int64, milli int64) RecordPlace {
 		p := RecordPlace{Topic: "events", Offset: offset}
 		if event == 'x' {
@@ -152,6 +161,22 @@ func TestComparisonNames(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Result{}, "Topics", "Streams", "Notes"), cmpopts.IgnoreUnexported(MissingEvent{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestComparisonNotesProfiles: how many records have another profile than their events is said,
+// and nothing where all have the same.
+func TestComparisonNotesProfiles(t *testing.T) {
+	same := compareFacts(t, func(*comparison) {}, fact{event: 'a', class: required, place: 1, key: "k"}, fact{event: 'a', class: found})
+	if len(same.Notes) > 0 {
+		t.Errorf("notes %q", same.Notes)
+	}
+	other := compareFacts(t, func(*comparison) {},
+		fact{event: 'a', class: required, place: 1, key: "k"}, fact{event: 'a', class: found},
+		fact{event: 'b', class: required, place: 2, key: "k"}, fact{event: 'b', class: found, strict: true},
+		fact{event: 'c', class: possible, place: 3, key: "k"}, fact{event: 'c', class: found, strict: true})
+	if len(other.Notes) != 1 || !strings.Contains(other.Notes[0], "topic events: 2 records of change events do not have the profile seed, which events.change.profile asks for") {
+		t.Errorf("notes %q", other.Notes)
 	}
 }
 

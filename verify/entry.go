@@ -46,9 +46,13 @@ type entry struct {
 	// partition is a record's; of an event it is the low half of what its record's key
 	// must be.
 	partition int32
-	// origin is the number of the namespace and kind that an event comes from.
+	// origin is the number of the namespace, kind and profile that an event comes from; of a
+	// record it is strictRecord or 0.
 	origin uint16
 }
+
+// strictRecord is the origin of the records whose events are strict.
+const strictRecord = 1
 
 // entrySize is the size of an entry on disk. 10 million events and their records are
 // 960 MB.

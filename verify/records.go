@@ -35,8 +35,12 @@ func (v *verification) readTopics(ctx context.Context, reader *publisher.TopicRe
 			}
 		}
 		e := entry{topic: uint8(topic), class: found, place: uint64(r.Offset), key: recordKey(r.Key), at: uint64(r.Timestamp.UnixMilli()), partition: r.Partition}
+		record := publisher.RecordOf(r)
+		if record.Profile() == mapper.ProfileStrict {
+			e.origin = strictRecord
+		}
 		var ok bool
-		if e.id, ok = eventID(events, r); !ok {
+		if e.id, ok = eventID(events, record); !ok {
 			place := v.compare.place(&e)
 			place.ID, place.Reason, place.KeyBytes = "", ReasonNoID, len(r.Key)
 			v.report.unexpected(e.topic, 1, place)
@@ -71,7 +75,7 @@ func (v *verification) readHeld(ctx context.Context, reader *publisher.TopicRead
 	}
 	events := mapper.NewRecords()
 	return behind.Each(ctx, func(r *kgo.Record) error {
-		if id, ok := eventID(events, r); ok {
+		if id, ok := eventID(events, publisher.RecordOf(r)); ok {
 			return v.compare.add(&entry{id: id, topic: uint8(slices.Index(v.topics, r.Topic)), class: held, place: uint64(r.Offset), partition: r.Partition})
 		}
 		return nil
@@ -101,8 +105,8 @@ const idLength = 36
 
 // eventID is the id of a record's event, false if it has none that an event of ours could
 // have.
-func eventID(events mapper.Records, r *kgo.Record) (uuid.UUID, bool) {
-	text := events.EventID(publisher.RecordOf(r))
+func eventID(events mapper.Records, r mapper.Record) (uuid.UUID, bool) {
+	text := events.EventID(r)
 	id, err := uuid.ParseBytes(text)
 	return id, err == nil && len(text) == idLength
 }

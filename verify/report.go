@@ -127,10 +127,19 @@ type Disorder struct {
 type reporter struct {
 	result Result
 	limit  int
+	// otherForms counts the records that have another profile than their events.
+	otherForms map[otherForm]int
+}
+
+// otherForm are the records of a kind's events in a topic that do not have the profile of the
+// configuration.
+type otherForm struct {
+	topic, kind string
+	profile     mapper.Profile // of the configuration
 }
 
 func newReporter(topics []string, kinds map[string][]mapper.Kind, limit int) *reporter {
-	r := &reporter{limit: limit, result: Result{
+	r := &reporter{limit: limit, otherForms: map[otherForm]int{}, result: Result{
 		Streams: []StreamResult{}, Missing: []MissingEvent{}, Duplicated: []RepeatedEvent{}, Unexpected: []RecordPlace{},
 		OutOfOrder: []Disorder{}, Notes: []string{},
 	}}
@@ -163,6 +172,23 @@ func (r *reporter) duplicated(topic uint8, n int, first RecordPlace, again []Rec
 func (r *reporter) unexpected(topic uint8, n int64, p RecordPlace) {
 	r.result.Topics[topic].Unexpected += n
 	example(r, &r.result.Unexpected, p)
+}
+
+func (r *reporter) otherProfile(topic uint8, of eventOrigin, n int) {
+	if n > 0 {
+		r.otherForms[otherForm{r.result.Topics[topic].Topic, of.Kind, of.Profile}] += n
+	}
+}
+
+// noteProfiles notes the records whose profile is not that of the configuration.
+func (r *reporter) noteProfiles() {
+	var notes []string
+	for of, n := range r.otherForms {
+		notes = append(notes, fmt.Sprintf("topic %s: %d records of %s events do not have the profile %s, which events.%[3]s.profile asks for. They count as there, by their ids alone",
+			of.topic, n, of.kind, of.profile))
+	}
+	slices.Sort(notes)
+	r.result.Notes = append(r.result.Notes, notes...)
 }
 
 func (r *reporter) unseen(topic uint8, n int64) { r.result.Topics[topic].Unseen += n }

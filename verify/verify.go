@@ -285,7 +285,7 @@ func (v *verification) add(e *mapper.Event, stream string, class class, place, a
 	}
 	return v.compare.add(&entry{
 		id: id, topic: uint8(topic), class: class, place: place, key: hashKey(stream, e.Key), at: at, partition: int32(uint32(recordKey(e.Key))),
-		origin: v.compare.origin(eventOrigin{Kind: string(e.Kind), Namespace: e.Change.Database + "." + e.Change.Collection}),
+		origin: v.compare.origin(eventOrigin{Kind: string(e.Kind), Namespace: e.Change.Database + "." + e.Change.Collection, Profile: e.Profile()}),
 	})
 }
 

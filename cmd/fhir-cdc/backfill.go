@@ -278,6 +278,9 @@ func (f *backfillFlags) name(cfg *config.Config) string {
 		} else if on {
 			further = append(further, kind.Name, strings.Join(slices.Sorted(slices.Values(e.ResourcesOf(kind))), ","))
 		}
+		if p := e.Of(kind.Name).Profile; on && p != mapper.ProfileSeed {
+			further = append(further, kind.Name, p)
+		}
 	}
 	choice = append(choice, strings.Join(resources, ","), cfg.MongoDB.Main().Database)
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q", append(choice, further...)))

@@ -43,6 +43,9 @@ func Check(r Record) error {
 	if err != nil {
 		return err
 	}
+	if _, known := all[name]; !known {
+		return fmt.Errorf("there is no message %s", name)
+	}
 	if err = all[name].check(r); err == nil {
 		kept.Store(h, nil)
 	}
@@ -125,7 +128,7 @@ func sortOf(r Record) (string, error) {
 		of.Header(h.Key, h.Value)
 	}
 	if kind := mapper.NewRecords().KindOf(of); kind != "" {
-		return string(kind), nil
+		return messageName(kind, of.Profile()), nil
 	}
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(r.Value))
 	if err != nil {

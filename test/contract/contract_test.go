@@ -171,7 +171,11 @@ func TestAsyncAPIReferences(t *testing.T) {
 		}
 	}
 	look(document)
-	if want := 3 * (len(mapper.Kinds()) + 2); found != want {
+	all, err := messages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := 2*len(all) + len(mapper.Kinds()) + 2; found != want {
 		t.Errorf("%d references, want %d", found, want)
 	}
 	for _, kind := range mapper.Kinds() {
@@ -208,7 +212,16 @@ func golden(t *testing.T) (samples []sample) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range paths {
+	strict, err := filepath.Glob("../../mapper/testdata/strict/*.golden.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	messageOf := map[string]map[string]string{"testdata": {}, "strict": {}} // by folder and kind
+	for _, kind := range mapper.Kinds() {
+		messageOf["testdata"][string(kind.Name)] = messageName(kind.Name, kind.Profiles[0])
+		messageOf["strict"][string(kind.Name)] = messageName(kind.Name, kind.Profiles[len(kind.Profiles)-1])
+	}
+	for _, path := range append(paths, strict...) {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -223,7 +236,7 @@ func golden(t *testing.T) (samples []sample) {
 			t.Fatal(err)
 		}
 		for n, e := range g.Events {
-			s := sample{name: fmt.Sprintf("%s, event %d", filepath.Base(path), n), message: e.Kind, record: Record{Key: []byte(e.Key), Value: []byte(e.Value)}}
+			s := sample{name: fmt.Sprintf("%s, event %d", filepath.Base(path), n), message: messageOf[filepath.Base(filepath.Dir(path))][e.Kind], record: Record{Key: []byte(e.Key), Value: []byte(e.Value)}}
 			for _, h := range e.Headers {
 				s.record.Headers = append(s.record.Headers, Header{h[0], []byte(h[1])})
 			}
@@ -279,6 +292,10 @@ var (
 		"accessed_everything": {".managingOrganization", ".bwellFhirPersonId", ".clientFhirPersonId"},
 		"dead_letter":         {".documentKey", ".resumeToken"},
 		"audit":               {".stream", ".details"},
+
+		"change_strict":              {".source.site", ".source.type"},
+		"export_strict":              {".data.transactionTime", ".data.request"},
+		"accessed_everything_strict": {".managingOrganization", ".bwellFhirPersonId", ".clientFhirPersonId"},
 	}
 	mayBeNull = map[string][]string{"resource_change": {".patientReference", ".sourceOwner"}}
 	open      = map[string][]string{"dead_letter": {".documentKey", ".resumeToken"}, "audit": {".details"}}

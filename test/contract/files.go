@@ -10,7 +10,7 @@ import (
 
 // The version of the contract: its major goes up when a consumer that keeps to the former one
 // may fail. It is not the program's.
-const version = "1.0.0"
+const version = "1.1.0"
 
 const dialect = "https://json-schema.org/draft/2020-12/schema"
 
@@ -46,8 +46,8 @@ func files() (map[string][]byte, error) {
 // asyncAPI is the AsyncAPI document of fhir-cdc, which sends the messages.
 func asyncAPI(all []message) ([]byte, error) {
 	ref := func(to string) ordered { return ordered{{"$ref", to}} }
-	var channels, operations, described ordered
-	for _, m := range all {
+	var channels, messages, operations, described ordered
+	for i, m := range all {
 		described = append(described, field{m.name, ordered{
 			{"title", m.title},
 			{"contentType", m.contentType},
@@ -55,15 +55,20 @@ func asyncAPI(all []message) ([]byte, error) {
 			{"payload", ref("./" + m.schemaFile())},
 			{"bindings", ordered{{"kafka", ordered{{"key", m.key}, {"bindingVersion", "0.5.0"}}}}},
 		}})
-		channels = append(channels, field{m.name, ordered{
+		messages = append(messages, field{m.name, ref("#/components/messages/" + m.name)})
+		if i+1 < len(all) && all[i+1].channel == m.channel {
+			continue
+		}
+		channels = append(channels, field{m.channel, ordered{
 			{"address", m.topic},
 			{"description", m.setting},
-			{"messages", ordered{{m.name, ref("#/components/messages/" + m.name)}}},
+			{"messages", messages},
 		}})
-		operations = append(operations, field{m.name, ordered{
+		operations = append(operations, field{m.channel, ordered{
 			{"action", "send"},
-			{"channel", ref("#/channels/" + m.name)},
+			{"channel", ref("#/channels/" + m.channel)},
 		}})
+		messages = nil
 	}
 	document, err := unescaped(ordered{
 		{"asyncapi", "3.0.0"},

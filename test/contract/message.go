@@ -9,8 +9,10 @@ import (
 // message is what the records of one sort are: the events of a kind, or the records that
 // tell operators of failures and interventions.
 type message struct {
-	name  string
-	topic string
+	name string
+	// channel is the name of the messages that share the topic.
+	channel string
+	topic   string
 	// setting tells how the topic gets another name, and when the records come.
 	setting string
 	title   string
@@ -25,32 +27,56 @@ type message struct {
 
 // messages are all sorts of records, the events' in the order of mapper.Kinds.
 func messages() ([]message, error) {
-	forms := map[mapper.Kind]func() message{
-		mapper.KindChange:             change,
-		mapper.KindExport:             export,
-		mapper.KindAccessedEverything: accessedEverything,
-		mapper.KindResourceChange:     resourceChange,
+	forms := map[string]func() message{
+		"change":                     change,
+		"change_strict":              changeStrict,
+		"export":                     export,
+		"export_strict":              exportStrict,
+		"accessed_everything":        accessedEverything,
+		"accessed_everything_strict": accessedEverythingStrict,
+		"resource_change":            resourceChange,
 	}
 	var all []message
 	var names []string
 	for _, kind := range mapper.Kinds() {
-		form := forms[kind.Name]
-		if form == nil {
-			return nil, fmt.Errorf("kind %s has no schema: add its form to package test/contract, and run make docs", kind.Name)
+		names = append(names, string(kind.Name))
+		for _, profile := range kind.Profiles {
+			name := messageName(kind.Name, profile)
+			form := forms[name]
+			if form == nil {
+				return nil, fmt.Errorf("kind %s has no schema for the profile %s: add its form to package test/contract, and run make docs", kind.Name, profile)
+			}
+			m := form()
+			m.name, m.channel, m.topic, m.title = name, string(kind.Name), kind.Topic, kind.Summary
+			m.setting = fmt.Sprintf("The key events.%s.topic or the variable %s names another topic; events.%[1]s.enabled or %[3]s switches the events on.",
+				kind.Name, kind.TopicVariable, kind.EnableVariable)
+			if len(kind.Profiles) > 1 {
+				m.setting += fmt.Sprintf(" The key events.%s.profile chooses the form.", kind.Name)
+			}
+			all = append(all, m)
 		}
-		m := form()
-		m.name, m.topic, m.title = string(kind.Name), kind.Topic, kind.Summary
-		m.setting = fmt.Sprintf("The key events.%s.topic or the variable %s names another topic; events.%[1]s.enabled or %[3]s switches the events on.",
-			kind.Name, kind.TopicVariable, kind.EnableVariable)
-		all = append(all, m)
-		names = append(names, m.name)
 	}
 	return append(all, deadLetter(names), audit()), nil
 }
 
+// messageName is the name of a kind's events in a profile.
+func messageName(kind mapper.Kind, profile mapper.Profile) string {
+	if profile == mapper.ProfileSeed {
+		return string(kind)
+	}
+	return string(kind) + "_" + string(profile)
+}
+
 // ownHeaders are those of the events whose form is the FHIR server's own.
-func ownHeaders(b3 string) schema {
-	return object(must("b3", text().says(b3)), must("version", fhirVersion()))
+func ownHeaders(b3 string) schema { return object(ownHeaderList(b3)...) }
+
+func ownHeaderList(b3 string) []member {
+	return []member{must("b3", text().says(b3)), must("version", fhirVersion())}
+}
+
+// traceparent is the trace context of strict events.
+func traceparent() member {
+	return must("traceparent", matching(`^00-[0-9a-f]{32}-[0-9a-f]{16}-00$`).says("W3C Trace Context. Events of one request have one trace."))
 }
 
 func fhirVersion() schema { return oneOf("R4", "STU3").says("The FHIR version of the resource.") }
@@ -70,24 +96,59 @@ func change() message {
 			must("action", oneOf("C", "U", "D").says("Created, changed, deleted.")),
 			must("period", object(must("start", day()), must("end", day()))),
 			must("recorded", day().says("The day of the change.")),
-			must("purposeOfEvent", one(object(must("coding", one(object(
-				must("system", constant("https://www.icanbwell.com/event-purpose")),
-				must("code", matching(`^[A-Za-z]+ (Create|Change|Delete)$`)),
-			)))))),
+			must("purposeOfEvent", purpose()),
 			must("agent", one(object(
 				must("who", object(must("reference", reference))),
 				must("requestor", constant(true)),
 			))),
-			must("source", object(
-				may("site", text().says("The request's id.")),
-				must("observer", object(must("reference", constant("Organization/bwell")))),
-				may("type", one(object(
-					must("system", constant("https://www.icanbwell.com/sourceType")),
-					must("code", text()),
-				))),
-			)),
+			must("source", auditSource()),
 		),
 	}
+}
+
+func changeStrict() message {
+	m := change()
+	m.headers = object(append(ownHeaderList("The request's id, or the event's where it is not known."), traceparent())...)
+	reference := matching(`^[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}$`).says("The changed resource, type/id.")
+	identifier := matching(`^[A-Za-z]+/[\s\S]`).says("The same, where FHIR has no such reference.")
+	what := object(may("reference", reference), may("identifier", object(must("value", identifier))))
+	what.MinProperties, what.MaxProperties = 1, 1
+	m.value = object(
+		must("resourceType", constant("AuditEvent")),
+		must("id", eventID().says("Repeats have the same.")),
+		must("type", object(must("system", constant("http://dicom.nema.org/resources/ontology/DCM")), must("code", constant("110100")))),
+		must("action", oneOf("C", "U", "D").says("Created, changed, deleted.")),
+		must("period", object(must("start", instant()), must("end", instant()))),
+		must("recorded", instant().says("When the change was made.")),
+		must("purposeOfEvent", purpose()),
+		must("agent", one(object(
+			must("who", object(must("reference", constant("Device/fhir-server")))),
+			must("requestor", constant(false)),
+		))),
+		must("source", auditSource()),
+		must("entity", one(object(must("what", what)))),
+	)
+	return m
+}
+
+// purpose is the purposeOfEvent of change events, of all profiles.
+func purpose() schema {
+	return one(object(must("coding", one(object(
+		must("system", constant("https://www.icanbwell.com/event-purpose")),
+		must("code", matching(`^[A-Za-z]+ (Create|Change|Delete)$`)),
+	)))))
+}
+
+// auditSource is the source of change events, of all profiles.
+func auditSource() schema {
+	return object(
+		may("site", text().says("The request's id.")),
+		must("observer", object(must("reference", constant("Organization/bwell")))),
+		may("type", one(object(
+			must("system", constant("https://www.icanbwell.com/sourceType")),
+			must("code", text()),
+		))),
+	)
 }
 
 func export() message {
@@ -97,37 +158,62 @@ func export() message {
 		contentType: "application/cloudevents+json",
 		key:         eventID().says("The event's id."),
 		headers:     ownHeaders("The request's id, or the export job's."),
-		value: object(
-			must("specversion", constant("1.0")),
-			must("id", eventID().says("Repeats have the same.")),
-			must("source", text()),
-			must("type", oneOf("ExportInitiated", "ExportStatusUpdated", "ExportCompleted")),
-			must("datacontenttype", constant("application/json")),
-			must("data", object(
-				must("exportJobId", text()),
-				may("transactionTime", anyText()),
-				may("request", anyText()),
-				must("status", oneOf("accepted", "in-progress", "completed", "entered-in-error")),
-			)),
-		),
+		value:       exportValue(),
 	}
 }
 
+func exportStrict() message {
+	return message{
+		contentType: "application/cloudevents+json",
+		key:         text().says("The export job's id."),
+		headers: object(append(ownHeaderList("The request's id, or the export job's."),
+			must("content-type", constant("application/cloudevents+json")), traceparent())...),
+		value: exportValue(must("time", instant().says("When the status was written."))),
+	}
+}
+
+// exportValue is the CloudEvent, with the attributes that one profile has more.
+func exportValue(more ...member) schema {
+	attributes := append([]member{
+		must("specversion", constant("1.0")),
+		must("id", eventID().says("Repeats have the same.")),
+		must("source", text()),
+		must("type", oneOf("ExportInitiated", "ExportStatusUpdated", "ExportCompleted")),
+	}, more...)
+	return object(append(attributes,
+		must("datacontenttype", constant("application/json")),
+		must("data", object(
+			must("exportJobId", text()),
+			may("transactionTime", anyText()),
+			may("request", anyText()),
+			must("status", oneOf("accepted", "in-progress", "completed", "entered-in-error")),
+		)),
+	)...)
+}
+
 func accessedEverything() message {
-	const contentType = "application/json;charset=utf-8"
+	return usage(must("ce_datacontenttype", constant(usageContent)))
+}
+
+func accessedEverythingStrict() message { return usage(traceparent()) }
+
+const usageContent = "application/json;charset=utf-8"
+
+// usage is the binary CloudEvent of all profiles, with the header that one has more.
+func usage(more member) message {
 	return message{
 		when:        "a successful GET `$everything` on Patient or Person by a patient-scoped token, once a request",
 		form:        "CloudEvent, binary mode",
-		contentType: contentType,
+		contentType: usageContent,
 		key:         eventID().says("Made of the event's id, and another."),
 		headers: object(
-			must("content-type", constant(contentType)),
+			must("content-type", constant(usageContent)),
 			must("ce_id", eventID().says("Repeats have the same.")),
 			must("ce_time", instant().says("When the request was answered.")),
 			must("ce_type", constant("AccessedEverything")),
 			must("ce_source", constant("https://www.icanbwell.com/fhir-server")),
 			must("ce_specversion", constant("1.0")),
-			must("ce_datacontenttype", constant(contentType)),
+			more,
 			must("ce_integrations", constant(`["analytics"]`)),
 		),
 		value: object(
@@ -160,7 +246,7 @@ func resourceChange() message {
 
 func deadLetter(kinds []string) message {
 	return message{
-		name: "dead_letter", topic: "fhir-cdc.dead-letters", setting: "The key topics.dead_letters names another topic.",
+		name: "dead_letter", channel: "dead_letter", topic: "fhir-cdc.dead-letters", setting: "The key topics.dead_letters names another topic.",
 		title: "Dead letters, of changes that cannot become events.", contentType: "application/json",
 		key:     text().says("database.collection/_id."),
 		headers: object(),
@@ -181,7 +267,7 @@ func audit() message {
 	time := text()
 	time.Format = "date-time"
 	return message{
-		name: "audit", topic: "fhir-cdc.audit", setting: "The key topics.audit names another topic.",
+		name: "audit", channel: "audit", topic: "fhir-cdc.audit", setting: "The key topics.audit names another topic.",
 		title: "Audit records, of gaps and interventions.", contentType: "application/json",
 		key:     text().says("name, or name/stream."),
 		headers: object(),

@@ -29,8 +29,8 @@ func kindsTable(all []message) string {
 	var b strings.Builder
 	b.WriteString("| kind | topic | when | key | headers | value |\n|---|---|---|---|---|---|\n")
 	for _, m := range all {
-		if m.form == "" {
-			continue // No events: they have no kind.
+		if m.form == "" || m.name != m.channel {
+			continue // No events, which have no kind; or those of another profile than the first.
 		}
 		var headers []string
 		for _, h := range m.headers.Properties {

@@ -25,8 +25,11 @@ type schema struct {
 	// Additional is false for objects that may have no other member.
 	Additional *bool   `json:"additionalProperties,omitempty"`
 	Items      *schema `json:"items,omitempty"`
-	MinItems   int     `json:"minItems,omitempty"`
-	MaxItems   int     `json:"maxItems,omitempty"`
+	// MinProperties and MaxProperties count the members of an object.
+	MinProperties int `json:"minProperties,omitempty"`
+	MaxProperties int `json:"maxProperties,omitempty"`
+	MinItems      int `json:"minItems,omitempty"`
+	MaxItems      int `json:"maxItems,omitempty"`
 }
 
 // member is a member of an object.
