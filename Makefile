@@ -36,7 +36,7 @@ ARGS ?=
 ifdef MONGO_IMAGE
 export FHIR_CDC_TEST_MONGODB_IMAGE := $(MONGO_IMAGE)
 endif
-# Tests whose libraries (Helm, the Kubernetes API, Prometheus) would burden the daemon's
+# Tests whose libraries (Helm, the Kubernetes API, Prometheus, CloudEvents) would burden the daemon's
 # own go.mod are modules of their own.
 NESTED = $(shell git ls-files '*/go.mod' | xargs -rn1 dirname)
 # The one whose tests measure time.

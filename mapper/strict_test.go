@@ -132,4 +132,3 @@ func TestStrictEventsAreValidWhateverIsStored(t *testing.T) {
 		}
 	}
 }
-
