@@ -89,11 +89,20 @@ func FuzzAppend(f *testing.F) {
 	})
 }
 
-// check maps raw and holds the outcome to what is promised of every change.
-func check(t *testing.T, raw bson.Raw, facts mapper.Facts) mapper.Output {
+// check maps raw in each profile and holds the outcome to what is promised of every change.
+func check(t *testing.T, raw bson.Raw, facts mapper.Facts) (all mapper.Output) {
 	t.Helper()
-	cfg := defaults()
-	cfg.Deletes = true
+	for profile := range goldenFolders() {
+		cfg := defaults()
+		cfg.Deletes, cfg.Profiles = true, inProfile(profile)
+		out := checkIn(t, cfg, raw, facts)
+		all.Events, all.Failures = append(all.Events, out.Events...), append(all.Failures, out.Failures...)
+	}
+	return all
+}
+
+func checkIn(t *testing.T, cfg mapper.Config, raw bson.Raw, facts mapper.Facts) mapper.Output {
+	t.Helper()
 	m := mapper.New(cfg)
 	var c mapper.Change
 	m.Read(raw, &c)
