@@ -15,12 +15,17 @@ func TestAllocationsPerChange(t *testing.T) {
 	for name, test := range map[string]struct {
 		raw  bson.Raw
 		most float64
+		cfg  mapper.Config
 	}{
-		"Consent":      {consent{operation: "replace", versionID: "2"}.raw(t), 1.1},
-		"ExportStatus": {readChange(t, "export-completed"), 2.1},
-		"AuditEvent":   {readChange(t, "audit-event-patient"), 9.1},
+		"Consent":      {consent{operation: "replace", versionID: "2"}.raw(t), 1.1, defaults()},
+		"ExportStatus": {readChange(t, "export-completed"), 2.1, defaults()},
+		"AuditEvent":   {readChange(t, "audit-event-patient"), 9.1, defaults()},
+
+		"strict Consent":      {consent{operation: "replace", versionID: "2"}.raw(t), 3.1, strictly()},
+		"strict ExportStatus": {readChange(t, "export-completed"), 9.2, strictly()},
+		"strict AuditEvent":   {readChange(t, "audit-event-patient"), 9.2, strictly()},
 	} {
-		m := mapper.New(defaults())
+		m := mapper.New(test.cfg)
 		facts := mapper.Facts{RequestID: "797fbdd1-194e-4bae-873b-8122d911624e"}
 		var c mapper.Change
 		per := testing.AllocsPerRun(10, func() {
