@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -13,13 +14,10 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
 )
 
-// inProfile is the daemon's environment with a profile for each kind that has it.
+// inProfile changes the profile of the events.
 func (i *installation) inProfile(profile mapper.Profile) *installation {
-	for _, kind := range mapper.Kinds() {
-		if slices.Contains(kind.Profiles, profile) {
-			i.with("FHIR_CDC_EVENTS_"+strings.ToUpper(string(kind.Name))+"_PROFILE", string(profile))
-		}
-	}
+	i.site = i.site.InProfile(profile)
+	maps.Copy(i.env, i.site.Env())
 	return i
 }
 

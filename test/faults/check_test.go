@@ -33,7 +33,11 @@ func events(topics harness.Topics, versions []version, requests []fhirserver.Req
 		switch {
 		case v.Type == "ExportStatus":
 			export := harness.ExportID(v.Namespace, v.UUID, v.VersionID, v.LastUpdated)
-			all = append(all, event{topic: topics.Export, id: export, key: export, b3: []string{v.ID}})
+			key := export
+			if topics.ExportsByJob {
+				key = v.ID
+			}
+			all = append(all, event{topic: topics.Export, id: export, key: key, b3: []string{v.ID}})
 			e.b3 = []string{v.ID}
 		case v.history == historyNone:
 			e.b3 = []string{id}

@@ -11,6 +11,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
+	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
 	"github.com/fhir-cdc/fhir-cdc/test/services"
@@ -52,13 +53,14 @@ func (g gone) answer(ctx context.Context, admin *mongo.Database, client string) 
 }
 
 // TestHistoryLost has the server say in each way it knows that a stream's history is
-// lost, while changes are written before, in and after the gap.
+// lost, while changes are written before, in and after the gap. The events are strict: those of
+// an export job keep its order.
 func TestHistoryLost(t *testing.T) {
 	t.Parallel()
 	ctx := long(t)
 	m := services.MongoDBForTest(t, services.MongoDBOptions{TestCommands: true})
 	_, brokers := sharedServers(t)
-	i := install(t, exactlyOnce(), harness.NewSite(t, m.URI, brokers))
+	i := install(t, exactlyOnce(), harness.NewSite(t, m.URI, brokers).InProfile(mapper.ProfileStrict))
 	client := connect(t, m.URI)
 	gap := newGapLoad(client, i.site, seed(t, 0), scaled(400, soakFactor))
 	await := gap.begin(ctx, t)

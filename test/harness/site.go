@@ -5,15 +5,19 @@ import (
 	"encoding/hex"
 	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
 )
 
 // Topics are the topics of one installation.
 type Topics struct {
 	Change, Export, AccessedEverything string
+	// ExportsByJob says that the key of an export event is its job's, and not its own id.
+	ExportsByJob bool
 	// ResourceChange is the topic of compact events, empty where they are off.
 	ResourceChange                string
 	Positions, DeadLetters, Audit string
@@ -42,6 +46,13 @@ type Site struct {
 	Name string
 	// compact are the resource types that have compact events.
 	compact []string
+	profile mapper.Profile
+}
+
+// InProfile is the site with the events of each kind that has a profile in it.
+func (s Site) InProfile(profile mapper.Profile) Site {
+	s.profile, s.Topics.ExportsByJob = profile, profile == mapper.ProfileStrict
+	return s
 }
 
 // WithResourceChange is the site with compact events of resource types.
@@ -130,6 +141,11 @@ func (s Site) Env() map[string]string {
 		// The default port is one; tests run side by side.
 		"FHIR_CDC_HTTP_ADDRESS": "127.0.0.1:0",
 	})
+	for _, kind := range mapper.Kinds() {
+		if slices.Contains(kind.Profiles, s.profile) {
+			env["FHIR_CDC_EVENTS_"+strings.ToUpper(string(kind.Name))+"_PROFILE"] = string(s.profile)
+		}
+	}
 	return env
 }
 
