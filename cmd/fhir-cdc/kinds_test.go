@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/flagvalue"
 	"github.com/fhir-cdc/fhir-cdc/installation"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
@@ -167,5 +168,25 @@ func TestBackfillOfResources(t *testing.T) {
 				t.Errorf("it publishes %s, not %s", got, test.on)
 			}
 		})
+	}
+}
+
+// A backfill in another profile is another one: it neither goes on where that of the seed's was
+// broken off, nor is done because that is. A kind that is off has no part in it.
+func TestBackfillOfAProfile(t *testing.T) {
+	name := func(variables ...string) string {
+		cfg, err := config.Load(config.LoadOptions{Environ: append(server(), variables...)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return (&backfillFlags{since: &flagvalue.Time{}, until: &flagvalue.Time{}}).name(cfg)
+	}
+	seed := name("FHIR_CDC_EVENTS_EXPORT_ENABLED=false")
+	for variable, same := range map[string]bool{
+		"FHIR_CDC_EVENTS_CHANGE_PROFILE=seed": true, "FHIR_CDC_EVENTS_EXPORT_PROFILE=strict": true, "FHIR_CDC_EVENTS_CHANGE_PROFILE=strict": false,
+	} {
+		if got := name("FHIR_CDC_EVENTS_EXPORT_ENABLED=false", variable); (got == seed) != same {
+			t.Errorf("%s: the name is %s, of the seed's %s", variable, got, seed)
+		}
 	}
 }
