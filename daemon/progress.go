@@ -117,8 +117,9 @@ type Progress struct {
 
 // progress keeps a stream's Progress.
 type progress struct {
-	mu  sync.Mutex
-	now Progress
+	mu     sync.Mutex
+	now    Progress
+	newest newest
 }
 
 func newProgress(stream string, limits AnswerLimits) *progress {

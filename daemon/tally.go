@@ -138,6 +138,7 @@ func (p *progress) counting(b *publisher.Batch, sorts map[Tally]uint64) *resumet
 // count adds a batch that was committed at a time, whose events are tallied.
 func (p *progress) count(b *publisher.Batch, sorts map[Tally]uint64, at time.Time) {
 	p.now.Counts = b.Position.Counts
+	p.newest.add(b.Events, at)
 	size, now := 0, at.UnixMilli()
 	for i := range b.Events {
 		e := &b.Events[i]

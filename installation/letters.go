@@ -36,11 +36,15 @@ func (o *Installation) Letters(ctx context.Context, since time.Time) ([]Letter, 
 	if err != nil {
 		return nil, err
 	}
+	return lettersOf(all, done), nil
+}
+
+func lettersOf(all []publisher.DeadLetter, done func(*publisher.DeadLetter) bool) []Letter {
 	letters := make([]Letter, len(all))
 	for i := range all {
 		letters[i] = Letter{all[i], done(&all[i])}
 	}
-	return letters, nil
+	return letters
 }
 
 // LettersAt are the dead letters at places.

@@ -34,7 +34,7 @@ func (s *Sink) ReadAudit(ctx context.Context, since time.Time) ([]publisher.Audi
 // ReadDeadLetters reads the dead letters since a time.
 func (s *Sink) ReadDeadLetters(ctx context.Context, since time.Time) ([]publisher.DeadLetter, error) {
 	defer s.waits(ctx)()
-	return publisher.ReadDeadLetters(ctx, s.Kafka, s.Config.Topics.DeadLetters, since, s.patience())
+	return publisher.ReadDeadLetters(ctx, s.Kafka, s.Config.Topics.DeadLetters, since, 0, s.patience())
 }
 
 // retriedLetters is the member of an audit record's details that names dead letters.
@@ -66,6 +66,11 @@ func (s *Sink) RetriedLetters(ctx context.Context) (func(*publisher.DeadLetter) 
 	if err != nil {
 		return nil, err
 	}
+	return retriedIn(records), nil
+}
+
+// retriedIn tells which dead letters audit records say to have been retried.
+func retriedIn(records []publisher.AuditRecord) func(*publisher.DeadLetter) bool {
 	done := map[string]bool{}
 	for _, r := range records {
 		names, _ := r.Details[retriedLetters].([]any)
@@ -77,5 +82,5 @@ func (s *Sink) RetriedLetters(ctx context.Context) (func(*publisher.DeadLetter) 
 	}
 	return func(d *publisher.DeadLetter) bool {
 		return slices.ContainsFunc(d.Places(), func(place string) bool { return done[letterName(place, d)] })
-	}, nil
+	}
 }

@@ -51,9 +51,7 @@ func runStreams(ctx context.Context, cfg *config.Config, shown *processState, me
 		}
 		return err
 	}
-	if cfg.HasTopics() {
-		shown.audited(publisher.NewAudit(sink.Kafka, cfg.Topics.Audit))
-	}
+	shown.reached(sink)
 	var facts installation.StreamFacts
 	var streams []*daemon.Stream
 	var look *look

@@ -24,6 +24,8 @@ type processState struct {
 	member  *replicas.Member
 	// audit is nil until the brokers are known to be there, and where there are none.
 	audit *publisher.Audit
+	// sink is nil until it is known whether the brokers are there.
+	sink *installation.Sink
 	// waits names the server that the start waits for, with its error; "" if nothing is wrong.
 	waits string
 }
@@ -53,11 +55,24 @@ func (p *processState) startWaits() string {
 	return p.waits
 }
 
-// audited notes the audit topic, which has the controls' records.
-func (p *processState) audited(audit *publisher.Audit) {
+// reached notes the sink, and its audit topic if it has one: that has the controls' records.
+func (p *processState) reached(sink *installation.Sink) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.audit = audit
+	if p.sink = sink; sink.Config.HasTopics() {
+		p.audit = publisher.NewAudit(sink.Kafka, sink.Config.Topics.Audit)
+	}
+}
+
+// newest are the newest records of the topics, most of each.
+func (p *processState) newest(ctx context.Context, most int) (installation.Newest, error) {
+	p.mu.Lock()
+	sink := p.sink
+	p.mu.Unlock()
+	if sink == nil {
+		return installation.Newest{}, errNoAudit
+	}
+	return sink.Newest(ctx, most)
 }
 
 // joined notes the membership in the group, and the question for the streams' owners.

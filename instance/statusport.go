@@ -26,7 +26,7 @@ func serveStatus(ctx context.Context, cfg *config.Config, version string, p *pro
 		Address: cfg.HTTP.Address, Hosts: hosts(cfg), Version: version, Name: cfg.Name, Instance: installation.InstanceName(cfg),
 		Stuck: installation.AnswerLimit(cfg), Acquire: cfg.Kafka.TransactionTimeout + acquireMargin,
 		CertFile: cfg.HTTP.TLS.CertFile, KeyFile: cfg.HTTP.TLS.KeyFile,
-		Controls: controls(cfg, p, l), Refused: p.refused, Waits: p.startWaits,
+		Controls: controls(cfg, p, l), Details: newDetails(cfg, p).show, Refused: p.refused, Waits: p.startWaits,
 	}, sampler.Views, registry, log)
 	listener, err := server.Listen(ctx)
 	if err != nil {

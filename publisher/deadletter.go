@@ -65,7 +65,7 @@ func deadLetter(f *mapper.Failure, stream string) (key, value []byte, err error)
 	if value, err = compactJSON(form); err != nil {
 		return nil, nil, fmt.Errorf("dead letter of %s: %w", namespace, err)
 	}
-	return []byte(namespace + "/" + truncate(id)), value, nil
+	return []byte(namespace + "/" + DocumentID(f.Change.DocumentKey)), value, nil
 }
 
 // documentKey is the key as canonical extended JSON; a long one is cut down to
@@ -111,6 +111,10 @@ func idText(id bson.RawValue) string {
 	}
 	return id.String()
 }
+
+// DocumentID is the _id of a document key as people write it, cut down if it is long; "" without
+// one.
+func DocumentID(key bson.Raw) string { return truncate(idText(key.Lookup("_id"))) }
 
 // truncate cuts a text to maxIDBytes, at the end of a character, and says so.
 func truncate(text string) string {

@@ -19,7 +19,7 @@ import (
 // records of the topic are left out.
 func ReadAudit(ctx context.Context, client []kgo.Opt, topic, name string, since time.Time, patience Patience) ([]AuditRecord, error) {
 	all := []AuditRecord{} // not nil: as JSON it is a list
-	err := readPast(ctx, client, topic, since, patience, func(r *kgo.Record) {
+	err := readPast(ctx, client, topic, since, 0, patience, func(r *kgo.Record) {
 		var record AuditRecord
 		if json.Unmarshal(r.Value, &record) == nil && record.Name == name {
 			all = append(all, record)
@@ -66,11 +66,12 @@ func (d *DeadLetter) Is(kind mapper.Kind, c *mapper.ChangeName) bool {
 
 // ReadDeadLetters reads the dead letters since a time, in the order of their changes. Those of
 // one event are one, with the latest reason: a retry under another limit, or another stream
-// than before, may have stored it again. So all of the topic is read.
-func ReadDeadLetters(ctx context.Context, client []kgo.Opt, topic string, since time.Time, patience Patience) ([]DeadLetter, error) {
+// than before, may have stored it again. So all of the topic is read, or with newest above 0 so
+// many offsets at the end of each partition.
+func ReadDeadLetters(ctx context.Context, client []kgo.Opt, topic string, since time.Time, newest int64, patience Patience) ([]DeadLetter, error) {
 	var all []DeadLetter
 	known := map[string]int{}
-	err := readPast(ctx, client, topic, time.Time{}, patience, func(r *kgo.Record) {
+	err := readPast(ctx, client, topic, time.Time{}, newest, patience, func(r *kgo.Record) {
 		letter := DeadLetter{Place: fmt.Sprintf("%d@%d", r.Partition, r.Offset), Stored: r.Timestamp.UTC(), Key: string(r.Key)}
 		if json.Unmarshal(r.Value, &letter.deadLetterForm) != nil || letter.Kind == "" || letter.ClusterTime.T == 0 {
 			return // no record of ours
@@ -97,12 +98,13 @@ func ReadDeadLetters(ctx context.Context, client []kgo.Opt, topic string, since 
 	return all, err
 }
 
-// readPast hands over the committed records of a topic since a time, up to its end.
-func readPast(ctx context.Context, client []kgo.Opt, topic string, since time.Time, patience Patience, each func(*kgo.Record)) error {
+// readPast hands over the committed records of a topic since a time, up to its end, of newest
+// offsets of each partition at most unless that is 0.
+func readPast(ctx context.Context, client []kgo.Opt, topic string, since time.Time, newest int64, patience Patience, each func(*kgo.Record)) error {
 	if since.IsZero() { // the brokers know no time before 1970
 		since = time.UnixMilli(0)
 	}
-	reader, err := OpenTopics(ctx, client, []string{topic}, since, patience)
+	reader, err := openTopics(ctx, client, []string{topic}, since, newest, patience)
 	if err != nil {
 		return err
 	}

@@ -62,7 +62,7 @@ func TestReadPast(t *testing.T) {
 	if err != nil || len(records) != 2 || !records[0].Time.Equal(at) {
 		t.Errorf("audit records %+v, %v", records, err)
 	}
-	letters, err := ReadDeadLetters(t.Context(), opts, "dead", time.Time{}, Patience{})
+	letters, err := ReadDeadLetters(t.Context(), opts, "dead", time.Time{}, 0, Patience{})
 	if err != nil || len(letters) != 2 {
 		t.Fatalf("dead letters %+v, %v", letters, err)
 	}
@@ -72,8 +72,11 @@ func TestReadPast(t *testing.T) {
 	if letters[0].Reason != "larger than another limit" || letters[0].Stream != "people" {
 		t.Errorf("not the latest: %+v", letters[0])
 	}
-	if all, err := ReadDeadLetters(t.Context(), opts, "dead", letters[0].Stored, Patience{}); err != nil || len(all) == 0 || len(all[0].Places()) != 3 {
+	if all, err := ReadDeadLetters(t.Context(), opts, "dead", letters[0].Stored, 0, Patience{}); err != nil || len(all) == 0 || len(all[0].Places()) != 3 {
 		t.Errorf("since the latest: %+v, %v", all, err)
+	}
+	if last, err := ReadDeadLetters(t.Context(), opts, "dead", time.Time{}, 2, Patience{}); err != nil || len(last) != 1 || last[0].Place != "0@3" || len(last[0].Places()) != 2 {
+		t.Errorf("of the last two offsets: %+v, %v", last, err)
 	}
 	if none, err := ReadAudit(t.Context(), opts, "audit", "nobody", time.Time{}, Patience{}); err != nil || none == nil {
 		t.Errorf("no records are %#v, %v: not a list in JSON", none, err)

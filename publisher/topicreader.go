@@ -52,6 +52,11 @@ const (
 // newest record, be it committed yet or not. Open transactions are waited for; one that is
 // still open after patience ends its partition's range (Held).
 func OpenTopics(ctx context.Context, options []kgo.Opt, topics []string, since time.Time, patience Patience) (*TopicReader, error) {
+	return openTopics(ctx, options, topics, since, 0, patience)
+}
+
+// openTopics is OpenTopics with ranges of newest offsets at most, unless that is 0.
+func openTopics(ctx context.Context, options []kgo.Opt, topics []string, since time.Time, newest int64, patience Patience) (*TopicReader, error) {
 	client, err := kgo.NewClient(options...)
 	if err != nil {
 		return nil, fmt.Errorf("configure kafka client: %w", err)
@@ -60,6 +65,13 @@ func OpenTopics(ctx context.Context, options []kgo.Opt, topics []string, since t
 	r := &TopicReader{Ranges: map[string]map[int32]*TopicRange{}, options: options}
 	if err := r.find(ctx, kadm.NewClient(client), topics, since, patience); err != nil {
 		return nil, fmt.Errorf("find the records of %v: %w", topics, err)
+	}
+	for _, partitions := range r.Ranges {
+		for _, part := range partitions {
+			if newest > 0 {
+				part.From = max(part.From, part.End-newest)
+			}
+		}
 	}
 	return r, r.open(kgo.ReadCommitted())
 }

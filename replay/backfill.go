@@ -308,6 +308,25 @@ type backfillState struct {
 	Counts []Count `bson:"counts"`
 }
 
+// BackfillProgress is how far a backfill has come that any process may carry out.
+type BackfillProgress struct {
+	// Collection is the one that is read, Documents counts those of all that were read.
+	Collection                     string
+	Documents, Events, DeadLetters int64
+}
+
+// ProgressOf reads the state of a backfill out of its stored position.
+func ProgressOf(stored resumetoken.Position) (BackfillProgress, error) {
+	var s backfillState
+	if stored.State == nil {
+		return BackfillProgress{}, errors.New("read the backfill's state: none is stored")
+	}
+	if err := bson.Unmarshal(stored.State.Document, &s); err != nil {
+		return BackfillProgress{}, fmt.Errorf("read the backfill's state: %w", err)
+	}
+	return BackfillProgress{Collection: s.Step, Documents: s.Scanned, Events: s.Events, DeadLetters: s.DeadLetters}, nil
+}
+
 // count adds events and dead letters to the state's counts.
 func (a *backfilling) count(out *mapper.Output) {
 	for i := range out.Events {

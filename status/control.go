@@ -47,10 +47,13 @@ type order struct {
 	Level  string `json:"level"`
 }
 
-// routeControls adds the controls' routes, if there is a token.
+// routeControls adds what needs the token, if there is one.
 func (s *Server) routeControls(mux *http.ServeMux) {
 	if !s.controls {
 		return
+	}
+	if s.opts.Details != nil {
+		mux.HandleFunc("GET /details", s.details)
 	}
 	c := s.opts.Controls
 	mux.HandleFunc("POST /control/pause", s.control("pause", func(o order) (string, error) {
@@ -64,27 +67,35 @@ func (s *Server) routeControls(mux *http.ServeMux) {
 	}))
 }
 
+// admits demands the token, and answers where it is missing. Only refusals are limited for
+// each client: clients without the token must not keep out one that has it.
+func (s *Server) admits(w http.ResponseWriter, r *http.Request, name string) bool {
+	client := clientOf(r)
+	switch {
+	case s.authorized(r):
+		return true
+	case !s.limiter.allow(client, s.now()):
+		w.Header().Set("Retry-After", "5")
+		refuse(w, http.StatusTooManyRequests, "Too many requests without the token from this address; wait a little.")
+	default:
+		s.log.Warn("control refused: wrong or no token", zap.String("control", name), zap.String("client", client))
+		w.Header().Set("WWW-Authenticate", `Bearer realm="fhir-cdc"`)
+		refuse(w, http.StatusUnauthorized, "The token is missing or wrong.")
+	}
+	return false
+}
+
 // control handles every control: it demands the token, and puts the control on record before
 // carrying it out. A form of another site can neither set the Authorization header nor send
-// JSON, and the browser's headers about a request's origin are checked too. Only refusals
-// are limited for each client: clients without the token must not keep out one that has it.
+// JSON, and the browser's headers about a request's origin are checked too.
 func (s *Server) control(name string, do func(order) (string, error)) http.HandlerFunc {
 	origin := http.NewCrossOriginProtection()
 	return func(w http.ResponseWriter, r *http.Request) {
-		client := clientOf(r)
-		switch {
-		case origin.Check(r) != nil:
+		if origin.Check(r) != nil {
 			refuse(w, http.StatusForbidden, "A control must not come from another site's page.")
 			return
-		case s.authorized(r):
-		case !s.limiter.allow(client, s.now()):
-			w.Header().Set("Retry-After", "5")
-			refuse(w, http.StatusTooManyRequests, "Too many requests without the token from this address; wait a little.")
-			return
-		default:
-			s.log.Warn("control refused: wrong or no token", zap.String("control", name), zap.String("client", client))
-			w.Header().Set("WWW-Authenticate", `Bearer realm="fhir-cdc"`)
-			refuse(w, http.StatusUnauthorized, "The token is missing or wrong.")
+		}
+		if !s.admits(w, r, name) {
 			return
 		}
 		if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
@@ -100,7 +111,7 @@ func (s *Server) control(name string, do func(order) (string, error)) http.Handl
 			refuse(w, http.StatusBadRequest, "The body is not the JSON of a control.")
 			return
 		}
-		s.carryOut(w, r, name, client, o, do)
+		s.carryOut(w, r, name, clientOf(r), o, do)
 	}
 }
 

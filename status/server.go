@@ -40,6 +40,8 @@ type Options struct {
 	Refused func() string
 	// Controls are the operator's controls.
 	Controls Controls
+	// Details are shown to those who bear Controls.Token; nil for none.
+	Details Detailer
 }
 
 // Server serves the port.

@@ -182,7 +182,8 @@ function fillVerdict(v) {
 }
 
 function fillControls(status) {
-  $("controls").hidden = !status.controls;
+  $("controls").hidden = $("ask").hidden = !status.controls;
+  $("locked").hidden = status.controls;
   if (!status.controls) return;
   const which = $("which");
   const names = status.streams.map((s) => s.stream);
@@ -269,6 +270,92 @@ async function control(what) {
   refresh();
 }
 
+// The private part is asked for with the token, and again while it is shown.
+const clock = (stamp) => new Date(stamp).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const lists = [
+  ["backfills", "Backfills not done", [
+    ["Since", (b) => clock(b.since), "time"], ["State", (b) => b.state], ["Name", (b) => b.name], ["By", (b) => b.actor],
+    ["Reads", (b) => b.collection || "–"], ["Documents", (b) => (b.known ? number(b.documents) : "–")],
+    ["Events", (b) => (b.known ? number(b.events) : "–")], ["Dead letters", (b) => (b.known ? number(b.deadLetters) : "–")],
+  ]],
+  ["events", "Events of this process", [
+    ["Committed", (e) => clock(e.committed), "time"], ["Kind", (e) => kinds[e.kind] ?? e.kind], ["Resource", (e) => e.resourceType],
+    ["Action", (e) => e.action], ["Document", (e) => e.document || "–", "code"], ["Event", (e) => e.id ?? "–", "code"],
+    ["After", (e) => brief(Math.max(0, (new Date(e.committed) - new Date(e.changed)) / 1000))], ["Stream", (e) => e.stream],
+  ]],
+  ["deadLetters", "Dead letters", [
+    ["Stored", (l) => clock(l.stored), "time"], ["Kind", (l) => kinds[l.kind] ?? l.kind], ["Resource", (l) => l.resourceType],
+    ["Document", (l) => l.document || "–", "code"], ["Reason", (l) => l.reason, "long"], ["Retried", (l) => (l.retried ? "yes" : "no")],
+    ["Place", (l) => l.place, "code"], ["Stream", (l) => l.stream],
+  ]],
+  ["audit", "Audit", [
+    ["Time", (a) => clock(a.time), "time"], ["Action", (a) => a.action], ["Stream", (a) => a.stream ?? "all"],
+    ["Actor", (a) => a.actor, "code"], ["Details", (a) => a.details, "long"],
+  ]],
+  ["configuration", "Configuration", [["Key", (c) => c.key, "code"], ["Value", (c) => c.value, "long"], ["From", (c) => c.source, "code"]]],
+];
+let turn = 0; // the number of the last question or hiding
+
+function cellOf(tag, text, style) {
+  return Object.assign(document.createElement(tag), { textContent: text, className: style ?? "" });
+}
+
+function fillLists(said) {
+  // What somebody has set is read before what is as it comes.
+  said.configuration.sort((a, b) => (a.source === "default") - (b.source === "default"));
+  for (const [name, title, columns] of lists) {
+    let list = $(`list-${name}`);
+    if (!list) {
+      list = $("list").content.cloneNode(true).firstElementChild;
+      list.id = `list-${name}`;
+      list.open = name !== "configuration";
+      list.querySelector("tr").append(...columns.map(([head]) => Object.assign(cellOf("th", head), { scope: "col" })));
+      list.querySelector(".scroll").setAttribute("aria-label", title);
+      $("lists").append(list);
+    }
+    const rows = said[name];
+    list.hidden = name === "backfills" && !rows.length;
+    set(list.querySelector("summary"), rows.length ? `${title} (${rows.length})` : `${title}: none`);
+    list.querySelector(".scroll").hidden = !rows.length;
+    list.querySelector("tbody").replaceChildren(...rows.map((row) => {
+      const line = document.createElement("tr");
+      if (row.source === "default") line.className = "none";
+      line.append(...columns.map(([, text, style]) => cellOf("td", text(row), style)));
+      return line;
+    }));
+  }
+}
+
+function hideLists(text, tone) {
+  turn++;
+  $("lists").hidden = true;
+  $("lists").replaceChildren();
+  set($("show"), "Show");
+  set($("told"), text, tone);
+}
+
+async function showLists() {
+  const mine = ++turn;
+  try {
+    const response = await fetch($("ids").checked ? "details?ids=shown" : "details", {
+      cache: "no-store", signal: AbortSignal.timeout(20000), headers: { Authorization: `Bearer ${$("token").value}` },
+    });
+    const said = await response.json();
+    if (mine !== turn) return;
+    if (!response.ok) { hideLists(said.error ?? String(response.status), "bad"); return; }
+    fillLists(said);
+    $("lists").hidden = false;
+    set($("show"), "Hide");
+    set($("told"), said.unread ? `Dead letters, audit and backfills may lack something: ${said.unread}` : "The newest 50 of each, asked for every 10 s.", said.unread ? "bad" : "");
+  } catch {
+    if (mine !== turn) return;
+    set($("told"), "No answer from the daemon.", "bad");
+    if ($("lists").hidden) return;
+  }
+  const wait = () => setTimeout(() => { if (mine === turn) (document.hidden ? wait : showLists)(); }, 10000);
+  wait();
+}
+
 const stored = localStorage.getItem("theme");
 if (stored === "light" || stored === "dark") document.documentElement.dataset.theme = stored;
 $("theme").addEventListener("click", () => {
@@ -282,6 +369,10 @@ $("control").addEventListener("submit", (event) => event.preventDefault());
 for (const button of document.querySelectorAll("[data-control]")) {
   button.addEventListener("click", () => control(button.dataset.control));
 }
+
+$("show").addEventListener("click", () => { if ($("lists").hidden) showLists(); else hideLists("", ""); });
+$("ids").addEventListener("change", () => { if (!$("lists").hidden) showLists(); });
+$("ask").addEventListener("submit", (event) => event.preventDefault());
 
 // One question at a time, and none while nobody looks.
 async function loop() {

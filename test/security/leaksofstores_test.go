@@ -63,6 +63,23 @@ func (i *installation) control(d *harness.Daemon, token, what, body string) resp
 	return response{answer.StatusCode, string(text)}
 }
 
+// details is what the status port shows to those who have the token.
+func (i *installation) details(d *harness.Daemon, token, path string) string {
+	i.t.Helper()
+	request, err := http.NewRequestWithContext(i.ctx, http.MethodGet, i.statusURL(d)+"/"+path, nil)
+	i.check(err)
+	request.Header.Set("Authorization", "Bearer "+token)
+	answer, err := http.DefaultClient.Do(request)
+	i.check(err)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	i.check(err)
+	if answer.StatusCode != http.StatusOK {
+		i.t.Errorf("%s answers %d", path, answer.StatusCode)
+	}
+	return string(text)
+}
+
 // Positions in a file and in MongoDB, the audit of controls, traces, what the commands
 // print, and a dump of all goroutines show nothing either.
 func TestNothingLeaksElsewhere(t *testing.T) {
@@ -91,6 +108,13 @@ func TestNothingLeaksElsewhere(t *testing.T) {
 					t.Errorf("%s answers %d %s", use[0], answer.status, answer.body)
 				}
 				h.in(t, use[0], answer.body)
+			}
+			for _, path := range []string{"details", "details?ids=shown"} {
+				shown := i.details(d, token, path)
+				h.in(t, path, shown)
+				if strings.Contains(shown, `"unread"`) || !strings.Contains(shown, `"resourceType":"Consent"`) || !strings.Contains(shown, `"control=pause`) {
+					t.Errorf("%s lacks something: %s", path, shown)
+				}
 			}
 			h.in(t, "the answer to a wrong token", i.control(d, token+"x", "pause", `{"stream":"main"}`).body)
 			i.noDebugging(d)

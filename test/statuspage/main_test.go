@@ -151,6 +151,21 @@ func (b *browser) text(selector string) string {
 	return strings.TrimSpace(eval[string](b, fmt.Sprintf("document.querySelector(%q).textContent", selector)))
 }
 
+// asks has tokens refused for the private part of the page, which then shows nothing.
+func (b *browser) asks(wrong ...string) {
+	b.t.Helper()
+	for _, t := range wrong {
+		b.do(chromedp.SetValue("#token", t, chromedp.ByQuery), chromedp.Click("#show", chromedp.ByQuery))
+		b.until("the token is refused", `document.querySelector("#told").textContent === "The token is missing or wrong." && document.querySelector("#lists").textContent === ""`)
+		b.do(chromedp.Evaluate(`document.querySelector("#told").textContent = ""`, nil))
+	}
+}
+
+// rowsOf is the number of rows of a list of the private part.
+func rowsOf(list string) string {
+	return fmt.Sprintf(`document.querySelectorAll("#list-%s tbody tr").length`, list)
+}
+
 // dress sets the colours that the browser asks for, and the size of its window.
 func (b *browser) dress(scheme string, width, height int64) {
 	b.t.Helper()

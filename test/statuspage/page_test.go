@@ -11,6 +11,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
@@ -100,6 +101,7 @@ func TestStatusPage(t *testing.T) {
 	s.looks()
 	s.keyboard()
 	s.controls()
+	s.private()
 	s.mongoDBHangs()
 	s.kafkaStops()
 	s.mu.Lock()
@@ -169,7 +171,7 @@ func (s *stage) keyboard() {
 		}
 	}
 	all := strings.Join(reached, ", ")
-	for _, want := range []string{"skip", "ghost", "scroll", "token", "which", "pause", "resume", "level", "log-level", "metrics", "startupz"} {
+	for _, want := range []string{"skip", "ghost", "scroll", "token", "which", "pause", "resume", "level", "log-level", "show", "ids", "metrics", "startupz"} {
 		if !strings.Contains(all, want+" ") {
 			s.t.Errorf("the keyboard does not reach %s: %s", want, all)
 		}
@@ -206,6 +208,36 @@ func (s *stage) controls() {
 	s.press("log-level")
 	s.until("the level is set", answer+` === "Log level is debug."`)
 	s.onRecord("pause", "resume", "log-level")
+}
+
+// private shows what only the token shows, and follows the events without another press.
+func (s *stage) private() {
+	s.asks("", "a wrong token")
+	_, err := s.fhir.CreateConsent(s.ctx, "consent-shown")
+	s.check(err)
+	s.writes++
+	s.check(s.fhir.Insert(s.ctx, "Consent_4_0_0", append(bson.D{{Key: "id", Value: 7}, {Key: "_uuid", Value: "u"}}, s.fhir.Consent()...)))
+	s.do(chromedp.SetValue("#token", token, chromedp.ByQuery), chromedp.Click("#show", chromedp.ByQuery))
+	s.until("the events are shown", rowsOf("events")+" === 50")
+	s.until("the dead letter is shown", rowsOf("deadLetters")+` === 1 && document.querySelector("#list-deadLetters").textContent.includes("id is not a string")`)
+	for expression, want := range map[string]string{
+		`document.querySelector("#list-events tbody .code").textContent.startsWith("#")`:            "documents have marks",
+		`document.querySelector("#list-audit").textContent.includes("control=pause")`:               "the audit is shown",
+		`document.querySelector("#list-configuration").textContent.includes("FHIR_CDC_HTTP_TOKEN")`: "the configuration has its origins",
+		`!document.body.textContent.includes("` + token + `")`:                                      "the token is not shown",
+		`document.querySelector("#list-backfills").hidden`:                                          "no backfill is shown",
+	} {
+		if !eval[bool](s.browser, expression) {
+			s.t.Errorf("not so: %s", want)
+		}
+	}
+	s.do(chromedp.Click("#ids", chromedp.ByQuery))
+	s.until("ids are shown", `!document.querySelector("#list-events tbody .code").textContent.startsWith("#")`)
+	first := s.text("#list-events tbody tr")
+	s.write(1)
+	s.until("the new event is shown", fmt.Sprintf(`document.querySelector("#list-events tbody tr").textContent !== %q`, first))
+	s.do(chromedp.Click("#show", chromedp.ByQuery))
+	s.until("nothing is left", `document.querySelector("#lists").hidden && document.querySelector("#lists").textContent === ""`)
 }
 
 // onRecord reads the audit topic.

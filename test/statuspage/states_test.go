@@ -122,21 +122,15 @@ func TestStates(t *testing.T) {
 				defer mu.Unlock()
 				now = time.Now()
 				return c.views()
-			})))
+			}, "")))
 			b.until("it says "+c.verdict, fmt.Sprintf(`document.querySelector("#verdict-text").textContent === %q`, c.verdict))
 			if c.pill != "" && b.text(".card [data-f=state]") != c.pill {
 				t.Errorf("the stream is shown as %q", b.text(".card [data-f=state]"))
 			}
-			for _, look := range []struct {
-				name, scheme  string
-				width, height int64
-			}{{"light", "light", 1280, 900}, {"dark", "dark", 1280, 900}, {"phone", "light", 390, 844}} {
-				b.dress(look.scheme, look.width, look.height)
-				b.shoot("state-" + c.name + "-" + look.name)
-				if width := eval[int64](b, "document.documentElement.scrollWidth"); width > look.width {
-					t.Errorf("%s: the page is %d wide in a window of %d", look.name, width, look.width)
-				}
+			if text := b.text("#locked"); !strings.Contains(text, "http.token") || eval[bool](b, `document.querySelector("#locked").hidden`) {
+				t.Errorf("without a token the page says %q", text)
 			}
+			b.everyLook("state-" + c.name)
 		})
 	}
 	b.mu.Lock()
@@ -146,11 +140,106 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// serve has a status port show views, and returns its page's address.
-func serve(t *testing.T, views func() []status.View) string {
+// everyLook keeps pictures in light, dark and on a phone, and sees that nothing is cut off.
+func (b *browser) everyLook(name string) {
+	b.t.Helper()
+	for _, look := range []struct {
+		name, scheme  string
+		width, height int64
+	}{{"light", "light", 1280, 900}, {"dark", "dark", 1280, 900}, {"phone", "light", 390, 844}} {
+		b.dress(look.scheme, look.width, look.height)
+		b.shoot(name + "-" + look.name)
+		if width := eval[int64](b, "document.documentElement.scrollWidth"); width > look.width {
+			b.t.Errorf("%s: the page is %d wide in a window of %d", look.name, width, look.width)
+		}
+	}
+}
+
+// TestPrivatePart shows what only the token shows, made up, when it is right and when it is
+// wrong; without one the page says what to set (TestStates).
+func TestPrivatePart(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+	t.Cleanup(cancel) // after the browser has ended
+	b := openBrowser(t, ctx)
+	b.dress("light", 1280, 900)
+	b.do(chromedp.Navigate(serve(t, func() []status.View { return []status.View{running("main", time.Now())} }, token)))
+	b.until("it asks", `!document.querySelector("#ask").hidden && document.querySelector("#locked").hidden`)
+	b.asks("", "a wrong token")
+	b.do(chromedp.SetValue("#token", "wrong", chromedp.ByQuery), chromedp.Click("#show", chromedp.ByQuery))
+	b.until("the token is refused", `document.querySelector("#told").dataset.tone === "bad"`)
+	b.everyLook("private-refused")
+
+	b.do(chromedp.SetValue("#token", token, chromedp.ByQuery), chromedp.Click("#show", chromedp.ByQuery))
+	b.until("all is shown", rowsOf("events")+" === 50 && "+rowsOf("deadLetters")+" === 3 && "+rowsOf("audit")+" === 4 && "+rowsOf("backfills")+" === 2 && "+rowsOf("configuration")+" === 60")
+	b.everyLook("private")
+	if markup := eval[int](b, `document.querySelectorAll("#lists img, #lists b").length`); markup > 0 {
+		t.Error("a text has become markup")
+	}
+	b.do(chromedp.Click("#ids", chromedp.ByQuery))
+	b.until("ids are shown", `document.querySelector("#list-events tbody .code").textContent === "6f1ed0c2-0"`)
+	b.do(chromedp.Click("#list-configuration summary", chromedp.ByQuery))
+	b.everyLook("private-ids")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.problems) > 0 {
+		t.Errorf("the console complains:\n%s", strings.Join(b.problems, "\n"))
+	}
+}
+
+// madeUp are details as long as they get, with a text that would be markup.
+func madeUp(_ context.Context, ids bool) *status.Details {
+	now := time.Now().UTC()
+	d := &status.Details{Time: now, IDs: ids, Unread: ""}
+	for i := range 50 {
+		e := status.DetailedEvent{
+			Stream: "main", Kind: "change", ResourceType: []string{"Observation", "MedicationAdministration", "Consent"}[i%3], Action: []string{"create", "update"}[i%2],
+			Document: fmt.Sprintf("#%012x", i*987654321), Changed: now.Add(-time.Duration(i)*time.Second - 40*time.Millisecond), Committed: now.Add(-time.Duration(i) * time.Second),
+		}
+		if ids {
+			e.Document, e.ID = fmt.Sprintf("6f1ed0c2-%d", i), "5c1d2c8e-1b0a-5d8e-9b6f-0c8f2b1a7d11"
+		}
+		d.Events = append(d.Events, e)
+	}
+	for i, reason := range []string{
+		"the event has 1311552 bytes with its framing, topic business.events takes 1048588 (the lower of its max.message.bytes and kafka.max_record_bytes)",
+		"id is not a string", "<img src=x><b>status is missing</b>",
+	} {
+		d.DeadLetters = append(d.DeadLetters, status.DetailedLetter{
+			Place: fmt.Sprintf("%d@%d", i, 17+i), Stored: now.Add(-time.Duration(i) * time.Hour), Stream: "main", Kind: []string{"change", "change", "export"}[i],
+			ResourceType: []string{"Observation", "Consent", "ExportStatus"}[i], Document: fmt.Sprintf("#%012x", i*87654321), Reason: reason, Retried: i == 1,
+		})
+	}
+	for i, a := range []status.DetailedAct{
+		{Action: "control", Stream: "main", Actor: "fhir-cdc-0", Details: "client=10.0.3.17, control=pause"},
+		{Action: "repaired", Stream: "main", Actor: "fhir-cdc-0/17", Details: "deadLetters=2, events=38120, from=2026-11-21T09:12:44Z, seconds=1203.4, until=2026-11-23T11:02:10Z"},
+		{Action: "gap", Stream: "main", Actor: "fhir-cdc-0/17", Details: "from=2026-11-21T09:12:44Z, until=2026-11-23T11:02:10Z"},
+		{Action: "backfilled", Actor: "operator@workstation", Details: "from=current, position=backfill-9b1c22d0, state=begun, topicPrefix="},
+	} {
+		a.Time = now.Add(-time.Duration(i) * 40 * time.Minute)
+		d.Audit = append(d.Audit, a)
+	}
+	d.Backfills = []status.DetailedBackfill{
+		{Name: "backfill-9b1c22d0", State: "begun", Since: now.Add(-2 * time.Hour), Actor: "operator@workstation", Known: true, Collection: "fhir.Observation_4_0_0", Documents: 1_204_000, Events: 1_203_977, DeadLetters: 2},
+		{Name: "backfill-00ab12cd", State: "interrupted", Since: now.Add(-30 * time.Hour), Actor: "operator@workstation"},
+	}
+	for i := range 60 {
+		s := status.Setting{Key: fmt.Sprintf("section.key_%d", i), Value: "5s", Source: "default"}
+		if i%9 == 0 {
+			s.Value, s.Source = "[b-1.kafka.example.internal:9092, b-2.kafka.example.internal:9092, b-3.kafka.example.internal:9092]", "KAFKA_URLS"
+		}
+		d.Configuration = append(d.Configuration, s)
+	}
+	return d
+}
+
+// serve has a status port show views, and with a token made-up details; it returns its page's
+// address.
+func serve(t *testing.T, views func() []status.View, token string) string {
 	t.Helper()
-	server := status.New(status.Options{Address: "127.0.0.1:0", Name: "fhir-production", Instance: "fhir-cdc-0", Version: "1.9.0"},
-		views, status.NewRegistry(), zap.NewNop())
+	server := status.New(status.Options{
+		Address: "127.0.0.1:0", Name: "fhir-production", Instance: "fhir-cdc-0", Version: "1.9.0",
+		Controls: status.Controls{Token: func() string { return token }}, Details: madeUp,
+	}, views, status.NewRegistry(), zap.NewNop())
 	listener, err := server.Listen(t.Context())
 	if err != nil {
 		t.Fatal(err)

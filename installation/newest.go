@@ -1,0 +1,95 @@
+package installation
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/replay"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+)
+
+// Newest are the newest records of an installation's topics, the newest first.
+type Newest struct {
+	Letters []Letter
+	Audit   []publisher.AuditRecord
+	// Backfills are those that have begun and are not done.
+	Backfills []Backfill
+}
+
+// Backfill is a backfill that has begun and is not done, as the audit topic and its stored
+// state tell.
+type Backfill struct {
+	// Name is the name of its stored state, State begun or interrupted, since the time Since.
+	Name, State, Actor string
+	Since              time.Time
+	// Progress is nil if it is not known: positions in a file are of the host that backfills.
+	Progress *replay.BackfillProgress
+}
+
+// letterOffsets is how many offsets of each partition of the dead-letter topic Newest reads:
+// the markers of transactions and repeated failures take some.
+const letterOffsets = 200
+
+// Newest reads the newest dead letters and audit records, most of each. It waits for no open
+// transaction. What could be read comes beside an error.
+func (s *Sink) Newest(ctx context.Context, most int) (n Newest, err error) {
+	if !s.Config.HasTopics() {
+		return n, Usagef("sink: stdout writes to no topics")
+	}
+	audit, err := publisher.ReadAudit(ctx, s.Kafka, s.Config.Topics.Audit, s.Config.Name, time.Time{}, publisher.Patience{})
+	letters, lettersErr := publisher.ReadDeadLetters(ctx, s.Kafka, s.Config.Topics.DeadLetters, time.Time{}, letterOffsets, publisher.Patience{})
+	slices.SortStableFunc(letters, func(a, b publisher.DeadLetter) int { return b.Stored.Compare(a.Stored) })
+	n.Letters = lettersOf(letters[:min(len(letters), most)], retriedIn(audit))
+	n.Backfills = s.backfills(ctx, audit)
+	slices.Reverse(audit)
+	n.Audit = audit[:min(len(audit), most)]
+	return n, errors.Join(err, lettersErr)
+}
+
+// backfills are those of audit records that are not done, with their progress as it is stored.
+func (s *Sink) backfills(ctx context.Context, audit []publisher.AuditRecord) []Backfill {
+	var open []Backfill
+	for _, r := range audit {
+		name, _ := r.Details["position"].(string)
+		state, _ := r.Details["state"].(string)
+		if r.Action != publisher.AuditBackfilled || name == "" {
+			continue
+		}
+		open = slices.DeleteFunc(open, func(b Backfill) bool { return b.Name == name })
+		if state != "done" {
+			open = append(open, Backfill{Name: name, State: state, Actor: r.Actor, Since: r.Time})
+		}
+	}
+	const most = 5 // Each takes a reading.
+	open = open[max(0, len(open)-most):]
+	for i := range open {
+		open[i].Progress = s.progressOf(ctx, open[i].Name)
+	}
+	return open
+}
+
+// progressOf is the stored progress of a backfill, nil if it is not known.
+func (s *Sink) progressOf(ctx context.Context, name string) *replay.BackfillProgress {
+	if s.Config.Checkpoint.Store == config.StoreFile {
+		return nil
+	}
+	unmeasured := *s // The client of one reading is no series of its own.
+	unmeasured.Metrics = nil
+	store, err := unmeasured.Store(name)
+	if err != nil {
+		return nil
+	}
+	stored, err := resumetoken.Glance(ctx, store)
+	if err = errors.Join(err, store.Close(ctx)); err != nil {
+		return nil
+	}
+	progress, err := replay.ProgressOf(stored)
+	if err != nil {
+		return nil
+	}
+	return &progress
+}

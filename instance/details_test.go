@@ -1,0 +1,154 @@
+package instance
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/zap"
+
+	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/installation"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/status"
+)
+
+// detailing is an installation on a broker of its own, with records in its topics.
+func detailing(t *testing.T) (*details, *kfake.Cluster) {
+	t.Helper()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "fhir-cdc.positions", "fhir-cdc.audit", "fhir-cdc.dead-letters"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	cfg, err := config.Load(config.LoadOptions{Environ: []string{
+		"ENABLE_EVENTS_KAFKA=1", "KAFKA_URLS=" + strings.Join(cluster.ListenAddrs(), ","),
+		"MONGO_URL=mongodb://user:the-password@127.0.0.1:1/?directConnection=true", "FHIR_CDC_HTTP_TOKEN=the-token-of-the-test",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := installation.Open(cfg, io.Discard, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Clients.Disconnect(context.WithoutCancel(t.Context()), new(error)) })
+	client, err := kgo.NewClient(in.Sink.Kafka...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	noon := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	record := func(action publisher.AuditAction, minutes int, members map[string]any) *kgo.Record {
+		r, err := publisher.AuditRecord{Time: noon.Add(time.Duration(minutes) * time.Minute), Name: cfg.Name, Action: action, Actor: "me", Details: members}.Kafka(cfg.Topics.Audit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &r
+	}
+	letter := func(id string) *kgo.Record {
+		return &kgo.Record{Topic: cfg.Topics.DeadLetters, Key: []byte("fhir.Consent_4_0_0/" + id), Value: []byte(
+			`{"kind":"change","namespace":"fhir.Consent_4_0_0","operation":"insert","documentKey":{"_id":"` + id + `"},"reason":"id is missing","clusterTime":{"t":7,"i":1},"stream":"main"}`)}
+	}
+	for _, r := range []*kgo.Record{
+		record(publisher.AuditBackfilled, 1, map[string]any{"state": "begun", "position": "backfill-1"}),
+		record(publisher.AuditBackfilled, 2, map[string]any{"state": "done", "position": "backfill-1"}),
+		record(publisher.AuditBackfilled, 3, map[string]any{"state": "begun", "position": "backfill-2"}),
+		record(publisher.AuditReplayed, 4, map[string]any{"state": "done", "ids": []string{"patient-7"}}),
+		record(publisher.AuditPositionSet, 5, map[string]any{"after": map[string]any{"token": "a token", "clusterTime": 7}}),
+		record(publisher.AuditRetried, 6, map[string]any{"letters": []string{"0@1 7,1"}}),
+		letter("patient-7"), letter("patient-8"), letter("patient-7"),
+	} {
+		if err := client.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shown := &processState{}
+	shown.reached(in.Sink)
+	return newDetails(cfg, shown), cluster
+}
+
+// Dead letters and audit are those of the commands, the newest first. Documents have marks, and
+// what names them otherwise is left out, unless ids are asked for.
+func TestDetailsShowTheTopics(t *testing.T) {
+	d, _ := detailing(t)
+	hidden, shown := d.show(t.Context(), false), d.show(t.Context(), true)
+	if hidden.Unread != "" || len(hidden.DeadLetters) != 2 || len(shown.DeadLetters) != 2 {
+		t.Fatalf("dead letters %+v, %s", hidden.DeadLetters, hidden.Unread)
+	}
+	if got := hidden.DeadLetters[0]; got.Place != "0@0, 0@2" || got.Retried || got.ResourceType != "Consent" || !strings.HasPrefix(got.Document, "#") || got.Document == hidden.DeadLetters[1].Document {
+		t.Errorf("dead letter %+v", got)
+	}
+	if got := shown.DeadLetters; got[0].Document != "patient-7" || got[1].Document != "patient-8" || !got[1].Retried {
+		t.Errorf("dead letters %+v", got)
+	}
+	var acts []string
+	for _, a := range hidden.Audit {
+		acts = append(acts, a.Details)
+	}
+	want := []string{
+		`letters=["0@1 7,1"]`, `after={"clusterTime":7}`, "state=done", "position=backfill-2, state=begun", "position=backfill-1, state=done", "position=backfill-1, state=begun",
+	}
+	if diff := cmp.Diff(want, acts); diff != "" {
+		t.Errorf("audit, -want +got:\n%s", diff)
+	}
+	if !strings.Contains(shown.Audit[1].Details, "a token") || !strings.Contains(shown.Audit[2].Details, "patient-7") {
+		t.Errorf("audit %+v", shown.Audit)
+	}
+	text, err := json.Marshal(hidden)
+	if err != nil || strings.Contains(string(text), "patient-") || strings.Contains(string(text), "a token") {
+		t.Errorf("ids are shown: %s, %v", text, err)
+	}
+	if b := hidden.Backfills; len(b) != 1 || b[0].Name != "backfill-2" || b[0].State != "begun" || b[0].Known {
+		t.Errorf("backfills %+v", b)
+	}
+}
+
+// Each value has its origin, and no secret is among them.
+func TestDetailsShowTheConfiguration(t *testing.T) {
+	d, _ := detailing(t)
+	all := map[string]status.Setting{}
+	for _, s := range d.show(t.Context(), true).Configuration {
+		all[s.Key] = s
+		if strings.Contains(s.Value, "the-password") || strings.Contains(s.Value, "the-token") {
+			t.Errorf("%s shows a secret: %s", s.Key, s.Value)
+		}
+	}
+	for key, source := range map[string]string{"http.token": "FHIR_CDC_HTTP_TOKEN", "mongodb.uri": "MONGO_URL", "batch.max_records": "default"} {
+		if !strings.Contains(all[key].Source, source) {
+			t.Errorf("%s is of %q, want %s, among %v", key, all[key].Source, source, slices.Sorted(maps.Keys(all)))
+		}
+	}
+}
+
+// While Kafka is away the rest is shown all the same, and Kafka is not asked for each request.
+func TestDetailsWithoutKafka(t *testing.T) {
+	d, cluster := detailing(t)
+	cluster.Close()
+	got := d.show(t.Context(), false)
+	if got.Unread == "" || got.Events == nil || got.DeadLetters == nil || got.Audit == nil || got.Backfills == nil || len(got.Configuration) == 0 {
+		t.Errorf("%+v", got)
+	}
+	read := d.read
+	if d.show(t.Context(), false); d.read != read {
+		t.Error("the topics were asked for twice in a row")
+	}
+}
+
+// A record that names thousands of events is cut, at the end of a character.
+func TestDetailsAreCut(t *testing.T) {
+	if got := cut(strings.Repeat("ä", 300)); len(got) > 410 || !strings.HasSuffix(got, "ä…") {
+		t.Errorf("%q", got)
+	}
+	if got := cut("short"); got != "short" {
+		t.Errorf("%q", got)
+	}
+}
