@@ -137,7 +137,7 @@ func specs() []spec {
 		section("http", "Status port: probes, /metrics, /status, page and controls."),
 		checked("http.address", checkHTTPAddress, "Address host:port; port 0: a free one, which the log names; off: none."),
 		text("http.allowed_hosts", "Further names of the port, such as a proxy's; see docs/http.md."),
-		secret("http.token", "Token of the controls, 16 characters or more; empty: no controls."),
+		secret("http.token", "Token of controls and details, 16 characters or more; empty: neither."),
 		section("http.tls", "Encryption; files are read again when they change."),
 		text("http.tls.cert_file", "PEM file of certificate and chain; empty: plain HTTP."),
 		text("http.tls.key_file", "PEM file of its key."),

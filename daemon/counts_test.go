@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
@@ -58,6 +60,36 @@ func TestCountsBegin(t *testing.T) {
 		}
 		if c := k.position.Counts; c == nil || !c.Since.Equal(now) || len(c.Kinds) != 1 || c.Kinds[0] != (resumetoken.KindCount{Kind: "change", Created: 1}) {
 			t.Errorf("%+v", c)
+		}
+	})
+}
+
+// Events are counted by the resource types that the stream watches, each from the start, and dead
+// letters by reasons of which there are few: an event's size and its topic's limit are none.
+func TestCountsBySort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &kept{position: resumetoken.Position{Stream: "main", Token: token(1), Fingerprint: "f"}}
+		s := stream(&script{fingerprint: "f", chunks: []watcher.Chunk{chunk(consent(t, 2), consent(t, 3), change(t, 4, nil))}}, nil, k, nil)
+		before := s.Progress()
+		if n, watched := before.Resources["Consent"]; !watched || n != 0 || len(before.Reasons) > 0 {
+			t.Errorf("before the first event: %v, %v", before.Resources, before.Reasons)
+		}
+		if err := play(t, s, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			batch := &publisher.Batch{}
+			out := mapper.Output{Events: []mapper.Event{{Kind: mapper.KindChange, Value: make([]byte, 100)}, {Kind: mapper.KindChange, Value: make([]byte, 200)}}}
+			tooLarge(func(string) int { return 50 }, 0, &out)
+			batch.Failures = out.Failures
+			s.progress.count(batch, nil, time.Now())
+		}
+		after := s.Progress()
+		if after.Resources["Consent"] != 2 || len(after.Resources) != len(before.Resources) {
+			t.Errorf("by resource type: %v", after.Resources)
+		}
+		if len(after.Reasons) != 2 || after.Reasons[Reason{mapper.KindChange, reasonTooLarge}] != 4 {
+			t.Errorf("by reason: %v", after.Reasons)
 		}
 	})
 }

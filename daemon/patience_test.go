@@ -87,7 +87,7 @@ func TestUnanswered(t *testing.T) {
 
 // A stream that is told to stop, and waits for Kafka to take the rest, waits for Kafka.
 func TestNothingIsDueFromMongoDB(t *testing.T) {
-	p := newProgress("main", AnswerLimits{})
+	p := newProgress("main", AnswerLimits{}, nil)
 	p.state(Running)
 	p.broke(errors.New("connection refused"))
 	p.read(true)

@@ -83,6 +83,10 @@ type Progress struct {
 	// Events and DeadLetters count what was committed since the process began.
 	Events      map[Tally]uint64
 	DeadLetters map[mapper.Kind]uint64
+	// Resources counts the events by resource type, or by collection where it holds none.
+	// Reasons counts the dead letters by kind and reason; a reason is there from its first on.
+	Resources map[string]uint64
+	Reasons   map[Reason]uint64
 	// Counts are those that are stored with the position, of all processes that carried the
 	// stream; nil if this one has seen none. A stand-by's are those that it has seen last.
 	Counts *resumetoken.Counts
@@ -122,10 +126,10 @@ type progress struct {
 	newest newest
 }
 
-func newProgress(stream string, limits AnswerLimits) *progress {
+func newProgress(stream string, limits AnswerLimits, resources []string) *progress {
 	p := &progress{now: Progress{
 		Stream: stream, AnswerLimits: limits, State: StandingBy, Since: time.Now(),
-		Events: map[Tally]uint64{}, DeadLetters: map[mapper.Kind]uint64{}, Reopenings: map[watcher.Cause]uint64{}, Wholes: map[string]uint64{},
+		Events: map[Tally]uint64{}, DeadLetters: map[mapper.Kind]uint64{}, Resources: map[string]uint64{}, Reasons: map[Reason]uint64{}, Reopenings: map[watcher.Cause]uint64{}, Wholes: map[string]uint64{},
 		CommitSeconds: newHistogram(secondsBounds()), EndToEndSeconds: newHistogram(secondsBounds()),
 		BatchEvents: newHistogram(eventsBounds()), BatchBytes: newHistogram(bytesBounds()),
 	}}
@@ -136,6 +140,9 @@ func newProgress(stream string, limits AnswerLimits) *progress {
 	}
 	for _, k := range mapper.Kinds() {
 		p.now.DeadLetters[k.Name] = 0
+	}
+	for _, r := range resources {
+		p.now.Resources[r] = 0
 	}
 	for _, c := range watcher.Causes() {
 		p.now.Reopenings[c] = 0
@@ -311,7 +318,7 @@ func (p *progress) snapshot() Progress {
 	defer p.mu.Unlock()
 	s := p.now
 	s.Events, s.DeadLetters, s.Reopenings = maps.Clone(s.Events), maps.Clone(s.DeadLetters), maps.Clone(s.Reopenings)
-	s.Wholes = maps.Clone(s.Wholes)
+	s.Wholes, s.Resources, s.Reasons = maps.Clone(s.Wholes), maps.Clone(s.Resources), maps.Clone(s.Reasons)
 	s.CommitSeconds, s.EndToEndSeconds = s.CommitSeconds.clone(), s.EndToEndSeconds.clone()
 	s.BatchEvents, s.BatchBytes = s.BatchEvents.clone(), s.BatchBytes.clone()
 	return s

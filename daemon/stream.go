@@ -136,9 +136,13 @@ type Stream struct {
 
 // NewStream returns a stream of the parts.
 func NewStream(opts Options, parts Parts, log *zap.Logger) *Stream {
+	var resources []string
+	for _, c := range parts.Mapper.Collections(mapper.Current) {
+		resources = append(resources, mapper.ResourceOf(c.Namespace.Collection))
+	}
 	return &Stream{
 		opts: opts, parts: parts, log: log.With(zap.String("stream", opts.Name)),
-		progress: newProgress(opts.Name, opts.AnswerLimits), pauseRequest: newPauseRequest(),
+		progress: newProgress(opts.Name, opts.AnswerLimits, resources), pauseRequest: newPauseRequest(),
 	}
 }
 

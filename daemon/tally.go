@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
@@ -24,6 +25,17 @@ type Tally struct {
 	Kind   mapper.Kind
 	Action Action
 }
+
+// Reason is a kind and why its events could not be produced, by which dead letters are counted.
+type Reason struct {
+	Kind mapper.Kind
+	// Text is one of the mapper's phrases, or reasonTooLarge.
+	Text string
+}
+
+// reasonTooLarge is the reason of all events that are larger than their topic takes: a dead letter
+// says how large, and a label must not have that many values.
+const reasonTooLarge = "the event is larger than its topic takes"
 
 // tallies lists those that the mapper can produce.
 func tallies() []Tally {
@@ -151,11 +163,31 @@ func (p *progress) count(b *publisher.Batch, sorts map[Tally]uint64, at time.Tim
 	for t, n := range sorts {
 		p.now.Events[t] += n
 	}
+	p.countResources(b.Events)
 	if len(b.Events) > 0 {
 		p.now.BatchEvents.observe(float64(len(b.Events)))
 		p.now.BatchBytes.observe(float64(size))
 	}
 	for i := range b.Failures {
-		p.now.DeadLetters[b.Failures[i].Kind]++
+		f := &b.Failures[i]
+		p.now.DeadLetters[f.Kind]++
+		reason := Reason{f.Kind, f.Reason}
+		if strings.HasPrefix(f.Reason, tooLargeBegins) {
+			reason.Text = reasonTooLarge
+		}
+		p.now.Reasons[reason]++
+	}
+}
+
+// countResources counts events by resource type. Consecutive ones of a collection are counted
+// together.
+func (p *progress) countResources(events []mapper.Event) {
+	for begin := 0; begin < len(events); {
+		of, end := events[begin].Change.Collection, begin+1
+		for end < len(events) && events[end].Change.Collection == of {
+			end++
+		}
+		p.now.Resources[mapper.ResourceOf(of)] += uint64(end - begin)
+		begin = end
 	}
 }

@@ -84,7 +84,7 @@ func Measured(options []kgo.Opt, registry prometheus.Registerer, client string) 
 	if registry == nil {
 		return options
 	}
-	return slices.Concat(options, []kgo.Opt{kgo.WithHooks(kafkaMetrics(registry, client))})
+	return slices.Concat(options, []kgo.Opt{kgo.WithHooks(kafkaMetrics(registry, client), &buffered{status.Replacing{Registerer: registry}, client, nil})})
 }
 
 func kafkaMetrics(registry prometheus.Registerer, client string) *kprom.Metrics {
@@ -94,6 +94,31 @@ func kafkaMetrics(registry prometheus.Registerer, client string) *kprom.Metrics 
 		kprom.FetchAndProduceDetail(kprom.ByTopic, kprom.Batches, kprom.Records, kprom.UncompressedBytes, kprom.CompressedBytes, kprom.ConsistentNaming),
 		kprom.HistogramsFromOpts(kprom.HistogramOpts{Enable: kprom.RequestDurationE2E, Buckets: []float64{.005, .025, .1, .5, 2.5, 10}}),
 	)
+}
+
+// buffered tells a client's buffered records under the names of gauges: kprom has them under
+// names that end in _total, as only a counter's does.
+type buffered struct {
+	registry status.Replacing
+	client   string
+	gauges   []prometheus.Collector
+}
+
+// OnNewClient is kgo's.
+func (b *buffered) OnNewClient(c *kgo.Client) {
+	for name, records := range map[string]func() int64{"produce": c.BufferedProduceRecords, "fetch": c.BufferedFetchRecords} {
+		b.gauges = append(b.gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "fhir_cdc_kafka_buffered_" + name + "_records", Help: "Records buffered within the client", ConstLabels: prometheus.Labels{"client": b.client},
+		}, func() float64 { return float64(records()) }))
+	}
+	b.registry.MustRegister(b.gauges...)
+}
+
+// OnClientClosed is kgo's.
+func (b *buffered) OnClientClosed(*kgo.Client) {
+	for _, g := range b.gauges {
+		b.registry.Unregister(g)
+	}
 }
 
 // Record puts on record what an actor does to a stream, where there are topics.

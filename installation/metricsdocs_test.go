@@ -53,7 +53,7 @@ func metricsPage(kafka []*prometheus.Desc) string {
 	}
 	b.WriteString(docsKafka)
 	for _, d := range kafka {
-		fmt.Fprintf(&b, "| `%s` |\n", nameOf(d))
+		fmt.Fprintf(&b, "- `%s`\n", nameOf(d))
 	}
 	b.WriteString(docsOthers)
 	return b.String()
@@ -85,7 +85,6 @@ Every metric of ` + "`/metrics`" + ` on the status port, with its labels and mea
 - Lag, position age, oplog left and sample age are the owner's: there are none where another process is known
   to carry the stream. While no owner is known, as when Kafka is away, every process tells the newest position
   that it knows: take the ` + "`min`" + ` of lag and position age and the ` + "`max`" + ` of oplog left over the replicas.
-- A batch's events are counted once, at its commit.
 
 [Alert rules](../deploy/alerts/fhir-cdc.yaml), [Grafana dashboard](../deploy/dashboards/fhir-cdc.json).
 
@@ -105,10 +104,9 @@ const docsKafka = `
 
 Of [franz-go](https://github.com/twmb/franz-go). The label ` + "`client`" + ` is the stream's name, or
 ` + "`replicas`" + ` for the group's member; ` + "`node_id`" + ` is a broker. They begin anew whenever a stream is
-acquired. Bytes read and written are those on the wire, compressed.
+acquired. Bytes read and written are those on the wire, compressed. The two gauges named
+` + "`buffered_…_records_total`" + ` stay beside those with a gauge's name.
 
-| metric |
-|---|
 `
 
 const docsOthers = `

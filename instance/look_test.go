@@ -16,6 +16,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/config"
 	"github.com/fhir-cdc/fhir-cdc/daemon"
 	"github.com/fhir-cdc/fhir-cdc/installation"
+	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/replicas"
 	"github.com/fhir-cdc/fhir-cdc/wait"
@@ -40,7 +41,7 @@ func lookedAt(a, b, kafka func(context.Context) error) *look {
 	l.cfg.Retry.MinBackoff, l.cfg.Retry.MaxBackoff = time.Second, time.Second
 	for name, probe := range map[string]func(context.Context) error{"a": a, "b": b} {
 		refused := func() (daemon.Publisher, error) { return nil, login() }
-		stream := daemon.NewStream(daemon.Options{Name: name}, daemon.Parts{Source: unread{}, Publish: refused}, zap.NewNop())
+		stream := daemon.NewStream(daemon.Options{Name: name}, daemon.Parts{Source: unread{}, Mapper: mapper.New(mapper.Config{}), Publish: refused}, zap.NewNop())
 		l.at = append(l.at, &lookAt{name: name, streams: []*daemon.Stream{stream}, probe: probe})
 	}
 	return l

@@ -64,6 +64,12 @@ func Definitions() []Definition {
 			}
 		}),
 		perStream("dead_letters_total", counter, []string{"kind"}, "Events that could not be produced, in the dead-letter topic.", func(s *scrape, v View) { tellEach(s, v, v.DeadLetters) }),
+		perStream("resource_events_total", counter, []string{"resource_type"}, "Those of events_total by resource type; of access logs and AuditEvents by collection.", func(s *scrape, v View) { tellEach(s, v, v.Resources) }),
+		perStream("dead_letter_reasons_total", counter, []string{"kind", "reason"}, "Those of dead_letters_total by reason, each from its first on.", func(s *scrape, v View) {
+			for r, n := range v.Reasons {
+				s.tell(float64(n), v.Stream, string(r.Kind), r.Text)
+			}
+		}),
 		perStream("commits_total", counter, nil, "Batches and positions committed by this process.", func(s *scrape, v View) { s.tell(float64(v.Commits), v.Stream) }),
 		perStream("interruptions_total", counter, nil, "Returns to the stored position after an error.", func(s *scrape, v View) { s.tell(float64(v.Interruptions), v.Stream) }),
 		perStream("fenced_total", counter, nil, "Streams taken over by another process while this one carried them.", func(s *scrape, v View) { s.tell(float64(v.Fenced), v.Stream) }),

@@ -167,7 +167,8 @@ func carrying() View {
 				{Kind: mapper.KindChange, Action: daemon.Create}: 4, {Kind: mapper.KindChange, Action: daemon.Update}: 3,
 			},
 			DeadLetters: map[mapper.Kind]uint64{mapper.KindChange: 1},
-			Commits:     3, Interruptions: 2, Fenced: 1, OpenCursors: 1,
+			Resources:   map[string]uint64{"Consent": 7, "Patient": 0}, Reasons: map[daemon.Reason]uint64{{Kind: mapper.KindChange, Text: "id is missing"}: 1},
+			Commits: 3, Interruptions: 2, Fenced: 1, OpenCursors: 1,
 			Reopenings:    map[watcher.Cause]uint64{watcher.CauseElection: 1, watcher.CauseNetwork: 0},
 			CommitSeconds: daemon.Histogram{Bounds: []float64{.1, 1}, Counts: []uint64{2, 0, 1}, Sum: 5.1},
 			LastError:     "gone", Advice: "wait", LastErrorAt: ago(time.Minute),
@@ -259,6 +260,13 @@ fhir_cdc_commit_seconds_count{stream="main"} 3
 fhir_cdc_commit_seconds_bucket{stream="other",le="+Inf"} 0
 fhir_cdc_commit_seconds_sum{stream="other"} 0
 fhir_cdc_commit_seconds_count{stream="other"} 0
+# HELP fhir_cdc_dead_letter_reasons_total Those of dead_letters_total by reason, each from its first on.
+# TYPE fhir_cdc_dead_letter_reasons_total counter
+fhir_cdc_dead_letter_reasons_total{kind="change",reason="id is missing",stream="main"} 1
+# HELP fhir_cdc_resource_events_total Those of events_total by resource type; of access logs and AuditEvents by collection.
+# TYPE fhir_cdc_resource_events_total counter
+fhir_cdc_resource_events_total{resource_type="Consent",stream="main"} 7
+fhir_cdc_resource_events_total{resource_type="Patient",stream="main"} 0
 # HELP fhir_cdc_events_total Events committed by this process; action is create, update or delete.
 # TYPE fhir_cdc_events_total counter
 fhir_cdc_events_total{action="create",kind="change",stream="main"} 4
@@ -271,7 +279,7 @@ fhir_cdc_lookups_missed_total{fact="request_id"} 2
 fhir_cdc_reopenings_total{cause="election",stream="main"} 1
 fhir_cdc_reopenings_total{cause="network",stream="main"} 0
 `
-	if err := testutil.CollectAndCompare(m, strings.NewReader(want), "fhir_cdc_commit_seconds", "fhir_cdc_events_total", "fhir_cdc_lookups_missed_total", "fhir_cdc_reopenings_total"); err != nil {
+	if err := testutil.CollectAndCompare(m, strings.NewReader(want), "fhir_cdc_commit_seconds", "fhir_cdc_events_total", "fhir_cdc_dead_letter_reasons_total", "fhir_cdc_resource_events_total", "fhir_cdc_lookups_missed_total", "fhir_cdc_reopenings_total"); err != nil {
 		t.Error(err)
 	}
 	want = "# HELP fhir_cdc_build_info 1, with the key name, the program's version and Go's.\n" +
