@@ -104,8 +104,8 @@ const docsKafka = `
 
 Of [franz-go](https://github.com/twmb/franz-go). The label ` + "`client`" + ` is the stream's name, or
 ` + "`replicas`" + ` for the group's member; ` + "`node_id`" + ` is a broker. They begin anew whenever a stream is
-acquired. Bytes read and written are those on the wire, compressed. The two gauges named
-` + "`buffered_…_records_total`" + ` stay beside those with a gauge's name.
+acquired. Bytes read and written are those on the wire, compressed. ` + "`buffered_…_records_total`" + `
+are gauges too.
 
 `
 
