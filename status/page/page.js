@@ -280,7 +280,7 @@ const lists = [
   ]],
   ["events", "Events of this process", [
     ["Committed", (e) => clock(e.committed), "time"], ["Kind", (e) => kinds[e.kind] ?? e.kind], ["Resource", (e) => e.resourceType],
-    ["Action", (e) => e.action], ["Document", (e) => e.document || "–", "code"], ["Event", (e) => e.id ?? "–", "code"],
+    ["Action", (e) => e.action], ["Document", (e) => e.document || "–", "code"], ["Event", (e) => e.id, "code"],
     ["After", (e) => brief(Math.max(0, (new Date(e.committed) - new Date(e.changed)) / 1000))], ["Stream", (e) => e.stream],
   ]],
   ["deadLetters", "Dead letters", [
@@ -303,16 +303,17 @@ function cellOf(tag, text, style) {
 function fillLists(said) {
   // What somebody has set is read before what is as it comes.
   said.configuration.sort((a, b) => (a.source === "default") - (b.source === "default"));
-  for (const [name, title, columns] of lists) {
+  for (const [name, title, all] of lists) {
+    const columns = all.filter(([head]) => said.ids || head !== "Event");
     let list = $(`list-${name}`);
     if (!list) {
       list = $("list").content.cloneNode(true).firstElementChild;
       list.id = `list-${name}`;
       list.open = name !== "configuration";
-      list.querySelector("tr").append(...columns.map(([head]) => Object.assign(cellOf("th", head), { scope: "col" })));
       list.querySelector(".scroll").setAttribute("aria-label", title);
       $("lists").append(list);
     }
+    list.querySelector("tr").replaceChildren(...columns.map(([head]) => Object.assign(cellOf("th", head), { scope: "col" })));
     const rows = said[name];
     list.hidden = name === "backfills" && !rows.length;
     set(list.querySelector("summary"), rows.length ? `${title} (${rows.length})` : `${title}: none`);
@@ -320,7 +321,11 @@ function fillLists(said) {
     list.querySelector("tbody").replaceChildren(...rows.map((row) => {
       const line = document.createElement("tr");
       if (row.source === "default") line.className = "none";
-      line.append(...columns.map(([, text, style]) => cellOf("td", text(row), style)));
+      line.append(...columns.map(([head, text, style]) => {
+        const cell = cellOf("td", text(row), style);
+        cell.dataset.head = head; // a phone has it before the value
+        return cell;
+      }));
       return line;
     }));
   }

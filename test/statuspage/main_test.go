@@ -155,7 +155,7 @@ func (b *browser) text(selector string) string {
 func (b *browser) asks(wrong ...string) {
 	b.t.Helper()
 	for _, t := range wrong {
-		b.do(chromedp.SetValue("#token", t, chromedp.ByQuery), chromedp.Click("#show", chromedp.ByQuery))
+		b.do(chromedp.Evaluate(fmt.Sprintf("document.querySelector('#token').value = %q", t), nil), chromedp.Click("#show", chromedp.ByQuery))
 		b.until("the token is refused", `document.querySelector("#told").textContent === "The token is missing or wrong." && document.querySelector("#lists").textContent === ""`)
 		b.do(chromedp.Evaluate(`document.querySelector("#told").textContent = ""`, nil))
 	}

@@ -148,6 +148,7 @@ func (b *browser) everyLook(name string) {
 		width, height int64
 	}{{"light", "light", 1280, 900}, {"dark", "dark", 1280, 900}, {"phone", "light", 390, 844}} {
 		b.dress(look.scheme, look.width, look.height)
+		b.do(chromedp.Evaluate("scrollTo(0, 0)", nil))
 		b.shoot(name + "-" + look.name)
 		if width := eval[int64](b, "document.documentElement.scrollWidth"); width > look.width {
 			b.t.Errorf("%s: the page is %d wide in a window of %d", look.name, width, look.width)
