@@ -3,6 +3,7 @@ package instance
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -13,11 +14,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.uber.org/zap"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
 	"github.com/fhir-cdc/fhir-cdc/installation"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 	"github.com/fhir-cdc/fhir-cdc/status"
 )
 
@@ -71,6 +74,20 @@ func detailing(t *testing.T) (*details, *kfake.Cluster) {
 			t.Fatal(err)
 		}
 	}
+	progress, err := bson.Marshal(bson.D{{Key: "collection", Value: "fhir.Consent_4_0_0"}, {Key: "scanned", Value: int64(40)}, {Key: "events", Value: int64(38)}, {Key: "deadLetters", Value: int64(2)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := in.Sink.Store("backfill-2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Acquire(t.Context()); !errors.Is(err, resumetoken.ErrNone) {
+		t.Fatal(err)
+	}
+	if err := errors.Join(store.Save(t.Context(), resumetoken.Position{Stream: "backfill-2", State: &resumetoken.State{Document: progress}}), store.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
 	shown := &processState{}
 	shown.reached(in.Sink)
 	return newDetails(cfg, shown), cluster
@@ -107,8 +124,11 @@ func TestDetailsShowTheTopics(t *testing.T) {
 	if err != nil || strings.Contains(string(text), "patient-") || strings.Contains(string(text), "a token") {
 		t.Errorf("ids are shown: %s, %v", text, err)
 	}
-	if b := hidden.Backfills; len(b) != 1 || b[0].Name != "backfill-2" || b[0].State != "begun" || b[0].Known {
-		t.Errorf("backfills %+v", b)
+	wantBackfills := []status.DetailedBackfill{{
+		Name: "backfill-2", State: "begun", Since: time.Date(2026, 11, 23, 12, 3, 0, 0, time.UTC), Actor: "me", Known: true, Collection: "fhir.Consent_4_0_0", Documents: 40, Events: 38, DeadLetters: 2,
+	}}
+	if diff := cmp.Diff(wantBackfills, hidden.Backfills); diff != "" {
+		t.Errorf("backfills, -want +got:\n%s", diff)
 	}
 }
 
