@@ -34,6 +34,12 @@ type Backfill struct {
 // the markers of transactions and repeated failures take some.
 const letterOffsets = 200
 
+// Apart is a sink for Newest beside the streams: it shares nothing with s that changes while they
+// are made and run, and its clients are no series in /metrics.
+func (s *Sink) Apart() *Sink {
+	return &Sink{Config: s.Config, clients: s.clients, log: s.log, Kafka: s.Kafka}
+}
+
 // Newest reads the newest dead letters and audit records, most of each. It waits for no open
 // transaction. What could be read comes beside an error.
 func (s *Sink) Newest(ctx context.Context, most int) (n Newest, err error) {
@@ -77,9 +83,7 @@ func (s *Sink) progressOf(ctx context.Context, name string) *replay.BackfillProg
 	if s.Config.Checkpoint.Store == config.StoreFile {
 		return nil
 	}
-	unmeasured := *s // The client of one reading is no series of its own.
-	unmeasured.Metrics = nil
-	store, err := unmeasured.Store(name)
+	store, err := s.Store(name)
 	if err != nil {
 		return nil
 	}

@@ -51,7 +51,7 @@ func runStreams(ctx context.Context, cfg *config.Config, shown *processState, me
 		}
 		return err
 	}
-	shown.reached(sink)
+	shown.reached(sink.Apart())
 	var facts installation.StreamFacts
 	var streams []*daemon.Stream
 	var look *look

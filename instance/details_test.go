@@ -89,7 +89,7 @@ func detailing(t *testing.T) (*details, *kfake.Cluster) {
 		t.Fatal(err)
 	}
 	shown := &processState{}
-	shown.reached(in.Sink)
+	shown.reached(in.Sink.Apart())
 	return newDetails(cfg, shown), cluster
 }
 

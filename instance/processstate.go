@@ -55,7 +55,8 @@ func (p *processState) startWaits() string {
 	return p.waits
 }
 
-// reached notes the sink, and its audit topic if it has one: that has the controls' records.
+// reached notes a sink for readings, and its audit topic if it has one: that has the controls'
+// records.
 func (p *processState) reached(sink *installation.Sink) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
