@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -68,15 +69,17 @@ func TestNewestEventsKeepNoBatch(t *testing.T) {
 
 // What a stream has committed it tells, and nothing that it could not commit.
 func TestStreamTellsNewest(t *testing.T) {
-	k := &kept{failures: 2, position: resumetoken.Position{Stream: "main", Token: token(1), Fingerprint: "f"}}
-	s := stream(&script{fingerprint: "f", chunks: []watcher.Chunk{chunk(consent(t, 2), consent(t, 3))}}, nil, k, nil)
-	if len(s.Newest()) > 0 {
-		t.Error("events before the beginning")
-	}
-	if err := play(t, s, time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	if all := s.Newest(); len(all) != 2 || all[0].Collection == "" || all[0].ID == all[1].ID {
-		t.Errorf("newest are %+v", all)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		k := &kept{failures: 2, position: resumetoken.Position{Stream: "main", Token: token(1), Fingerprint: "f"}}
+		s := stream(&script{fingerprint: "f", chunks: []watcher.Chunk{chunk(consent(t, 2), consent(t, 3))}}, nil, k, nil)
+		if len(s.Newest()) > 0 {
+			t.Error("events before the beginning")
+		}
+		if err := play(t, s, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if all := s.Newest(); len(all) != 2 || all[0].Collection == "" || all[0].ID == all[1].ID {
+			t.Errorf("newest are %+v", all)
+		}
+	})
 }
