@@ -11,15 +11,17 @@ import (
 
 // Carried is an event that was committed: names and times, nothing of its contents.
 type Carried struct {
-	Kind   mapper.Kind
-	Action Action
-	// Database and Collection are the change's namespace, Document is the document's _id as
-	// dead letters have it.
-	Database, Collection, Document string
-	// ID is the event's own id.
-	ID string
+	Stream       string      `json:"stream"`
+	Kind         mapper.Kind `json:"kind"`
+	Action       Action      `json:"action"`
+	Namespace    string      `json:"namespace"`
+	ResourceType string      `json:"resourceType"`
+	// Document is the document's _id as dead letters have it, ID the event's own id.
+	Document string `json:"document"`
+	ID       string `json:"id,omitempty"`
 	// Changed is the time of the change by MongoDB's clock, Committed that of the commit.
-	Changed, Committed time.Time
+	Changed   time.Time `json:"changed"`
+	Committed time.Time `json:"committed"`
 }
 
 const (
@@ -59,14 +61,14 @@ func (n *newest) add(events []mapper.Event, at time.Time) {
 	}
 }
 
-// list is what is remembered, the newest first.
-func (n *newest) list() []Carried {
+// list is what is remembered of a stream, the newest first.
+func (n *newest) list(stream string) []Carried {
 	var all []Carried
 	for i := range min(n.count, keptEvents) {
 		s := &n.slots[(n.count-1-i)%keptEvents]
 		all = append(all, Carried{
-			Kind: s.kind, Action: s.action, Database: s.database, Collection: s.collection,
-			Document: publisher.DocumentID(bson.Raw(s.key)), ID: string(s.id), Changed: time.UnixMilli(s.wall).UTC(), Committed: s.committed,
+			Stream: stream, Kind: s.kind, Action: s.action, Namespace: s.database + "." + s.collection, ResourceType: mapper.ResourceOf(s.collection),
+			Document: publisher.DocumentID(bson.Raw(s.key)), ID: string(s.id), Changed: time.UnixMilli(s.wall).UTC(), Committed: s.committed.UTC(),
 		})
 	}
 	return all
@@ -76,5 +78,5 @@ func (n *newest) list() []Carried {
 func (s *Stream) Newest() []Carried {
 	s.progress.mu.Lock()
 	defer s.progress.mu.Unlock()
-	return s.progress.newest.list()
+	return s.progress.newest.list(s.opts.Name)
 }

@@ -37,13 +37,13 @@ func TestNewestEvents(t *testing.T) {
 			}
 			n.add(events, time.Unix(int64(at), 0))
 		}
-		all := n.list()
+		all := n.list("main")
 		if len(all) != keptEvents || all[keptEvents-1].Document != "70" {
 			t.Fatalf("batches of %d: %d events, the last %+v", batch, len(all), all[len(all)-1])
 		}
 		want := Carried{
-			Kind: mapper.KindChange, Action: Update, Database: "fhir", Collection: "Consent_4_0_0", Document: "119", ID: "event-119",
-			Changed: time.UnixMilli(1_700_000_000_000).UTC(), Committed: time.Unix(120, 0),
+			Stream: "main", Kind: mapper.KindChange, Action: Update, Namespace: "fhir.Consent_4_0_0", ResourceType: "Consent", Document: "119", ID: "event-119",
+			Changed: time.UnixMilli(1_700_000_000_000).UTC(), Committed: time.Unix(120, 0).UTC(),
 		}
 		if diff := cmp.Diff(want, all[0]); diff != "" {
 			t.Errorf("batches of %d, -want +got:\n%s", batch, diff)
@@ -62,7 +62,7 @@ func TestNewestEventsKeepNoBatch(t *testing.T) {
 		t.Errorf("%.0f allocations for a batch", made)
 	}
 	clear(events[0].Change.DocumentKey)
-	if all := n.list(); all[1].Document != "first" || all[0].Document != "" {
+	if all := n.list("main"); all[1].Document != "first" || all[0].Document != "" {
 		t.Errorf("documents %q and %q", all[1].Document, all[0].Document)
 	}
 }
@@ -78,7 +78,7 @@ func TestStreamTellsNewest(t *testing.T) {
 		if err := play(t, s, time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		if all := s.Newest(); len(all) != 2 || all[0].Collection == "" || all[0].ID == all[1].ID {
+		if all := s.Newest(); len(all) != 2 || all[0].ResourceType != "Consent" || all[0].ID == all[1].ID {
 			t.Errorf("newest are %+v", all)
 		}
 	})

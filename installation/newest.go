@@ -14,20 +14,22 @@ import (
 
 // Newest are the newest records of an installation's topics, the newest first.
 type Newest struct {
-	Letters []Letter
-	Audit   []publisher.AuditRecord
+	Letters []Letter                `json:"deadLetters"`
+	Audit   []publisher.AuditRecord `json:"audit"`
 	// Backfills are those that have begun and are not done.
-	Backfills []Backfill
+	Backfills []Backfill `json:"backfills"`
 }
 
 // Backfill is a backfill that has begun and is not done, as the audit topic and its stored
 // state tell.
 type Backfill struct {
 	// Name is the name of its stored state, State begun or interrupted, since the time Since.
-	Name, State, Actor string
-	Since              time.Time
+	Name  string    `json:"name"`
+	State string    `json:"state"`
+	Actor string    `json:"actor"`
+	Since time.Time `json:"since"`
 	// Progress is nil if it is not known: positions in a file are of the host that backfills.
-	Progress *replay.BackfillProgress
+	Progress *replay.BackfillProgress `json:"progress,omitempty"`
 }
 
 // letterOffsets is how many offsets of each partition of the dead-letter topic Newest reads:
@@ -44,7 +46,7 @@ func (s *Sink) Apart() *Sink {
 // transaction. What could be read comes beside an error.
 func (s *Sink) Newest(ctx context.Context, most int) (n Newest, err error) {
 	if !s.Config.HasTopics() {
-		return n, Usagef("sink: stdout writes to no topics")
+		return Newest{Backfills: []Backfill{}}, Usagef("sink: stdout writes to no topics")
 	}
 	audit, err := publisher.ReadAudit(ctx, s.Kafka, s.Config.Topics.Audit, s.Config.Name, time.Time{}, publisher.Patience{})
 	letters, lettersErr := publisher.ReadDeadLetters(ctx, s.Kafka, s.Config.Topics.DeadLetters, time.Time{}, letterOffsets, publisher.Patience{})
@@ -58,7 +60,7 @@ func (s *Sink) Newest(ctx context.Context, most int) (n Newest, err error) {
 
 // backfills are those of audit records that are not done, with their progress as it is stored.
 func (s *Sink) backfills(ctx context.Context, audit []publisher.AuditRecord) []Backfill {
-	var open []Backfill
+	open := []Backfill{} // not nil: as JSON it is a list
 	for _, r := range audit {
 		name, _ := r.Details["position"].(string)
 		state, _ := r.Details["state"].(string)

@@ -14,8 +14,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/config"
 	"github.com/fhir-cdc/fhir-cdc/daemon"
 	"github.com/fhir-cdc/fhir-cdc/installation"
-	"github.com/fhir-cdc/fhir-cdc/mapper"
-	"github.com/fhir-cdc/fhir-cdc/status"
+	"github.com/fhir-cdc/fhir-cdc/publisher"
 )
 
 const (
@@ -27,8 +26,23 @@ const (
 	topicsTimeout = 5 * time.Second
 )
 
-// details makes what the status port shows to those who have the token.
+// details are the JSON of /details: names, times, counts and settings, no contents of documents
+// and no secrets. Lists begin with the newest.
 type details struct {
+	Time time.Time `json:"time"`
+	// IDs says that documents are named by their ids. Else they have marks, by which this
+	// process tells one from another.
+	IDs bool `json:"ids"`
+	// Events are the last that this process committed.
+	Events []daemon.Carried `json:"events"`
+	// Unread is why what is of the topics may lack something.
+	Unread string `json:"unread,omitempty"`
+	installation.Newest
+	Configuration []config.Origin `json:"configuration"`
+}
+
+// detailer makes what the status port shows to those who have the token.
+type detailer struct {
 	cfg   *config.Config
 	shown *processState
 	// key makes the marks of documents; nobody else can make one of an id.
@@ -40,44 +54,41 @@ type details struct {
 	err    error
 }
 
-func newDetails(cfg *config.Config, shown *processState) *details {
-	d := &details{cfg: cfg, shown: shown, key: make([]byte, sha256.Size)}
+func newDetailer(cfg *config.Config, shown *processState) *detailer {
+	d := &detailer{cfg: cfg, shown: shown, key: make([]byte, sha256.Size)}
 	_, _ = rand.Read(d.key) // It never fails.
 	return d
 }
 
 // show makes the details. With ids, documents are named by their ids.
-func (d *details) show(ctx context.Context, ids bool) *status.Details {
+func (d *detailer) show(ctx context.Context, ids bool) *details {
 	newest, err := d.topics(ctx)
-	// Lists that are empty, not nil: as JSON they are lists.
-	out := &status.Details{
-		Time: time.Now().UTC(), IDs: ids, Events: d.events(ids), DeadLetters: d.letters(newest.Letters, ids),
-		Audit: []status.DetailedAct{}, Backfills: []status.DetailedBackfill{},
-	}
+	out := &details{Time: time.Now().UTC(), IDs: ids, Events: []daemon.Carried{}, Newest: newest, Configuration: d.cfg.Origins()}
 	if err != nil {
 		out.Unread = err.Error()
 	}
-	for _, r := range newest.Audit {
-		if !ids {
-			r.Details, _ = withoutIDs(r.Details).(map[string]any)
+	for _, s := range d.shown.all() {
+		if stream, ok := s.(*daemon.Stream); ok {
+			out.Events = append(out.Events, stream.Newest()...)
 		}
-		out.Audit = append(out.Audit, status.DetailedAct{Time: r.Time, Action: string(r.Action), Stream: r.Stream, Actor: r.Actor, Details: cut(r.DetailText())})
 	}
-	for _, b := range newest.Backfills {
-		shown := status.DetailedBackfill{Name: b.Name, State: b.State, Since: b.Since, Actor: b.Actor}
-		if p := b.Progress; p != nil {
-			shown.Known, shown.Collection, shown.Documents, shown.Events, shown.DeadLetters = true, p.Collection, p.Documents, p.Events, p.DeadLetters
+	slices.SortStableFunc(out.Events, func(a, b daemon.Carried) int { return b.Committed.Compare(a.Committed) })
+	// What was read is shown again to others, who may want ids.
+	out.Letters, out.Audit = append([]installation.Letter{}, newest.Letters...), append([]publisher.AuditRecord{}, newest.Audit...)
+	if !ids {
+		d.hideIDs(out)
+	}
+	for i := range out.Audit {
+		const most = 400 // A record may name thousands of events.
+		if text := out.Audit[i].DetailText(); len(text) > most {
+			out.Audit[i].Details = map[string]any{"cut": strings.ToValidUTF8(text[:most], "") + "…"}
 		}
-		out.Backfills = append(out.Backfills, shown)
-	}
-	for _, o := range d.cfg.Origins() {
-		out.Configuration = append(out.Configuration, status.Setting(o))
 	}
 	return out
 }
 
 // topics are the newest records of the topics.
-func (d *details) topics(ctx context.Context) (installation.Newest, error) {
+func (d *detailer) topics(ctx context.Context) (installation.Newest, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if time.Since(d.read) > topicsFor {
@@ -90,61 +101,29 @@ func (d *details) topics(ctx context.Context) (installation.Newest, error) {
 	return d.newest, d.err
 }
 
-// events are the last that the streams of this process committed.
-func (d *details) events(ids bool) []status.DetailedEvent {
-	all := []status.DetailedEvent{}
-	for _, s := range d.shown.all() {
-		stream, ok := s.(*daemon.Stream)
-		if !ok {
-			continue
-		}
-		for _, e := range stream.Newest() {
-			shown := status.DetailedEvent{
-				Stream: stream.Name(), Kind: string(e.Kind), ResourceType: mapper.ResourceOf(e.Collection), Action: string(e.Action),
-				Document: d.name(e.Database+"."+e.Collection, e.Document, ids), Changed: e.Changed, Committed: e.Committed.UTC(),
-			}
-			if ids {
-				shown.ID = e.ID
-			}
-			all = append(all, shown)
-		}
+// hideIDs puts marks in the place of documents' ids, and leaves out what names documents
+// otherwise.
+func (d *detailer) hideIDs(out *details) {
+	for i := range out.Events {
+		e := &out.Events[i]
+		e.Document, e.ID = d.mark(e.Namespace+"/"+e.Document), ""
 	}
-	slices.SortStableFunc(all, func(a, b status.DetailedEvent) int { return b.Committed.Compare(a.Committed) })
-	return all
+	for i := range out.Letters {
+		l := &out.Letters[i]
+		l.Key, l.DocumentKey, l.ResumeToken = l.Namespace+"/"+d.mark(l.Key), nil, nil
+	}
+	for i := range out.Audit {
+		out.Audit[i].Details, _ = withoutIDs(out.Audit[i].Details).(map[string]any)
+	}
 }
 
-func (d *details) letters(newest []installation.Letter, ids bool) []status.DetailedLetter {
-	all := []status.DetailedLetter{}
-	for i := range newest {
-		l := &newest[i]
-		_, collection, _ := strings.Cut(l.Namespace, ".")
-		all = append(all, status.DetailedLetter{
-			Place: strings.Join(l.Places(), ", "), Stored: l.Stored, Stream: l.Stream, Kind: string(l.Kind), ResourceType: mapper.ResourceOf(collection),
-			Document: d.name(l.Namespace, strings.TrimPrefix(l.Key, l.Namespace+"/"), ids), Reason: l.Reason, Retried: l.Retried,
-		})
-	}
-	return all
-}
-
-// name is a document's id, or the mark in its place: the same for the same document as long as
-// the process lives.
-func (d *details) name(namespace, id string, ids bool) string {
-	if ids || id == "" {
-		return id
-	}
+// mark is the mark of a document's name: the same for the same document as long as the process
+// lives.
+func (d *detailer) mark(name string) string {
 	mark := hmac.New(sha256.New, d.key)
-	mark.Write([]byte(namespace + "/" + id))
+	mark.Write([]byte(name))
 	const enough = 6
 	return "#" + hex.EncodeToString(mark.Sum(nil)[:enough])
-}
-
-// cut bounds a text: a record may name thousands of events.
-func cut(text string) string {
-	const most = 400
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 // withoutIDs is a value of an audit record's details without the members that name documents,

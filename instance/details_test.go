@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"io"
 	"maps"
 	"slices"
@@ -18,14 +19,17 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/daemon"
 	"github.com/fhir-cdc/fhir-cdc/installation"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
-	"github.com/fhir-cdc/fhir-cdc/status"
+	"github.com/fhir-cdc/fhir-cdc/test/held"
 )
 
+var update = flag.Bool("update", false, "write testdata/details.json anew")
+
 // detailing is an installation on a broker of its own, with records in its topics.
-func detailing(t *testing.T) (*details, *kfake.Cluster) {
+func detailing(t *testing.T) (*detailer, *kfake.Cluster) {
 	t.Helper()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "fhir-cdc.positions", "fhir-cdc.audit", "fhir-cdc.dead-letters"))
 	if err != nil {
@@ -68,6 +72,7 @@ func detailing(t *testing.T) (*details, *kfake.Cluster) {
 		record(publisher.AuditReplayed, 4, map[string]any{"state": "done", "ids": []string{"patient-7"}}),
 		record(publisher.AuditPositionSet, 5, map[string]any{"after": map[string]any{"token": "a token", "clusterTime": 7}}),
 		record(publisher.AuditRetried, 6, map[string]any{"letters": []string{"0@1 7,1"}}),
+		record(publisher.AuditControl, 7, map[string]any{"text": strings.Repeat("ä", 300)}),
 		letter("patient-7"), letter("patient-8"), letter("patient-7"),
 	} {
 		if err := client.ProduceSync(t.Context(), r).FirstErr(); err != nil {
@@ -90,52 +95,65 @@ func detailing(t *testing.T) (*details, *kfake.Cluster) {
 	}
 	shown := &processState{}
 	shown.reached(in.Sink.Apart())
-	return newDetails(cfg, shown), cluster
+	return newDetailer(cfg, shown), cluster
 }
 
-// Dead letters and audit are those of the commands, the newest first. Documents have marks, and
-// what names them otherwise is left out, unless ids are asked for.
-func TestDetailsShowTheTopics(t *testing.T) {
+// The JSON of the details is what docs/http.md says: dead letters and audit are those of the
+// commands, the newest first.
+func TestDetailsAsJSON(t *testing.T) {
 	d, _ := detailing(t)
-	hidden, shown := d.show(t.Context(), false), d.show(t.Context(), true)
-	if hidden.Unread != "" || len(hidden.DeadLetters) != 2 || len(shown.DeadLetters) != 2 {
-		t.Fatalf("dead letters %+v, %s", hidden.DeadLetters, hidden.Unread)
+	all := d.show(t.Context(), true)
+	at := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	all.Time, all.Events, all.Configuration = at, []daemon.Carried{{
+		Stream: "main", Kind: "change", Action: daemon.Create, Namespace: "fhir.Consent_4_0_0", ResourceType: "Consent", Document: "c-1", ID: "e-1", Changed: at, Committed: at,
+	}}, all.Configuration[:1]
+	for i := range all.Letters {
+		all.Letters[i].Stored = at
 	}
-	if got := hidden.DeadLetters[0]; got.Place != "0@0, 0@2" || got.Retried || got.ResourceType != "Consent" || !strings.HasPrefix(got.Document, "#") || got.Document == hidden.DeadLetters[1].Document {
-		t.Errorf("dead letter %+v", got)
+	text, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got := shown.DeadLetters; got[0].Document != "patient-7" || got[1].Document != "patient-8" || !got[1].Retried {
-		t.Errorf("dead letters %+v", got)
+	held.Equal(t, "testdata/details.json", append(text, '\n'), *update, "go test ./instance -run TestDetailsAsJSON -update")
+}
+
+// Documents have marks, and what names them otherwise is left out.
+func TestDetailsHideIDs(t *testing.T) {
+	d, _ := detailing(t)
+	hidden, again := d.show(t.Context(), false), d.show(t.Context(), false)
+	if hidden.Unread != "" || len(hidden.Letters) != 2 {
+		t.Fatalf("dead letters %+v, %s", hidden.Letters, hidden.Unread)
+	}
+	first, second := hidden.Letters[0].Key, hidden.Letters[1].Key
+	if !strings.HasPrefix(first, "fhir.Consent_4_0_0/#") || first == second || first != again.Letters[0].Key {
+		t.Errorf("marks %q, %q and %q", first, second, again.Letters[0].Key)
 	}
 	var acts []string
 	for _, a := range hidden.Audit {
-		acts = append(acts, a.Details)
+		acts = append(acts, a.DetailText())
 	}
 	want := []string{
-		`letters=["0@1 7,1"]`, `after={"clusterTime":7}`, "state=done", "position=backfill-2, state=begun", "position=backfill-1, state=done", "position=backfill-1, state=begun",
+		"cut=text=" + strings.Repeat("ä", 197) + "…", `letters=["0@1 7,1"]`, `after={"clusterTime":7}`, "state=done",
+		"position=backfill-2, state=begun", "position=backfill-1, state=done", "position=backfill-1, state=begun",
 	}
 	if diff := cmp.Diff(want, acts); diff != "" {
 		t.Errorf("audit, -want +got:\n%s", diff)
 	}
-	if !strings.Contains(shown.Audit[1].Details, "a token") || !strings.Contains(shown.Audit[2].Details, "patient-7") {
-		t.Errorf("audit %+v", shown.Audit)
+	hidden.Events = []daemon.Carried{{Namespace: "fhir.Consent_4_0_0", Document: "patient-7", ID: "event-7"}}
+	d.hideIDs(hidden)
+	if e := hidden.Events[0]; e.Namespace+"/"+e.Document != first || e.ID != "" {
+		t.Errorf("event %+v, its dead letter %s", e, first)
 	}
 	text, err := json.Marshal(hidden)
-	if err != nil || strings.Contains(string(text), "patient-") || strings.Contains(string(text), "a token") {
+	if err != nil || strings.Contains(string(text), "patient-") || strings.Contains(string(text), "a token") || strings.Contains(string(text), "event-7") {
 		t.Errorf("ids are shown: %s, %v", text, err)
-	}
-	wantBackfills := []status.DetailedBackfill{{
-		Name: "backfill-2", State: "begun", Since: time.Date(2026, 11, 23, 12, 3, 0, 0, time.UTC), Actor: "me", Known: true, Collection: "fhir.Consent_4_0_0", Documents: 40, Events: 38, DeadLetters: 2,
-	}}
-	if diff := cmp.Diff(wantBackfills, hidden.Backfills); diff != "" {
-		t.Errorf("backfills, -want +got:\n%s", diff)
 	}
 }
 
 // Each value has its origin, and no secret is among them.
 func TestDetailsShowTheConfiguration(t *testing.T) {
 	d, _ := detailing(t)
-	all := map[string]status.Setting{}
+	all := map[string]config.Origin{}
 	for _, s := range d.show(t.Context(), true).Configuration {
 		all[s.Key] = s
 		if strings.Contains(s.Value, "the-password") || strings.Contains(s.Value, "the-token") {
@@ -154,21 +172,11 @@ func TestDetailsWithoutKafka(t *testing.T) {
 	d, cluster := detailing(t)
 	cluster.Close()
 	got := d.show(t.Context(), false)
-	if got.Unread == "" || got.Events == nil || got.DeadLetters == nil || got.Audit == nil || got.Backfills == nil || len(got.Configuration) == 0 {
+	if got.Unread == "" || got.Events == nil || got.Letters == nil || got.Audit == nil || got.Backfills == nil || len(got.Configuration) == 0 {
 		t.Errorf("%+v", got)
 	}
 	read := d.read
 	if d.show(t.Context(), false); d.read != read {
 		t.Error("the topics were asked for twice in a row")
-	}
-}
-
-// A record that names thousands of events is cut, at the end of a character.
-func TestDetailsAreCut(t *testing.T) {
-	if got := cut(strings.Repeat("ä", 300)); len(got) > 410 || !strings.HasSuffix(got, "ä…") {
-		t.Errorf("%q", got)
-	}
-	if got := cut("short"); got != "short" {
-		t.Errorf("%q", got)
 	}
 }

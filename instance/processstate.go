@@ -71,7 +71,7 @@ func (p *processState) newest(ctx context.Context, most int) (installation.Newes
 	sink := p.sink
 	p.mu.Unlock()
 	if sink == nil {
-		return installation.Newest{}, errNoAudit
+		return installation.Newest{Backfills: []installation.Backfill{}}, errNoAudit
 	}
 	return sink.Newest(ctx, most)
 }

@@ -22,11 +22,12 @@ func serveStatus(ctx context.Context, cfg *config.Config, version string, p *pro
 	}
 	sampler := status.NewSampler(p.all, p.ownersOf, p.unjoined, installation.InstanceName(cfg), log)
 	registry.MustRegister(status.NewMetrics(cfg.Name, version, sampler.Views, status.Counts{Lookups: p.lookups, Logged: l.Counts, Refused: p.refused, Unjoined: p.unjoined}))
+	show := newDetailer(cfg, p).show
 	server := status.New(status.Options{
 		Address: cfg.HTTP.Address, Hosts: hosts(cfg), Version: version, Name: cfg.Name, Instance: installation.InstanceName(cfg),
 		Stuck: installation.AnswerLimit(cfg), Acquire: cfg.Kafka.TransactionTimeout + acquireMargin,
 		CertFile: cfg.HTTP.TLS.CertFile, KeyFile: cfg.HTTP.TLS.KeyFile,
-		Controls: controls(cfg, p, l), Details: newDetails(cfg, p).show, Refused: p.refused, Waits: p.startWaits,
+		Controls: controls(cfg, p, l), Details: func(ctx context.Context, ids bool) any { return show(ctx, ids) }, Refused: p.refused, Waits: p.startWaits,
 	}, sampler.Views, registry, log)
 	listener, err := server.Listen(ctx)
 	if err != nil {

@@ -311,8 +311,10 @@ type backfillState struct {
 // BackfillProgress is how far a backfill has come that any process may carry out.
 type BackfillProgress struct {
 	// Collection is the one that is read, Documents counts those of all that were read.
-	Collection                     string
-	Documents, Events, DeadLetters int64
+	Collection  string `json:"collection"`
+	Documents   int64  `json:"documents"`
+	Events      int64  `json:"events"`
+	DeadLetters int64  `json:"deadLetters"`
 }
 
 // ProgressOf reads the state of a backfill out of its stored position.

@@ -275,8 +275,8 @@ const clock = (stamp) => new Date(stamp).toLocaleString(undefined, { dateStyle: 
 const lists = [
   ["backfills", "Backfills not done", [
     ["Since", (b) => clock(b.since), "time"], ["State", (b) => b.state], ["Name", (b) => b.name], ["By", (b) => b.actor],
-    ["Reads", (b) => b.collection || "–"], ["Documents", (b) => (b.known ? number(b.documents) : "–")],
-    ["Events", (b) => (b.known ? number(b.events) : "–")], ["Dead letters", (b) => (b.known ? number(b.deadLetters) : "–")],
+    ["Reads", (b) => b.progress?.collection || "–"], ...["documents", "events", "deadLetters"].map((count, i) => (
+      [["Documents", "Events", "Dead letters"][i], (b) => (b.progress ? number(b.progress[count]) : "–")])),
   ]],
   ["events", "Events of this process", [
     ["Committed", (e) => clock(e.committed), "time"], ["Kind", (e) => kinds[e.kind] ?? e.kind], ["Resource", (e) => e.resourceType],
@@ -284,13 +284,13 @@ const lists = [
     ["After", (e) => brief(Math.max(0, (new Date(e.committed) - new Date(e.changed)) / 1000))], ["Stream", (e) => e.stream],
   ]],
   ["deadLetters", "Dead letters", [
-    ["Stored", (l) => clock(l.stored), "time"], ["Kind", (l) => kinds[l.kind] ?? l.kind], ["Resource", (l) => l.resourceType],
-    ["Document", (l) => l.document || "–", "code"], ["Reason", (l) => l.reason, "long"], ["Retried", (l) => (l.retried ? "yes" : "no")],
-    ["Place", (l) => l.place, "code"], ["Stream", (l) => l.stream],
+    ["Stored", (l) => clock(l.stored), "time"], ["Kind", (l) => kinds[l.kind] ?? l.kind],
+    ["Document", (l) => l.key, "code"], ["Reason", (l) => l.reason, "long"], ["Retried", (l) => (l.retried ? "yes" : "no")],
+    ["Place", (l) => [l.place, ...(l.again ?? [])].join(", "), "code"], ["Stream", (l) => l.stream],
   ]],
   ["audit", "Audit", [
     ["Time", (a) => clock(a.time), "time"], ["Action", (a) => a.action], ["Stream", (a) => a.stream ?? "all"],
-    ["Actor", (a) => a.actor, "code"], ["Details", (a) => a.details, "long"],
+    ["Actor", (a) => a.actor, "code"], ["Details", (a) => Object.entries(a.details ?? {}).map(([name, v]) => `${name}=${typeof v === "string" ? v : JSON.stringify(v)}`).join(", "), "long"],
   ]],
   ["configuration", "Configuration", [["Key", (c) => c.key, "code"], ["Value", (c) => c.value, "long"], ["From", (c) => c.source, "code"]]],
 ];

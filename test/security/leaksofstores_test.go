@@ -112,7 +112,7 @@ func TestNothingLeaksElsewhere(t *testing.T) {
 			for _, path := range []string{"details", "details?ids=shown"} {
 				shown := i.details(d, token, path)
 				h.in(t, path, shown)
-				if strings.Contains(shown, `"unread"`) || !strings.Contains(shown, `"resourceType":"Consent"`) || !strings.Contains(shown, `control=pause`) {
+				if strings.Contains(shown, `"unread"`) || !strings.Contains(shown, `"resourceType":"Consent"`) || !strings.Contains(shown, `"control":"pause"`) {
 					t.Errorf("%s lacks something: %s", path, shown)
 				}
 			}

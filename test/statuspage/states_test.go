@@ -187,50 +187,55 @@ func TestPrivatePart(t *testing.T) {
 	}
 }
 
-// madeUp are details as long as they get, with a text that would be markup.
-func madeUp(_ context.Context, ids bool) *status.Details {
+// row is an object of the details.
+type row = map[string]any
+
+// madeUp are details as long as they get, with a text that would be markup; their form is held by
+// TestDetailsAsJSON (instance).
+func madeUp(_ context.Context, ids bool) any {
 	now := time.Now().UTC()
-	d := &status.Details{Time: now, IDs: ids, Unread: ""}
+	var events, letters, acts, settings []row
 	for i := range 50 {
-		e := status.DetailedEvent{
-			Stream: "main", Kind: "change", ResourceType: []string{"Observation", "MedicationAdministration", "Consent"}[i%3], Action: []string{"create", "update"}[i%2],
-			Document: fmt.Sprintf("#%012x", i*987654321), Changed: now.Add(-time.Duration(i)*time.Second - 40*time.Millisecond), Committed: now.Add(-time.Duration(i) * time.Second),
+		e := row{
+			"stream": "main", "kind": "change", "resourceType": []string{"Observation", "MedicationAdministration", "Consent"}[i%3], "action": []string{"create", "update"}[i%2],
+			"document": fmt.Sprintf("#%012x", i*987654321), "changed": now.Add(-time.Duration(i)*time.Second - 40*time.Millisecond), "committed": now.Add(-time.Duration(i) * time.Second),
 		}
 		if ids {
-			e.Document, e.ID = fmt.Sprintf("6f1ed0c2-%d", i), "5c1d2c8e-1b0a-5d8e-9b6f-0c8f2b1a7d11"
+			e["document"], e["id"] = fmt.Sprintf("6f1ed0c2-%d", i), "5c1d2c8e-1b0a-5d8e-9b6f-0c8f2b1a7d11"
 		}
-		d.Events = append(d.Events, e)
+		events = append(events, e)
 	}
 	for i, reason := range []string{
 		"the event has 1311552 bytes with its framing, topic business.events takes 1048588 (the lower of its max.message.bytes and kafka.max_record_bytes)",
 		"id is not a string", "<img src=x><b>status is missing</b>",
 	} {
-		d.DeadLetters = append(d.DeadLetters, status.DetailedLetter{
-			Place: fmt.Sprintf("%d@%d", i, 17+i), Stored: now.Add(-time.Duration(i) * time.Hour), Stream: "main", Kind: []string{"change", "change", "export"}[i],
-			ResourceType: []string{"Observation", "Consent", "ExportStatus"}[i], Document: fmt.Sprintf("#%012x", i*87654321), Reason: reason, Retried: i == 1,
+		letters = append(letters, row{
+			"place": fmt.Sprintf("%d@%d", i, 17+i), "stored": now.Add(-time.Duration(i) * time.Hour), "stream": "main", "kind": []string{"change", "change", "export"}[i],
+			"key": []string{"fhir.Observation_4_0_0", "fhir.Consent_4_0_0", "fhir.ExportStatus_4_0_0"}[i] + fmt.Sprintf("/#%012x", i*87654321), "reason": reason, "retried": i == 1,
 		})
 	}
-	for i, a := range []status.DetailedAct{
-		{Action: "control", Stream: "main", Actor: "fhir-cdc-0", Details: "client=10.0.3.17, control=pause"},
-		{Action: "repaired", Stream: "main", Actor: "fhir-cdc-0/17", Details: "deadLetters=2, events=38120, from=2026-11-21T09:12:44Z, seconds=1203.4, until=2026-11-23T11:02:10Z"},
-		{Action: "gap", Stream: "main", Actor: "fhir-cdc-0/17", Details: "from=2026-11-21T09:12:44Z, until=2026-11-23T11:02:10Z"},
-		{Action: "backfilled", Actor: "operator@workstation", Details: "from=current, position=backfill-9b1c22d0, state=begun, topicPrefix="},
+	for i, a := range []row{
+		{"action": "control", "stream": "main", "actor": "fhir-cdc-0", "details": row{"client": "10.0.3.17", "control": "pause"}},
+		{"action": "repaired", "stream": "main", "actor": "fhir-cdc-0/17", "details": row{"deadLetters": 2, "events": 38120, "from": "2026-11-21T09:12:44Z", "seconds": 1203.4, "until": "2026-11-23T11:02:10Z"}},
+		{"action": "gap", "stream": "main", "actor": "fhir-cdc-0/17", "details": row{"from": "2026-11-21T09:12:44Z", "until": "2026-11-23T11:02:10Z"}},
+		{"action": "backfilled", "actor": "operator@workstation", "details": row{"from": "current", "position": "backfill-9b1c22d0", "state": "begun"}},
 	} {
-		a.Time = now.Add(-time.Duration(i) * 40 * time.Minute)
-		d.Audit = append(d.Audit, a)
-	}
-	d.Backfills = []status.DetailedBackfill{
-		{Name: "backfill-9b1c22d0", State: "begun", Since: now.Add(-2 * time.Hour), Actor: "operator@workstation", Known: true, Collection: "fhir.Observation_4_0_0", Documents: 1_204_000, Events: 1_203_977, DeadLetters: 2},
-		{Name: "backfill-00ab12cd", State: "interrupted", Since: now.Add(-30 * time.Hour), Actor: "operator@workstation"},
+		a["time"] = now.Add(-time.Duration(i) * 40 * time.Minute)
+		acts = append(acts, a)
 	}
 	for i := range 60 {
-		s := status.Setting{Key: fmt.Sprintf("section.key_%d", i), Value: "5s", Source: "default"}
+		s := row{"key": fmt.Sprintf("section.key_%d", i), "value": "5s", "source": "default"}
 		if i%9 == 0 {
-			s.Value, s.Source = "[b-1.kafka.example.internal:9092, b-2.kafka.example.internal:9092, b-3.kafka.example.internal:9092]", "KAFKA_URLS"
+			s["value"], s["source"] = "[b-1.kafka.example.internal:9092, b-2.kafka.example.internal:9092, b-3.kafka.example.internal:9092]", "KAFKA_URLS"
 		}
-		d.Configuration = append(d.Configuration, s)
+		settings = append(settings, s)
 	}
-	return d
+	return row{"time": now, "ids": ids, "events": events, "deadLetters": letters, "audit": acts, "configuration": settings, "backfills": []row{
+		{"name": "backfill-9b1c22d0", "state": "begun", "since": now.Add(-2 * time.Hour), "actor": "operator@workstation", "progress": row{
+			"collection": "fhir.Observation_4_0_0", "documents": 1_204_000, "events": 1_203_977, "deadLetters": 2,
+		}},
+		{"name": "backfill-00ab12cd", "state": "interrupted", "since": now.Add(-30 * time.Hour), "actor": "operator@workstation"},
+	}}
 }
 
 // serve has a status port show views, and with a token made-up details; it returns its page's
