@@ -53,7 +53,7 @@ func metricsPage(kafka []*prometheus.Desc) string {
 	}
 	b.WriteString(docsKafka)
 	for _, d := range kafka {
-		fmt.Fprintf(&b, "- `%s`\n", nameOf(d))
+		b.WriteString(nameOf(d) + "\n")
 	}
 	b.WriteString(docsOthers)
 	return b.String()
@@ -107,9 +107,9 @@ Of [franz-go](https://github.com/twmb/franz-go). The label ` + "`client`" + ` is
 acquired. Bytes read and written are those on the wire, compressed. ` + "`buffered_…_records_total`" + `
 are gauges too.
 
-`
+` + "```\n"
 
-const docsOthers = `
+const docsOthers = "```\n" + `
 ## Others
 
 ` + "`go_*`" + ` of the Go runtime and ` + "`process_*`" + ` of the process.

@@ -21,11 +21,11 @@ func exportKind() Definition {
 		EnableVariable: "ENABLE_BULK_EXPORT_KAFKA_EVENTS", TopicVariable: "KAFKA_BULK_EXPORT_EVENT_TOPIC",
 		Resources:  []string{exportStatus},
 		Operations: []string{"insert", "update"},
-		Profiles:   []Profile{ProfileSeed, ProfileStrict},
-		head:       exportHead,
-		wrote:      func(_ Record, body recordBody) bool { return strings.HasPrefix(body.Type, "Export") },
-		sources:    exportSources,
-		events:     (*Mapper).appendExport,
+		Profiles:   []Profile{ProfileSeed, ProfileStrict}, KeyByProfile: true,
+		head:    exportHead,
+		wrote:   func(_ Record, body recordBody) bool { return strings.HasPrefix(body.Type, "Export") },
+		sources: exportSources,
+		events:  (*Mapper).appendExport,
 	}
 }
 

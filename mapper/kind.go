@@ -32,6 +32,8 @@ type Definition struct {
 	Operations []string
 	// Profiles are the forms that the events can have, the default first.
 	Profiles []Profile
+	// KeyByProfile says that an event has another key in each.
+	KeyByProfile bool
 
 	// head is the beginning of each event's value, up to the id; "" if the id is in a header.
 	head string

@@ -65,13 +65,25 @@ func fhirText(s []byte) []byte {
 // fhirCode is a text as FHIR's codes are: single spaces between words.
 func fhirCode(s []byte) []byte { return bytes.Join(bytes.Fields(fhirText(s)), []byte{' '}) }
 
-// uriReference tells whether a text is one.
+// uriReference tells whether a text is one. An address of IPv6 is taken for none.
 func uriReference(s []byte) bool {
 	for _, b := range s {
-		if b <= ' ' || b > '~' || strings.IndexByte("\"<>\\^`{|}", b) >= 0 {
+		if b <= ' ' || b > '~' || strings.IndexByte("\"<>[]\\^`{|}", b) >= 0 {
 			return false
 		}
 	}
+	for rest := s; ; {
+		_, after, found := bytes.Cut(rest, []byte{'%'})
+		if !found {
+			break
+		}
+		if len(after) < 2 || !isHex(after[0]) || !isHex(after[1]) {
+			return false
+		}
+		rest = after
+	}
 	_, err := url.Parse(string(s))
-	return err == nil
+	return err == nil && bytes.Count(s, []byte{'#'}) < 2
 }
+
+func isHex(b byte) bool { return b >= '0' && b <= '9' || b|0x20 >= 'a' && b|0x20 <= 'f' }

@@ -121,6 +121,7 @@ func TestStrictEventsAreValidWhateverIsStored(t *testing.T) {
 	for source, want := range map[string]string{
 		"http://acme.test/src": "http://acme.test/src", "urn:a:b": "urn:a:b", "a/b#c": "a/b#c",
 		"": "", "two words": "", "caf\u00e9": "", "http://[": "", "%zz": "", "a<b": "",
+		"a#b#c": "", "http://a/x#y#z": "", "http://a/[x]": "", "http://a/?q=%zz": "", "urn:%zz": "", "a%4": "", "a/%c3%A4": "a/%c3%A4",
 	} {
 		raw := changed(t, readChange(t, "export-accepted"), map[string]any{"export": map[string]any{"status": "accepted", "source": source}})
 		e := mapOne(t, strictly(), raw, mapper.Facts{}).Events[1]

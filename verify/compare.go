@@ -14,7 +14,9 @@ import (
 type comparison struct {
 	topics  []string
 	origins []eventOrigin
-	dir     string
+	// keyByProfile has the kinds whose events have another key in each profile.
+	keyByProfile map[string]bool
+	dir          string
 	// earliest is, of each topic, the cluster time before which a missing event may have
 	// been deleted by the topic's retention: it is not asked for.
 	earliest []uint64
@@ -46,8 +48,12 @@ const (
 )
 
 func newComparison(dir string, topics []string) *comparison {
+	keyByProfile := map[string]bool{}
+	for _, kind := range mapper.Kinds() {
+		keyByProfile[string(kind.Name)] = kind.KeyByProfile
+	}
 	return &comparison{
-		dir: dir, topics: topics, earliest: make([]uint64, len(topics)), entries: newSorter(dir, entrySize, entryMemory),
+		dir: dir, topics: topics, keyByProfile: keyByProfile, earliest: make([]uint64, len(topics)), entries: newSorter(dir, entrySize, entryMemory),
 		missing: newSorter(dir, entrySize, fewMemory), strays: newSorter(dir, entrySize, fewMemory),
 	}
 }
@@ -96,8 +102,10 @@ type evidence struct {
 	stranger []entry // a few of them
 	// unsure says that oplog and collections do not agree on the event's key.
 	unsure bool
-	// other counts the records of another profile than the event's, whose keys are of that.
-	other int
+	// other counts the records of another profile than the event's. rekeyed says that the key of
+	// one is that of its profile.
+	other   int
+	rekeyed bool
 }
 
 // compare sorts all entries and reports the faults among them.
@@ -161,15 +169,19 @@ func (c *comparison) note(ev *evidence, e *entry) {
 			ev.known++
 		}
 	case found:
-		other := ev.first.class < found && (c.origins[ev.first.origin].Profile == mapper.ProfileStrict) != (e.origin == strictRecord)
-		if other {
-			ev.other++
-		}
-		if ev.first.class < found && !ev.unsure && !other && int32(uint32(e.key)) != ev.first.partition {
-			if ev.strange++; len(ev.stranger) < keptExtras {
-				ev.stranger = append(ev.stranger, *e)
+		if ev.first.class < found { // else no source knows the event
+			of, rekeyed := c.origins[ev.first.origin], false
+			if (of.Profile == mapper.ProfileStrict) != (e.origin == strictRecord) {
+				ev.other++
+				rekeyed = c.keyByProfile[of.Kind]
+				ev.rekeyed = ev.rekeyed || rekeyed
 			}
-			return
+			if !ev.unsure && !rekeyed && int32(uint32(e.key)) != ev.first.partition {
+				if ev.strange++; len(ev.stranger) < keptExtras {
+					ev.stranger = append(ev.stranger, *e)
+				}
+				return
+			}
 		}
 		if ev.found++; ev.found == 1 {
 			ev.record = *e
@@ -214,7 +226,7 @@ func (c *comparison) judge(ev *evidence, report *reporter) error {
 	if ev.found > may {
 		report.duplicated(ev.first.topic, ev.found-may, c.place(&ev.record), c.extras(ev))
 	}
-	if ev.found == 0 || ev.expected+ev.known > 1 || ev.completed || ev.first.place == 0 {
+	if ev.found == 0 || ev.expected+ev.known > 1 || ev.completed || ev.first.place == 0 || ev.rekeyed {
 		return nil
 	}
 	s := keyed{topic: ev.first.topic, key: ev.first.key, place: ev.first.place, partition: ev.record.partition, offset: ev.record.place, id: ev.first.id}

@@ -22,6 +22,8 @@ type fact struct {
 	at    uint64 // of an event, a cluster time; of a record, milliseconds
 	// strict is the profile of a record; events have that of the seed.
 	strict bool
+	// export says that the event is of that kind, whose keys are those of their profiles.
+	export bool
 }
 
 func idOf(event rune) uuid.UUID { return uuid.NewSHA1(uuid.NameSpaceOID, []byte(string(event))) }
@@ -36,9 +38,13 @@ func compareFacts(t *testing.T, prepare func(*comparison), facts ...fact) Result
 		}
 	}()
 	prepare(c)
-	origin := c.origin(eventOrigin{Kind: "change", Namespace: "fhir.Consent_4_0_0", Profile: mapper.ProfileSeed})
+	change := c.origin(eventOrigin{Kind: "change", Namespace: "fhir.Consent_4_0_0", Profile: mapper.ProfileSeed})
+	export := c.origin(eventOrigin{Kind: "export", Namespace: "fhir.ExportStatus_4_0_0", Profile: mapper.ProfileSeed})
 	for _, f := range facts {
-		e := entry{id: idOf(f.event), class: f.class, place: f.place, key: hashKey("main", []byte(f.key)), at: f.at, origin: origin}
+		e := entry{id: idOf(f.event), class: f.class, place: f.place, key: hashKey("main", []byte(f.key)), at: f.at, origin: change}
+		if f.export {
+			e.origin = export
+		}
 		if f.class < found {
 			e.partition = int32(uint32(recordKey([]byte(f.key))))
 		} else {
@@ -82,6 +88,11 @@ func TestComparison(t *testing.T) {
 	may := func(event rune, place uint64, key string) fact {
 		return fact{event: event, class: possible, place: place, key: key, at: 100 << 32}
 	}
+	exports := func(event rune, place uint64, key string) fact {
+		f := must(event, place, key)
+		f.export = true
+		return f
+	}
 	there := func(event rune, offset uint64) fact { return fact{event: event, class: found, place: offset, at: 5000} }
 	type counts struct{ Expected, Missing, Held, Duplicated, Unexpected, OutOfOrder, Unseen int64 }
 	for _, test := range []struct {
@@ -105,8 +116,10 @@ func TestComparison(t *testing.T) {
 		{name: "foreign", facts: []fact{must('a', 1, "k"), there('a', 0), there('x', 1), there('x', 2)}, want: counts{Expected: 1, Unexpected: 2}},
 		{name: "another key", facts: []fact{must('a', 1, "k"), {event: 'a', class: found, place: 3, key: "l", at: 5000}}, want: counts{Expected: 1, Missing: 1, Unexpected: 1}},
 		{name: "another key beside the event", facts: []fact{may('a', 1, "k"), {event: 'a', class: found, place: 1, key: "l", at: 5000}, there('a', 3), {event: 'a', class: found, place: 4, key: "m", at: 5000}}, want: counts{Unexpected: 2}},
-		{name: "another key in another profile", facts: []fact{must('a', 1, "k"), {event: 'a', class: found, place: 3, key: "l", at: 5000, strict: true}}, want: counts{Expected: 1}, clean: true},
-		{name: "twice, once in another profile", facts: []fact{must('a', 1, "k"), there('a', 0), {event: 'a', class: found, place: 3, key: "l", at: 5000, strict: true}}, want: counts{Expected: 1, Duplicated: 1}},
+		{name: "another key in another profile", facts: []fact{must('a', 1, "k"), {event: 'a', class: found, place: 3, key: "l", at: 5000, strict: true}}, want: counts{Expected: 1, Missing: 1, Unexpected: 1}},
+		{name: "another key in another profile, which has another", facts: []fact{exports('a', 1, "k"), {event: 'a', class: found, place: 3, key: "l", at: 5000, strict: true}}, want: counts{Expected: 1}, clean: true},
+		{name: "another profile with other keys knows no order", facts: []fact{exports('a', 1, "k"), exports('b', 2, "k"), {event: 'a', class: found, place: 4, key: "l", at: 5000, strict: true}, {event: 'b', class: found, place: 3, key: "m", at: 5000, strict: true}}, want: counts{Expected: 2}, clean: true},
+		{name: "twice, once in another profile", facts: []fact{must('a', 1, "k"), there('a', 0), {event: 'a', class: found, place: 3, at: 5000, strict: true}}, want: counts{Expected: 1, Duplicated: 1}},
 		{name: "foreign in another profile", facts: []fact{{event: 'x', class: found, place: 3, at: 5000, strict: true}}, want: counts{Unexpected: 1}},
 		{name: "a key that is not sure", facts: []fact{must('a', 1, "k"), {event: 'a', class: scanned, key: "l"}, {event: 'a', class: found, key: "m", at: 5000}}, want: counts{Expected: 1}, clean: true},
 		{name: "out of order", facts: []fact{must('a', 1, "k"), must('b', 2, "k"), must('c', 3, "l"), there('a', 8), there('b', 7), there('c', 0)}, want: counts{Expected: 3, OutOfOrder: 1}},
@@ -141,8 +154,8 @@ func TestComparison(t *testing.T) {
 // What is wrong is named.
 func TestComparisonNames(t *testing.T) {
 	got := compareFacts(t, func(*comparison) {},
-		fact{'a', required, 1, "k", 100 << 32, false}, fact{'b', required, 2, "k", 101 << 32, false}, fact{'c', required, 3, "k", 102 << 32, false},
-		fact{'b', found, 7, "", 5000, false}, fact{'b', found, 9, "", 6000, false}, fact{'c', found, 3, "", 4000, false}, fact{'x', found, 4, "", 7000, false})
+		fact{'a', required, 1, "k", 100 << 32, false, false}, fact{'b', required, 2, "k", 101 << 32, false, false}, fact{'c', required, 3, "k", 102 << 32, false, false},
+		fact{'b', found, 7, "", 5000, false, false}, fact{'b', found, 9, "", 6000, false, false}, fact{'c', found, 3, "", 4000, false, false}, fact{'x', found, 4, "", 7000, false, false})
 	at := func(event rune, offset int64, milli int64) RecordPlace {
 		p := RecordPlace{Topic: "events", Offset: offset}
 		if event == 'x' {

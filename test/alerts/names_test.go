@@ -55,7 +55,7 @@ func documented(t *testing.T) map[string]metric {
 		// Of client libraries; the page names their families.
 		"process_resident_memory_bytes": {}, "process_start_time_seconds": {}, "process_cpu_seconds_total": {}, "go_memstats_heap_inuse_bytes": {},
 	}
-	for _, row := range regexp.MustCompile("(?m)^[|-] `([a-z0-9_]+)`(?: \\| ([a-z]+) \\| (.*?) \\|)?").FindAllStringSubmatch(string(text), -1) {
+	for _, row := range regexp.MustCompile("(?m)^(?:\\| `)?(fhir_cdc_[a-z0-9_]+)(?:` \\| ([a-z]+) \\| (.*?) \\||$)").FindAllStringSubmatch(string(text), -1) {
 		m := metric{histogram: row[2] == "histogram" || strings.HasSuffix(row[1], "_seconds") && row[2] == ""}
 		for _, l := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(row[3], -1) {
 			m.labels = append(m.labels, l[1])
