@@ -33,7 +33,7 @@ func Default() *Config {
 		},
 		Kafka: Kafka{
 			Brokers:            []string{},
-			Compression:        CompressionLZ4,
+			Compression:        CompressionGzip, // kafkajs, the FHIR server's client, reads no other
 			TransactionTimeout: 30 * time.Second,
 			// The end of a batch is sent at once; within it the client should not
 			// send the first record alone.

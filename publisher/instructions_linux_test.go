@@ -22,7 +22,7 @@ func TestInstructionsPerEvent(t *testing.T) {
 	}
 	events := batch(t, 1000, keys...)
 
-	instructions.AtMost(t, 5_300, func(n int) {
+	instructions.AtMost(t, 6_900, func(n int) {
 		_, opts := emptyKafka(t, kfake.SeedTopics(6, eventTopic), kfake.SeedTopics(8, posTopic))
 		p := newTransactional(t, opts, "instructions")
 		if _, err := p.Acquire(t.Context()); err != nil && !errors.Is(err, resumetoken.ErrNone) {

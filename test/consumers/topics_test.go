@@ -56,10 +56,10 @@ func newTopics(ctx context.Context, t *testing.T, brokers []string) *topics {
 		}
 	}
 	// Not every client can read every compression: it is the daemon's.
-	if config.Default().Kafka.Compression != config.CompressionLZ4 {
+	if config.Default().Kafka.Compression != config.CompressionGzip {
 		t.Fatal("the daemon's default compression is another")
 	}
-	common := []kgo.Opt{kgo.SeedBrokers(brokers...), kgo.UnknownTopicRetries(-1), kgo.ProducerBatchCompression(kgo.Lz4Compression())}
+	common := []kgo.Opt{kgo.SeedBrokers(brokers...), kgo.UnknownTopicRetries(-1), kgo.ProducerBatchCompression(kgo.GzipCompression())}
 	var err error
 	if p.plain, err = kgo.NewClient(common...); err != nil {
 		t.Fatal(err)

@@ -1,14 +1,8 @@
 // Prints each event of topics once: consume.js TOPIC...
 import { appendFileSync, existsSync, readFileSync } from 'node:fs'
 import kafkajs from 'kafkajs'
-import { compressFrame, decompressFrame } from 'lz4-napi'
 
-const { CompressionCodecs, CompressionTypes, Kafka, logLevel } = kafkajs
-// fhir-cdc compresses with LZ4 unless kafka.compression says otherwise; kafkajs itself knows gzip only.
-CompressionCodecs[CompressionTypes.LZ4] = () => ({
-  compress: ({ buffer }) => compressFrame(buffer),
-  decompress: (buffer) => decompressFrame(buffer),
-})
+const { Kafka, logLevel } = kafkajs
 
 const { BROKERS = 'localhost:9094', GROUP = 'fhir-cdc-example', SEEN = 'seen.txt' } = process.env
 
