@@ -20,8 +20,8 @@ type RequestIDs interface {
 	// Find waits for what may still come to be known, Look does not.
 	Find(ctx context.Context, versions []lookup.Version) ([]string, error)
 	Look(ctx context.Context, versions []lookup.Version) ([]string, error)
-	// Patience is how long n versions are waited for that wait at the same time, and
-	// GiveUp tells that some are not waited for any more.
+	// Patience is how long n versions wait for their history when they wait at the same time.
+	// GiveUp counts versions whose wait has ended without it.
 	Patience(n int) time.Duration
 	GiveUp(versions int)
 }

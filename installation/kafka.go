@@ -106,6 +106,7 @@ type buffered struct {
 
 // OnNewClient is kgo's.
 func (b *buffered) OnNewClient(c *kgo.Client) {
+	b.gauges = nil
 	for name, records := range map[string]func() int64{"produce": c.BufferedProduceRecords, "fetch": c.BufferedFetchRecords} {
 		b.gauges = append(b.gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "fhir_cdc_kafka_buffered_" + name + "_records", Help: "Records buffered within the client", ConstLabels: prometheus.Labels{"client": b.client},

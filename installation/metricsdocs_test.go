@@ -78,7 +78,7 @@ const docsHead = `# Metrics
 
 Every metric of ` + "`/metrics`" + ` on the status port, with its labels and meaning. ` + "`make docs`" + ` makes this page from the code.
 
-- Counters begin at 0 with each process. Its own series are there from the start; the Kafka client's with a
+- Counters begin at 0 with each process. Its own series are there from the start, but for reasons; the Kafka client's with a
   label ` + "`node_id` or `topic`" + ` appear with their first count.
 - ` + "`end_to_end_seconds` and `position_age_seconds`" + ` compare the clocks of MongoDB's primary and of this
   process; ` + "`lag_seconds` and `oplog_left_seconds`" + ` use MongoDB's alone.

@@ -32,9 +32,14 @@ type Backfill struct {
 	Progress *replay.BackfillProgress `json:"progress,omitempty"`
 }
 
-// letterOffsets is how many offsets of each partition of the dead-letter topic Newest reads:
-// the markers of transactions and repeated failures take some.
-const letterOffsets = 200
+// How many offsets at the end of each partition Newest reads, and for how long of each topic at
+// most. Of the dead letters' the markers of transactions and repeated failures take some. The
+// audit topic also tells what was retried and which backfills are not done.
+const (
+	letterOffsets = 200
+	auditOffsets  = 2000
+	newestTimeout = 5 * time.Second
+)
 
 // Apart is a sink for Newest beside the streams: it shares nothing with s that changes while they
 // are made and run, and its clients are no series in /metrics.
@@ -48,14 +53,18 @@ func (s *Sink) Newest(ctx context.Context, most int) (n Newest, err error) {
 	if !s.Config.HasTopics() {
 		return Newest{Backfills: []Backfill{}}, Usagef("sink: stdout writes to no topics")
 	}
-	audit, err := publisher.ReadAudit(ctx, s.Kafka, s.Config.Topics.Audit, s.Config.Name, time.Time{}, publisher.Patience{})
-	letters, lettersErr := publisher.ReadDeadLetters(ctx, s.Kafka, s.Config.Topics.DeadLetters, time.Time{}, letterOffsets, publisher.Patience{})
+	reading, done := context.WithTimeout(ctx, newestTimeout)
+	letters, err := publisher.ReadDeadLetters(reading, s.Kafka, s.Config.Topics.DeadLetters, time.Time{}, letterOffsets, publisher.Patience{})
+	done()
+	reading, done = context.WithTimeout(ctx, newestTimeout)
+	audit, auditErr := publisher.ReadAudit(reading, s.Kafka, s.Config.Topics.Audit, s.Config.Name, time.Time{}, auditOffsets, publisher.Patience{})
+	done()
 	slices.SortStableFunc(letters, func(a, b publisher.DeadLetter) int { return b.Stored.Compare(a.Stored) })
 	n.Letters = lettersOf(letters[:min(len(letters), most)], retriedIn(audit))
 	n.Backfills = s.backfills(ctx, audit)
 	slices.Reverse(audit)
-	n.Audit = audit[:min(len(audit), most)]
-	return n, errors.Join(err, lettersErr)
+	n.Audit = slices.Clone(audit[:min(len(audit), most)]) // The rest may be large, and is let go.
+	return n, errors.Join(err, auditErr)
 }
 
 // backfills are those of audit records that are not done, with their progress as it is stored.
@@ -74,6 +83,8 @@ func (s *Sink) backfills(ctx context.Context, audit []publisher.AuditRecord) []B
 	}
 	const most = 5 // Each takes a reading.
 	open = open[max(0, len(open)-most):]
+	ctx, cancel := context.WithTimeout(ctx, newestTimeout)
+	defer cancel()
 	for i := range open {
 		open[i].Progress = s.progressOf(ctx, open[i].Name)
 	}

@@ -28,7 +28,7 @@ func (s *Sink) patience() publisher.Patience {
 // ReadAudit reads the installation's audit records since a time.
 func (s *Sink) ReadAudit(ctx context.Context, since time.Time) ([]publisher.AuditRecord, error) {
 	defer s.waits(ctx)()
-	return publisher.ReadAudit(ctx, s.Kafka, s.Config.Topics.Audit, s.Config.Name, since, s.patience())
+	return publisher.ReadAudit(ctx, s.Kafka, s.Config.Topics.Audit, s.Config.Name, since, 0, s.patience())
 }
 
 // ReadDeadLetters reads the dead letters since a time.

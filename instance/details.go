@@ -20,10 +20,9 @@ import (
 const (
 	// newestRecords is how many dead letters and audit records are shown at most.
 	newestRecords = 50
-	// topicsFor is how long what was read of the topics is shown before they are read again,
-	// topicsTimeout bounds the reading: what needs no Kafka is shown all the same.
-	topicsFor     = 10 * time.Second
-	topicsTimeout = 5 * time.Second
+	// topicsFor is how long what was read of the topics is shown before they are read again: a
+	// page asks every 10 s.
+	topicsFor = 30 * time.Second
 )
 
 // details are the JSON of /details: names, times, counts and settings, no contents of documents
@@ -93,9 +92,7 @@ func (d *detailer) topics(ctx context.Context) (installation.Newest, error) {
 	defer d.mu.Unlock()
 	if time.Since(d.read) > topicsFor {
 		// What is read is for the next requests too, also if this one's client hangs up.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), topicsTimeout)
-		defer cancel()
-		d.newest, d.err = d.shown.newest(ctx, newestRecords)
+		d.newest, d.err = d.shown.newest(context.WithoutCancel(ctx), newestRecords)
 		d.read = time.Now()
 	}
 	return d.newest, d.err
@@ -113,7 +110,8 @@ func (d *detailer) hideIDs(out *details) {
 		l.Key, l.DocumentKey, l.ResumeToken = l.Namespace+"/"+d.mark(l.Key), nil, nil
 	}
 	for i := range out.Audit {
-		out.Audit[i].Details, _ = withoutIDs(out.Audit[i].Details).(map[string]any)
+		left, _ := withoutIDs("", out.Audit[i].Details)
+		out.Audit[i].Details, _ = left.(map[string]any)
 	}
 }
 
@@ -126,24 +124,39 @@ func (d *detailer) mark(name string) string {
 	return "#" + hex.EncodeToString(mark.Sum(nil)[:enough])
 }
 
-// withoutIDs is a value of an audit record's details without the members that name documents,
-// as a resume token does too.
-func withoutIDs(value any) any {
+// harmless are the members of audit records whose texts name no document. Any other text may: a
+// resume token has the document's _id in it.
+func harmless(member string) bool {
+	switch member {
+	case "state", "since", "from", "until", "to", "time", "changed", "topicPrefix", "position", "takenFrom", "stream",
+		"kinds", "resources", "letters", "control", "client", "level", "operation", "database", "collection", "fingerprint":
+		return true
+	}
+	return false
+}
+
+// withoutIDs is a member of an audit record's details without what may name documents; false if
+// nothing is left.
+func withoutIDs(name string, value any) (any, bool) {
 	switch v := value.(type) {
 	case map[string]any:
 		kept := map[string]any{}
 		for name, member := range v {
-			if name != "ids" && !strings.Contains(strings.ToLower(name), "token") {
-				kept[name] = withoutIDs(member)
+			if left, any := withoutIDs(name, member); any {
+				kept[name] = left
 			}
 		}
-		return kept
+		return kept, true
 	case []any:
-		kept := make([]any, len(v))
-		for i := range v {
-			kept[i] = withoutIDs(v[i])
+		var kept []any
+		for _, member := range v {
+			if left, any := withoutIDs(name, member); any {
+				kept = append(kept, left)
+			}
 		}
-		return kept
+		return kept, len(kept) > 0
+	case string:
+		return v, harmless(name)
 	}
-	return value
+	return value, true
 }

@@ -69,10 +69,12 @@ func detailing(t *testing.T) (*detailer, *kfake.Cluster) {
 		record(publisher.AuditBackfilled, 1, map[string]any{"state": "begun", "position": "backfill-1"}),
 		record(publisher.AuditBackfilled, 2, map[string]any{"state": "done", "position": "backfill-1"}),
 		record(publisher.AuditBackfilled, 3, map[string]any{"state": "begun", "position": "backfill-2"}),
-		record(publisher.AuditReplayed, 4, map[string]any{"state": "done", "ids": []string{"patient-7"}}),
+		record(publisher.AuditReplayed, 4, map[string]any{
+			"state": "interrupted", "ids": []string{"patient-7"}, "streams": []map[string]any{{"stream": "main", "changes": 3, "next": "826B03916700000004patient-7"}},
+		}),
 		record(publisher.AuditPositionSet, 5, map[string]any{"after": map[string]any{"token": "a token", "clusterTime": 7}}),
 		record(publisher.AuditRetried, 6, map[string]any{"letters": []string{"0@1 7,1"}}),
-		record(publisher.AuditControl, 7, map[string]any{"text": strings.Repeat("ä", 300)}),
+		record(publisher.AuditControl, 7, map[string]any{"client": strings.Repeat("ä", 300)}),
 		letter("patient-7"), letter("patient-8"), letter("patient-7"),
 	} {
 		if err := client.ProduceSync(t.Context(), r).FirstErr(); err != nil {
@@ -133,7 +135,7 @@ func TestDetailsHideIDs(t *testing.T) {
 		acts = append(acts, a.DetailText())
 	}
 	want := []string{
-		"cut=text=" + strings.Repeat("ä", 197) + "…", `letters=["0@1 7,1"]`, `after={"clusterTime":7}`, "state=done",
+		"cut=client=" + strings.Repeat("ä", 196) + "…", `letters=["0@1 7,1"]`, `after={"clusterTime":7}`, `state=interrupted, streams=[{"changes":3,"stream":"main"}]`,
 		"position=backfill-2, state=begun", "position=backfill-1, state=done", "position=backfill-1, state=begun",
 	}
 	if diff := cmp.Diff(want, acts); diff != "" {

@@ -19,8 +19,8 @@ import (
 
 // Collection is a collection that is read from the primary with majority read concern,
 // whatever the connection string says. Right after an election the new primary may not know yet
-// that a majority has a write that the former one told of: a reading that must see it takes place
-// After it.
+// that a majority has a write which the former one acknowledged. A reading that must see it waits
+// with After.
 func Collection(c *mongo.Collection) *mongo.Collection {
 	return c.Clone(options.Collection().SetReadPreference(readpref.Primary()).SetReadConcern(readconcern.Majority()))
 }

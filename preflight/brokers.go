@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Brokers reaches every broker at the address that it gives to clients, which is not the one
-// that the client was told to begin with, and judges their version and that of their transactions.
+// Brokers connects to every broker at its advertised address, not at the bootstrap address, and
+// judges its version and its transaction version.
 func (k Kafka) Brokers(ctx context.Context) []Finding {
 	admin := kadm.NewClient(k.Client)
 	metadata, err := admin.BrokerMetadata(ctx)

@@ -22,7 +22,7 @@ type release [3]int64
 
 func (r release) before(other release) bool { return slices.Compare(r[:], other[:]) < 0 }
 
-// known is what is known of the versions from one to before another.
+// known is a finding about the versions from one to before another.
 type known struct {
 	what         string
 	from, before release

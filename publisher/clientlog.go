@@ -20,9 +20,9 @@ const (
 	awayEvery = time.Minute
 )
 
-// clientLog is the client's log with what repeats itself while a broker is away as a
-// warning once a minute, and for debugging otherwise. Nothing else is held back: the
-// client gives up on no broker, so that these lines are all that it says of an outage.
+// clientLog is the client's log. A line that repeats itself while a broker is away is a warning
+// once a minute; its repeats are for debugging. Nothing else is held back: the
+// client gives up on no broker, so these lines are its only ones about an outage.
 type clientLog struct {
 	kgo.Logger
 	now func() time.Time

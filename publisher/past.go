@@ -16,10 +16,11 @@ import (
 )
 
 // ReadAudit reads the audit records of an installation since a time, the oldest first. Other
-// records of the topic are left out.
-func ReadAudit(ctx context.Context, client []kgo.Opt, topic, name string, since time.Time, patience Patience) ([]AuditRecord, error) {
+// records of the topic are left out. With newest above 0 it reads so many offsets at the end of
+// each partition.
+func ReadAudit(ctx context.Context, client []kgo.Opt, topic, name string, since time.Time, newest int64, patience Patience) ([]AuditRecord, error) {
 	all := []AuditRecord{} // not nil: as JSON it is a list
-	err := readPast(ctx, client, topic, since, 0, patience, func(r *kgo.Record) {
+	err := readPast(ctx, client, topic, since, newest, patience, func(r *kgo.Record) {
 		var record AuditRecord
 		if json.Unmarshal(r.Value, &record) == nil && record.Name == name {
 			all = append(all, record)

@@ -58,7 +58,7 @@ func TestReadPast(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	records, err := ReadAudit(t.Context(), opts, "audit", "n", time.Time{}, Patience{})
+	records, err := ReadAudit(t.Context(), opts, "audit", "n", time.Time{}, 0, Patience{})
 	if err != nil || len(records) != 2 || !records[0].Time.Equal(at) {
 		t.Errorf("audit records %+v, %v", records, err)
 	}
@@ -78,7 +78,7 @@ func TestReadPast(t *testing.T) {
 	if last, err := ReadDeadLetters(t.Context(), opts, "dead", time.Time{}, 2, Patience{}); err != nil || len(last) != 1 || last[0].Place != "0@3" || len(last[0].Places()) != 2 {
 		t.Errorf("of the last two offsets: %+v, %v", last, err)
 	}
-	if none, err := ReadAudit(t.Context(), opts, "audit", "nobody", time.Time{}, Patience{}); err != nil || none == nil {
+	if none, err := ReadAudit(t.Context(), opts, "audit", "nobody", time.Time{}, 0, Patience{}); err != nil || none == nil {
 		t.Errorf("no records are %#v, %v: not a list in JSON", none, err)
 	}
 	if !letters[0].Is(mapper.KindChange, &change) || letters[0].Is(mapper.KindExport, &change) || letters[0].Is(mapper.KindChange, &later) || !letters[1].Is(mapper.KindChange, &later) {

@@ -30,8 +30,8 @@ func DescribeTopics(ctx context.Context, client *kgo.Client, names []string) ([]
 	return resp.Topics, nil
 }
 
-// Lacking names the operations that are needed and not among the allowed ones, of which each
-// is a bit: "Read and Write", "" for none and where the brokers do not tell the rights.
+// Lacking names the needed operations that the bits of allowed lack: "Read and Write". It is "" if
+// none is lacking, and where the brokers do not tell the rights.
 func Lacking(needed []kmsg.ACLOperation, allowed int32) string {
 	const untold = -1 << 31
 	return inWords(slices.DeleteFunc(slices.Clone(needed), func(operation kmsg.ACLOperation) bool {

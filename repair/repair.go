@@ -35,11 +35,11 @@ type ChangeStream interface {
 // collections. It is a daemon.Repairer.
 //
 // The gap reaches from the lost position to a token that is taken before anything is
-// scanned, where the live stream goes on. Which versions lie in it is told by ids,
-// not by clocks: everything in the collections that is written about the gap or
+// scanned, where the live stream goes on. Ids decide which versions lie in it, not
+// clocks: everything in the collections that is written about the gap or
 // later has its event, except for the ids that the topics hold already (published
 // before the position, or by an earlier attempt at the repair) and those that the
-// change stream tells of after the token. Clocks only bound what is looked at, with
+// change stream reads after the token. Clocks only bound the documents that are read, with
 // a tolerance.
 type Repairer struct {
 	// Stream is the stream's name.

@@ -79,8 +79,7 @@ func (s *Scanner) history(ctx context.Context, src Collection, period Period, uu
 	return changes, err
 }
 
-// Present are the UUIDs of those of the changes' resources that a collection holds outside its
-// Filter.
+// Present finds the changes' resources that the collection holds outside its Filter, by UUID.
 func (s *Scanner) Present(ctx context.Context, c Collection, changes []mapper.Change) (map[string]bool, error) {
 	there := map[string]bool{}
 	elsewhere := bson.E{Key: "$nor", Value: bson.A{c.Filter}}

@@ -43,8 +43,8 @@ type entry struct {
 	key uint64
 	// at is when: by the oplog, or a record's timestamp in milliseconds.
 	at uint64
-	// partition is a record's; of an event it is the low half of what its record's key
-	// must be.
+	// partition is a record's own; of an event it is the low half of the hash of the key that
+	// its record must have.
 	partition int32
 	// origin is the number of the namespace, kind and profile that an event comes from; of a
 	// record it is strictRecord or 0.

@@ -48,9 +48,9 @@ func (v *verification) clear(ctx context.Context, stream int, span watcher.Span,
 	return false, err
 }
 
-// clearBeyond looks among what is left of the span in the oplog and, for what is not, in
-// the collections and their history. What they do not tell of either is unseen: it may
-// be of a version that history has lost, unless there cannot have been any.
+// clearBeyond looks for the strays in the rest of the span's oplog, else in the collections and
+// their history. A stray that neither has is unseen: history may have lost its version, unless
+// there cannot have been any.
 func (v *verification) clearBeyond(ctx context.Context, stream int, span watcher.Span, strays []entry, cleared []bool) error {
 	s, end := v.Streams[stream], v.spans[stream].From
 	left := s.Window(ctx)

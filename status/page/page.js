@@ -184,7 +184,10 @@ function fillVerdict(v) {
 function fillControls(status) {
   $("controls").hidden = $("ask").hidden = !status.controls;
   $("locked").hidden = status.controls;
-  if (!status.controls) return;
+  if (!status.controls) {
+    if (!$("lists").hidden) hideLists("", "");
+    return;
+  }
   const which = $("which");
   const names = status.streams.map((s) => s.stream);
   if ([...which.options].map((o) => o.value).join("\n") !== names.join("\n")) {
@@ -341,6 +344,7 @@ function hideLists(text, tone) {
 
 async function showLists() {
   const mine = ++turn;
+  if ($("lists").hidden) set($("told"), "Asking …", "");
   try {
     const response = await fetch($("ids").checked ? "details?ids=shown" : "details", {
       cache: "no-store", signal: AbortSignal.timeout(20000), headers: { Authorization: `Bearer ${$("token").value}` },

@@ -47,6 +47,9 @@ func messages() ([]message, error) {
 				return nil, fmt.Errorf("kind %s has no schema for the profile %s: add its form to package test/contract, and run make docs", kind.Name, profile)
 			}
 			m := form()
+			if m.key.Description == "" {
+				return nil, fmt.Errorf("the form of %s does not describe its key", name)
+			}
 			m.name, m.channel, m.topic, m.title = name, string(kind.Name), kind.Topic, kind.Summary
 			m.setting = fmt.Sprintf("The key events.%s.topic or the variable %s names another topic; events.%[1]s.enabled or %[3]s switches the events on.",
 				kind.Name, kind.TopicVariable, kind.EnableVariable)
