@@ -65,8 +65,12 @@ func openBrowser(t *testing.T, ctx context.Context) *browser { //nolint:revive /
 		t.Fatal(err)
 	}
 	t.Logf("screenshots are in %s", dir)
+	profile, err := os.MkdirTemp("", "fhir-cdc-browser-")
+	if err != nil {
+		t.Fatal(err)
+	}
 	options := []chromedp.ExecAllocatorOption{
-		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
@@ -80,6 +84,15 @@ func openBrowser(t *testing.T, ctx context.Context) *browser { //nolint:revive /
 		_ = chromedp.Cancel(tab) // waits until Chromium has ended
 		stop()
 		stopAllocator()
+		// Processes of Chromium's write there for a moment after it has ended.
+		for os.RemoveAll(profile) != nil {
+			select {
+			case <-ctx.Done():
+				t.Errorf("remove %s: Chromium still writes there", profile)
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
 	})
 	b := &browser{t: t, ctx: tab, dir: dir}
 	chromedp.ListenTarget(tab, b.listen)
