@@ -2,6 +2,7 @@ package watcher_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"sync/atomic"
@@ -43,6 +44,23 @@ func testCursorsAreClosed(t *testing.T, d *deployment) {
 		t.Run(name+", stopped between two reads", func(t *testing.T) {
 			for range times {
 				read(t, w, from, 1)
+			}
+			noMoreCursors(t, d, before)
+		})
+		t.Run(name+", ended by the receiver after the driver has opened it again", func(t *testing.T) {
+			enough := errors.New("enough")
+			for range times {
+				d.failGetMore(t, 1, bson.E{Key: "closeConnection", Value: true})
+				ctx, cancel := bounded(t)
+				defer cancel()
+				if err := w.Run(ctx, from, func(_ context.Context, c watcher.Chunk) error {
+					if len(c.Changes) == 0 {
+						return nil
+					}
+					return enough
+				}); !errors.Is(err, enough) {
+					t.Fatal(err)
+				}
 			}
 			noMoreCursors(t, d, before)
 		})

@@ -29,16 +29,18 @@ type changeStream struct {
 	// session is the stream's own: the server finds by it what the stream has left behind.
 	session *mongo.Session
 	watcher *Watcher
+	// id is the cursor's that was opened first.
+	id int64
 }
 
 // Current makes a field a method.
 func (s *changeStream) Current() bson.Raw { return s.ChangeStream.Current }
 
 // Close closes the cursor. After an error there may be others: the driver opens a stream
-// again by itself, and does not learn of the cursor if ctx ends or the connection breaks
-// in the middle of that.
+// again by itself, leaves the cursor of a broken connection, and does not learn of the new one
+// if ctx ends or the connection breaks in the middle of that.
 func (s *changeStream) Close(ctx context.Context) error {
-	broken := s.Err() != nil
+	broken := s.Err() != nil || s.ID() != s.id && s.ID() != 0
 	err := s.ChangeStream.Close(ctx)
 	if broken {
 		s.watcher.suspect(s.session)
@@ -163,7 +165,7 @@ func (w *Watcher) open(ctx context.Context, from From) (cursor, error) {
 		return nil, rightOn(fmt.Errorf("open change stream %s: %w", w.opts.Name, err), "find and changeStream on "+where)
 	}
 	cs.SetBatchSize(w.opts.BatchSize)
-	stream := &changeStream{ChangeStream: cs, session: session, watcher: w}
+	stream := &changeStream{ChangeStream: cs, session: session, watcher: w, id: cs.ID()}
 	if err := w.sweep(ctx); err != nil {
 		return nil, errors.Join(err, closeStream(ctx, stream))
 	}
