@@ -142,7 +142,7 @@ func withoutIDs(name string, value any) (any, bool) {
 	case map[string]any:
 		kept := map[string]any{}
 		for name, member := range v {
-			if left, any := withoutIDs(name, member); any {
+			if left, some := withoutIDs(name, member); some {
 				kept[name] = left
 			}
 		}
@@ -150,7 +150,7 @@ func withoutIDs(name string, value any) (any, bool) {
 	case []any:
 		var kept []any
 		for _, member := range v {
-			if left, any := withoutIDs(name, member); any {
+			if left, some := withoutIDs(name, member); some {
 				kept = append(kept, left)
 			}
 		}

@@ -55,6 +55,15 @@ func OpenTopics(ctx context.Context, options []kgo.Opt, topics []string, since t
 	return openTopics(ctx, options, topics, since, 0, patience)
 }
 
+// shorten leaves of each range its newest offsets.
+func (r *TopicReader) shorten(newest int64) {
+	for _, partitions := range r.Ranges {
+		for _, part := range partitions {
+			part.From = max(part.From, part.End-newest)
+		}
+	}
+}
+
 // openTopics is OpenTopics with ranges of newest offsets at most, unless that is 0.
 func openTopics(ctx context.Context, options []kgo.Opt, topics []string, since time.Time, newest int64, patience Patience) (*TopicReader, error) {
 	client, err := kgo.NewClient(options...)
@@ -66,12 +75,8 @@ func openTopics(ctx context.Context, options []kgo.Opt, topics []string, since t
 	if err := r.find(ctx, kadm.NewClient(client), topics, since, patience); err != nil {
 		return nil, fmt.Errorf("find the records of %v: %w", topics, err)
 	}
-	for _, partitions := range r.Ranges {
-		for _, part := range partitions {
-			if newest > 0 {
-				part.From = max(part.From, part.End-newest)
-			}
-		}
+	if newest > 0 {
+		r.shorten(newest)
 	}
 	return r, r.open(kgo.ReadCommitted())
 }
