@@ -22,8 +22,6 @@ type processState struct {
 	facts   installation.StreamFacts
 	owners  func(context.Context) (map[string]string, error)
 	member  *replicas.Member
-	// audit is nil until the brokers are known to be there, and where there are none.
-	audit *publisher.Audit
 	// sink is nil until it is known whether the brokers are there.
 	sink *installation.Sink
 	// waits names the server that the start waits for, with its error; "" if nothing is wrong.
@@ -55,21 +53,23 @@ func (p *processState) startWaits() string {
 	return p.waits
 }
 
-// reached notes a sink for readings, and its audit topic if it has one: that has the controls'
-// records.
+// reached notes a sink for readings and for the controls' audit records.
 func (p *processState) reached(sink *installation.Sink) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.sink = sink; sink.Config.HasTopics() {
-		p.audit = publisher.NewAudit(sink.Kafka, sink.Config.Topics.Audit)
-	}
+	p.sink = sink
+}
+
+// aside is the sink that reached has noted, nil before.
+func (p *processState) aside() *installation.Sink {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sink
 }
 
 // newest are the newest records of the topics, most of each.
 func (p *processState) newest(ctx context.Context, most int) (installation.Newest, error) {
-	p.mu.Lock()
-	sink := p.sink
-	p.mu.Unlock()
+	sink := p.aside()
 	if sink == nil {
 		return installation.Newest{Backfills: []installation.Backfill{}}, errNoAudit
 	}
@@ -155,16 +155,14 @@ func (p *processState) ran() bool {
 
 // record writes an audit record; if events do not go to Kafka, the record goes to the log.
 func (p *processState) record(ctx context.Context, cfg *config.Config, r publisher.AuditRecord) error {
-	p.mu.Lock()
-	audit := p.audit
-	p.mu.Unlock()
+	sink := p.aside()
 	switch {
 	case !cfg.HasTopics():
 		return nil
-	case audit == nil:
+	case sink == nil:
 		return errNoAudit
 	}
-	return audit.Record(ctx, r)
+	return publisher.NewAudit(sink.Kafka, cfg.Topics.Audit).Record(ctx, r)
 }
 
 // errNoAudit says that there is no audit topic to write to yet.
