@@ -66,7 +66,7 @@ func Watchers(c *config.Config, client *mongo.Client, p PlannedStream, projectio
 	}
 	past := spec
 	for _, f := range p.Feeds {
-		feed := watcher.Feed{Database: f.Namespace.Database, Collection: f.Namespace.Collection, Operations: f.Operations, Filter: f.Filter}
+		feed := watcher.Feed{Database: f.Namespace.Database, Collection: f.Namespace.Collection, Filter: f.Filter}
 		spec.Feeds = append(spec.Feeds, feed)
 		if slices.Contains(f.Kinds, mapper.KindAccessedEverything) {
 			past.Feeds = append(past.Feeds, feed)

@@ -32,13 +32,12 @@ const accessedEverythingType = "AccessedEverything"
 func accessedEverythingSources(cfg Config) []source {
 	persons := cfg.resourceSource("Person", suffixR4)
 	persons.factsOnly = true
-	persons.operations = append(persons.operations, "delete")
 	persons.part = "person"
 	persons.fields = func(document string) bson.D {
 		return bson.D{{Key: "links", Value: document + ".link.target._uuid"}}
 	}
 	return []source{{
-		namespace: cfg.AccessLogs, operations: []string{"insert"}, time: "timestamp",
+		namespace: cfg.AccessLogs, time: "timestamp",
 		filter: func(prefix string) bson.D {
 			return bson.D{
 				{Key: prefix + "request.url", Value: everythingURL()},
@@ -58,7 +57,7 @@ func accessedEverythingSources(cfg Config) []source {
 			}
 		},
 	}, {
-		namespace: cfg.AuditEvents, operations: []string{"insert"}, time: "recorded",
+		namespace: cfg.AuditEvents, time: "recorded",
 		filter: func(prefix string) bson.D {
 			return bson.D{
 				{Key: prefix + "action", Value: "R"},

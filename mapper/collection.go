@@ -101,7 +101,7 @@ func (r *route) documents(form Form) bson.D {
 // version, also after a delete, and replaces for every other version. Access logs and
 // AuditEvents are only inserted.
 func (r *route) operationOf(document string) any {
-	if len(r.operations()) == 1 {
+	if r.filter("") != nil {
 		return bson.D{{Key: "$literal", Value: "insert"}}
 	}
 	return bson.D{{Key: "$cond", Value: bson.A{

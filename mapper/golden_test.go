@@ -66,6 +66,7 @@ func settings() map[string]setting {
 		"export-delete-with-pre-image":             {configure: withDeletes},
 		"consent-delete-with-request-id":           {of: "consent-delete-with-pre-image", configure: withDeletes, facts: mapper.Facts{RequestID: "req-7"}},
 		"consent-delete-switched-off":              {of: "consent-delete-with-pre-image"},
+		"consent-delete-unknown-switched-off":      {of: "consent-delete"},
 
 		"consent-create-with-request-id":         {of: "consent-create", facts: mapper.Facts{RequestID: "req-b01-consent-put-create"}},
 		"consent-create-with-special-request-id": {of: "consent-create", facts: mapper.Facts{RequestID: "\"<&>\u2028\n"}},

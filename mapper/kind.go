@@ -68,10 +68,9 @@ func (d Definition) Namespaces(cfg Config) []Namespace {
 type source struct {
 	namespace Namespace
 	// resource is the resource type of the documents, "" for access logs and AuditEvents.
-	resource   string
-	operations []string
+	resource string
 	// filter gives a match expression that holds for all useful documents, given the prefix
-	// of their fields' paths; nil for none.
+	// of their fields' paths; nil for none. Only inserts of filtered documents make events.
 	filter func(prefix string) bson.D
 	// part is the name under which the projection gives the fields of these documents
 	// only; "" for none.
@@ -91,7 +90,7 @@ type source struct {
 func (c Config) resourceSource(resource, suffix string) source {
 	return source{
 		namespace: Namespace{c.Database, resource + suffix}, resource: resource,
-		operations: []string{"insert", "replace", "update"}, history: hasHistory(resource),
+		history: hasHistory(resource),
 	}
 }
 
@@ -104,11 +103,7 @@ func (c Config) chosenSources(chosen Choice) []source {
 			continue
 		}
 		for _, suffix := range []string{suffixR4, suffixSTU3} {
-			s := c.resourceSource(resource, suffix)
-			if chosen.Deletes {
-				s.operations = append(s.operations, "delete")
-			}
-			all = append(all, s)
+			all = append(all, c.resourceSource(resource, suffix))
 		}
 	}
 	return all
@@ -154,13 +149,6 @@ func (r *route) names() []Kind {
 // reads tells whether the namespace has a part of the projection.
 func (r *route) reads(part string) bool {
 	return slices.ContainsFunc(r.sources, func(s source) bool { return s.part == part })
-}
-
-// operations are those that any kind reads.
-func (r *route) operations() []string {
-	return slices.DeleteFunc([]string{"insert", "replace", "update", "delete"}, func(operation string) bool {
-		return !slices.ContainsFunc(r.sources, func(s source) bool { return slices.Contains(s.operations, operation) })
-	})
 }
 
 // filter matches the documents that any kind can use; nil for all of them.

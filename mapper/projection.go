@@ -6,12 +6,11 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
 
-// Feed is a namespace whose changes a Mapper reads, with the operations and a filter.
+// Feed is a namespace whose changes a Mapper reads, with a filter.
 type Feed struct {
 	Namespace Namespace
 	// Resource is the resource type of the documents, "" for access logs and AuditEvents.
-	Resource   string
-	Operations []string
+	Resource string
 	// Filter is a match expression on the change event that holds for every event
 	// the mapper can use; the mapper still decides. Empty means all.
 	Filter bson.D
@@ -24,9 +23,11 @@ type Feed struct {
 func (m *Mapper) Feeds() []Feed {
 	var feeds []Feed
 	for _, r := range m.sorted() {
-		feeds = append(feeds, Feed{
-			Namespace: r.namespace, Resource: r.resource, Operations: r.operations(), Filter: r.filter("fullDocument."), Kinds: r.names(),
-		})
+		f := Feed{Namespace: r.namespace, Resource: r.resource, Filter: r.filter("fullDocument."), Kinds: r.names()}
+		if len(f.Filter) > 0 {
+			f.Filter = append(bson.D{{Key: "operationType", Value: "insert"}}, f.Filter...)
+		}
+		feeds = append(feeds, f)
 	}
 	return feeds
 }

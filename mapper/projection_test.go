@@ -21,7 +21,7 @@ func specOf(cfg mapper.Config) watcher.Spec {
 	s := watcher.Spec{Project: m.Projection(), PreImages: cfg.Deletes || cfg.ResourceChange.Deletes}
 	for _, f := range m.Feeds() {
 		s.Feeds = append(s.Feeds, watcher.Feed{
-			Database: f.Namespace.Database, Collection: f.Namespace.Collection, Operations: f.Operations, Filter: f.Filter,
+			Database: f.Namespace.Database, Collection: f.Namespace.Collection, Filter: f.Filter,
 		})
 	}
 	return s
@@ -95,65 +95,64 @@ func TestFingerprintIsOfWhatIsConfigured(t *testing.T) {
 }
 
 func TestFeeds(t *testing.T) {
-	const writes, withDelete = "insert replace update", "insert replace update delete"
 	audit := mapper.Namespace{Database: "audit-event", Collection: "AuditEvent_4_0_0"}
 	for _, c := range []struct {
 		name      string
 		configure func(*mapper.Config)
-		want      []string // namespace: operations: kinds
+		want      []string // namespace: kinds
 	}{
 		{"defaults", func(*mapper.Config) {}, []string{
-			"access-logs.access-logs: insert: accessed_everything",
-			audit.String() + ": insert: accessed_everything",
-			"fhir.Consent_3_0_1: " + writes + ": change",
-			"fhir.Consent_4_0_0: " + writes + ": change",
-			"fhir.ExportStatus_3_0_1: " + writes + ": change",
-			"fhir.ExportStatus_4_0_0: " + writes + ": change export",
-			"fhir.Person_4_0_0: " + withDelete + ": ", // keeps facts fresh
+			"access-logs.access-logs: accessed_everything",
+			audit.String() + ": accessed_everything",
+			"fhir.Consent_3_0_1: change",
+			"fhir.Consent_4_0_0: change",
+			"fhir.ExportStatus_3_0_1: change",
+			"fhir.ExportStatus_4_0_0: change export",
+			"fhir.Person_4_0_0: ", // keeps facts fresh
 		}},
 		{"deletes", withDeletes, []string{
-			"access-logs.access-logs: insert: accessed_everything",
-			audit.String() + ": insert: accessed_everything",
-			"fhir.Consent_3_0_1: " + withDelete + ": change",
-			"fhir.Consent_4_0_0: " + withDelete + ": change",
-			"fhir.ExportStatus_3_0_1: " + withDelete + ": change",
-			"fhir.ExportStatus_4_0_0: " + withDelete + ": change export",
-			"fhir.Person_4_0_0: " + withDelete + ": ",
+			"access-logs.access-logs: accessed_everything",
+			audit.String() + ": accessed_everything",
+			"fhir.Consent_3_0_1: change",
+			"fhir.Consent_4_0_0: change",
+			"fhir.ExportStatus_3_0_1: change",
+			"fhir.ExportStatus_4_0_0: change export",
+			"fhir.Person_4_0_0: ",
 		}},
 		{"change only", func(c *mapper.Config) { c.Topics[mapper.KindExport], c.Topics[mapper.KindAccessedEverything] = "", "" }, []string{
-			"fhir.Consent_3_0_1: " + writes + ": change",
-			"fhir.Consent_4_0_0: " + writes + ": change",
-			"fhir.ExportStatus_3_0_1: " + writes + ": change",
-			"fhir.ExportStatus_4_0_0: " + writes + ": change",
+			"fhir.Consent_3_0_1: change",
+			"fhir.Consent_4_0_0: change",
+			"fhir.ExportStatus_3_0_1: change",
+			"fhir.ExportStatus_4_0_0: change",
 		}},
 		{"export only", func(c *mapper.Config) { c.Topics[mapper.KindChange], c.Topics[mapper.KindAccessedEverything] = "", "" }, []string{
-			"fhir.ExportStatus_4_0_0: " + writes + ": export",
+			"fhir.ExportStatus_4_0_0: export",
 		}},
 		{"AuditEvents in the main database and as a resource", func(c *mapper.Config) {
 			c.Topics[mapper.KindExport] = ""
 			auditEventsInMain(c)
 		}, []string{
-			"access-logs.access-logs: insert: accessed_everything",
-			"fhir.AuditEvent_4_0_0: insert: accessed_everything",
-			"fhir.Person_4_0_0: " + withDelete + ": ",
+			"access-logs.access-logs: accessed_everything",
+			"fhir.AuditEvent_4_0_0: accessed_everything",
+			"fhir.Person_4_0_0: ",
 		}},
 		{"Person as a resource", func(c *mapper.Config) {
 			c.Topics[mapper.KindExport] = ""
 			c.Resources = []string{"Person"}
 		}, []string{
-			"access-logs.access-logs: insert: accessed_everything",
-			audit.String() + ": insert: accessed_everything",
-			"fhir.Person_3_0_1: " + writes + ": change",
-			"fhir.Person_4_0_0: " + withDelete + ": change",
+			"access-logs.access-logs: accessed_everything",
+			audit.String() + ": accessed_everything",
+			"fhir.Person_3_0_1: change",
+			"fhir.Person_4_0_0: change",
 		}},
 		{"compact events beside export events", func(c *mapper.Config) {
 			c.Topics = map[mapper.Kind]string{mapper.KindExport: "e", mapper.KindResourceChange: "r"}
 			c.ResourceChange = mapper.Choice{Resources: []string{"Patient", "ExportStatus", "AuditEvent"}, Deletes: true}
 		}, []string{
-			"fhir.ExportStatus_3_0_1: " + withDelete + ": resource_change",
-			"fhir.ExportStatus_4_0_0: " + withDelete + ": export resource_change",
-			"fhir.Patient_3_0_1: " + withDelete + ": resource_change",
-			"fhir.Patient_4_0_0: " + withDelete + ": resource_change",
+			"fhir.ExportStatus_3_0_1: resource_change",
+			"fhir.ExportStatus_4_0_0: export resource_change",
+			"fhir.Patient_3_0_1: resource_change",
+			"fhir.Patient_4_0_0: resource_change",
 		}},
 		{"nothing", func(c *mapper.Config) {
 			c.Topics[mapper.KindChange], c.Topics[mapper.KindExport], c.Topics[mapper.KindAccessedEverything] = "", "", ""
@@ -171,8 +170,8 @@ func TestFeeds(t *testing.T) {
 				for i, k := range f.Kinds {
 					kinds[i] = string(k)
 				}
-				got = append(got, f.Namespace.String()+": "+strings.Join(f.Operations, " ")+": "+strings.Join(kinds, " "))
-				if onlyInserts := len(f.Operations) == 1; onlyInserts != (len(f.Filter) > 0) {
+				got = append(got, f.Namespace.String()+": "+strings.Join(kinds, " "))
+				if requests := f.Resource == ""; requests != (len(f.Filter) > 0) {
 					t.Errorf("%s: filter %v", f.Namespace, f.Filter)
 				}
 			}

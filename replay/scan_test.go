@@ -39,7 +39,7 @@ func testSameBytes(t *testing.T, p place) {
 	spec := watcher.Spec{Project: p.mapper.Projection()}
 	for _, f := range p.mapper.Feeds() {
 		spec.Feeds = append(spec.Feeds, watcher.Feed{
-			Database: f.Namespace.Database, Collection: f.Namespace.Collection, Operations: f.Operations, Filter: f.Filter,
+			Database: f.Namespace.Database, Collection: f.Namespace.Collection, Filter: f.Filter,
 		})
 	}
 	w, err := watcher.New(p.client, watcher.Options{

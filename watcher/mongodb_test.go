@@ -133,7 +133,7 @@ func (d *deployment) options(spec watcher.Spec, configure ...func(*watcher.Optio
 func allOf(db *mongo.Database, collections ...string) watcher.Spec {
 	var s watcher.Spec
 	for _, c := range collections {
-		s.Feeds = append(s.Feeds, watcher.Feed{Database: db.Name(), Collection: c, Operations: []string{"insert", "replace", "update", "delete"}})
+		s.Feeds = append(s.Feeds, watcher.Feed{Database: db.Name(), Collection: c})
 	}
 	return s
 }

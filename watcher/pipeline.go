@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -13,9 +12,7 @@ import (
 // Feed is one collection to watch.
 type Feed struct {
 	Database, Collection string
-	// Operations are the operation types to let through.
-	Operations []string
-	// Filter is a further match expression on the change event; empty means none.
+	// Filter is a match expression on the change event; empty lets every operation through.
 	Filter bson.D
 }
 
@@ -45,40 +42,33 @@ func (s Spec) Database() string {
 	return database
 }
 
-// Pipeline is the stream's pipeline: $match on namespaces and operations, as the
-// server can apply to the oplog, then $project.
+// Pipeline is the stream's pipeline: $match on namespaces, as the server can apply to the
+// oplog, then $project.
 //
 // It is made to be cheap for the server's one thread that a stream has, which is what
-// limits a drain: collections that share operations and have no filter of their own
-// are one $in on ns.coll, a stream on one database does not test the database's name
-// again, and one clause serves all lifecycle events.
+// limits a drain: the collections of a database that have no filter are one $in on
+// ns.coll, a stream on one database does not test the database's name again, and one clause
+// serves all lifecycle events. The $in is an expression, and no clause with it tests the
+// operation, because the server makes several conditions of each plain test, and tests them
+// all on each entry of the oplog (docs/benchmarks.md has the figures).
 func (s Spec) Pipeline() mongo.Pipeline {
 	var clauses bson.A
-	type group struct {
-		database   string
-		operations []string
-		names      bson.A
-	}
-	var groups []*group
+	var databases []string
+	names := map[string]bson.A{}
 	for _, f := range s.Feeds {
 		if len(f.Filter) > 0 {
-			clause := append(bson.D{{Key: "operationType", Value: among(f.Operations)}}, s.in(f.Database)...)
-			clause = append(clause, bson.E{Key: "ns.coll", Value: f.Collection})
+			clause := append(s.in(f.Database), bson.E{Key: "ns.coll", Value: f.Collection})
 			clauses = append(clauses, append(clause, f.Filter...))
 			continue
 		}
-		i := slices.IndexFunc(groups, func(g *group) bool {
-			return g.database == f.Database && slices.Equal(g.operations, f.Operations)
-		})
-		if i < 0 {
-			groups = append(groups, &group{database: f.Database, operations: f.Operations})
-			i = len(groups) - 1
+		if names[f.Database] == nil {
+			databases = append(databases, f.Database)
 		}
-		groups[i].names = append(groups[i].names, f.Collection)
+		names[f.Database] = append(names[f.Database], f.Collection)
 	}
-	for _, g := range groups {
-		clause := append(bson.D{{Key: "operationType", Value: among(g.operations)}}, s.in(g.database)...)
-		clauses = append(clauses, append(clause, bson.E{Key: "ns.coll", Value: bson.D{{Key: "$in", Value: g.names}}}))
+	for _, database := range databases {
+		in := bson.D{{Key: "$in", Value: bson.A{"$ns.coll", bson.D{{Key: "$literal", Value: names[database]}}}}}
+		clauses = append(clauses, append(s.in(database), bson.E{Key: "$expr", Value: in}))
 	}
 	if s.Slice.Of > 1 {
 		// The hash comes last, for watched changes only.

@@ -10,13 +10,8 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
-var (
-	writes  = []string{"insert", "replace"}
-	deletes = []string{"delete"}
-)
-
 func TestDatabase(t *testing.T) {
-	feed := func(db string) watcher.Feed { return watcher.Feed{Database: db, Collection: "c", Operations: writes} }
+	feed := func(db string) watcher.Feed { return watcher.Feed{Database: db, Collection: "c"} }
 	for _, c := range []struct {
 		feeds []watcher.Feed
 		want  string
@@ -47,12 +42,15 @@ func relaxed(t *testing.T, s watcher.Spec) string {
 func TestPipeline(t *testing.T) {
 	in := func(names ...string) bson.D { return bson.D{{Key: "$in", Value: names}} }
 	// One database needs no test of its name.
-	feed := func(db string, collections any, operations ...string) bson.D {
-		d := bson.D{{Key: "operationType", Value: in(operations...)}}
-		if db != "" {
-			d = append(d, bson.E{Key: "ns.db", Value: db})
+	of := func(db string, tests ...bson.E) bson.D {
+		if db == "" {
+			return tests
 		}
-		return append(d, bson.E{Key: "ns.coll", Value: collections})
+		return append(bson.D{{Key: "ns.db", Value: db}}, tests...)
+	}
+	among := func(collections ...string) bson.E {
+		names := bson.D{{Key: "$literal", Value: collections}}
+		return bson.E{Key: "$expr", Value: bson.D{{Key: "$in", Value: bson.A{"$ns.coll", names}}}}
 	}
 	lifecycle := bson.D{{Key: "operationType", Value: in("drop", "rename", "dropDatabase", "invalidate")}}
 	project := bson.D{{Key: "operationType", Value: 1}}
@@ -62,26 +60,26 @@ func TestPipeline(t *testing.T) {
 		want [][]any // clauses of $match
 	}{
 		{
-			"collections of the same operations are one clause",
+			"collections of one database are one clause",
 			watcher.Spec{Feeds: []watcher.Feed{
-				{Database: "a", Collection: "x", Operations: writes}, {Database: "a", Collection: "y", Operations: writes},
+				{Database: "a", Collection: "x"}, {Database: "a", Collection: "y"},
 			}},
 			[][]any{
-				{feed("", in("x", "y"), writes...), lifecycle},
+				{of("", among("x", "y")), lifecycle},
 			},
 		},
 		{
-			"other operations, other databases and filters are clauses of their own",
+			"other databases and filters are clauses of their own",
 			watcher.Spec{Project: project, Feeds: []watcher.Feed{
-				{Database: "a", Collection: "x", Operations: writes},
-				{Database: "b", Collection: "x", Operations: writes},
-				{Database: "a", Collection: "y", Operations: deletes},
-				{Database: "b", Collection: "z", Operations: writes, Filter: bson.D{{Key: "fullDocument.n", Value: 1}}},
-				{Database: "a", Collection: "z", Operations: writes},
+				{Database: "a", Collection: "x"},
+				{Database: "b", Collection: "x"},
+				{Database: "a", Collection: "y"},
+				{Database: "b", Collection: "z", Filter: bson.D{{Key: "fullDocument.n", Value: 1}}},
+				{Database: "a", Collection: "z"},
 			}},
 			[][]any{
-				{append(feed("b", "z", writes...), bson.E{Key: "fullDocument.n", Value: 1})},
-				{feed("a", in("x", "z"), writes...), feed("b", in("x"), writes...), feed("a", in("y"), deletes...)},
+				{of("b", bson.E{Key: "ns.coll", Value: "z"}, bson.E{Key: "fullDocument.n", Value: 1})},
+				{of("a", among("x", "y", "z")), of("b", among("x"))},
 				{lifecycle},
 			},
 		},
@@ -106,7 +104,7 @@ func TestPipeline(t *testing.T) {
 func TestPipelineLeavesTheSpecAlone(t *testing.T) {
 	filter := append(make(bson.D, 0, 10), bson.E{Key: "fullDocument.n", Value: 1})
 	s := watcher.Spec{Feeds: []watcher.Feed{
-		{Database: "a", Collection: "x", Operations: writes, Filter: filter}, {Database: "a", Collection: "y", Operations: writes, Filter: filter},
+		{Database: "a", Collection: "x", Filter: filter}, {Database: "a", Collection: "y", Filter: filter},
 	}}
 	if first, second := relaxed(t, s), relaxed(t, s); first != second || len(filter) != 1 {
 		t.Errorf("%s\n%s", first, second)
@@ -117,7 +115,7 @@ func TestFingerprint(t *testing.T) {
 	base := func() watcher.Spec {
 		return watcher.Spec{
 			Project: bson.D{{Key: "operationType", Value: 1}},
-			Feeds:   []watcher.Feed{{Database: "a", Collection: "x", Operations: writes}, {Database: "a", Collection: "y", Operations: writes}},
+			Feeds:   []watcher.Feed{{Database: "a", Collection: "x"}, {Database: "a", Collection: "y"}},
 		}
 	}
 	fingerprint := func(change func(*watcher.Spec)) string {
@@ -137,11 +135,10 @@ func TestFingerprint(t *testing.T) {
 	for name, change := range map[string]func(*watcher.Spec){
 		"another collection": func(s *watcher.Spec) { s.Feeds[1].Collection = "z" },
 		"a collection more": func(s *watcher.Spec) {
-			s.Feeds = append(s.Feeds, watcher.Feed{Database: "a", Collection: "z", Operations: writes})
+			s.Feeds = append(s.Feeds, watcher.Feed{Database: "a", Collection: "z"})
 		},
 		"another database":  func(s *watcher.Spec) { s.Feeds[0].Database, s.Feeds[1].Database = "b", "b" },
 		"several databases": func(s *watcher.Spec) { s.Feeds[0].Database = "b" },
-		"other operations":  func(s *watcher.Spec) { s.Feeds[0].Operations = deletes },
 		"a filter":          func(s *watcher.Spec) { s.Feeds[0].Filter = bson.D{{Key: "fullDocument.n", Value: 1}} },
 		"another filter":    func(s *watcher.Spec) { s.Feeds[0].Filter = bson.D{{Key: "fullDocument.n", Value: int64(1)}} },
 		"a regular one": func(s *watcher.Spec) {

@@ -32,7 +32,7 @@ func specOf(cfg mapper.Config) watcher.Spec {
 	s := watcher.Spec{Project: m.Projection(), PreImages: cfg.Deletes}
 	for _, f := range m.Feeds() {
 		s.Feeds = append(s.Feeds, watcher.Feed{
-			Database: f.Namespace.Database, Collection: f.Namespace.Collection, Operations: f.Operations, Filter: f.Filter,
+			Database: f.Namespace.Database, Collection: f.Namespace.Collection, Filter: f.Filter,
 		})
 	}
 	return s
