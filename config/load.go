@@ -152,7 +152,7 @@ func load(opts LoadOptions, file *string, data []byte) (*Config, error) {
 		return nil, err
 	}
 	cfg.settle()
-	cfg.warnings = cfg.doubts(doubtful)
+	cfg.warnings = cfg.doubts(env, doubtful)
 	return cfg, asError(append(all.faults, withoutFollowUps(cfg.faults(), all.faults)...))
 }
 

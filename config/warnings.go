@@ -1,15 +1,22 @@
 package config
 
-import "github.com/fhir-cdc/fhir-cdc/resourcetype"
+import (
+	"slices"
+	"strings"
+
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/resourcetype"
+)
 
 // Warnings are settings that are allowed and probably not meant:
 // words that count as off, resource types that FHIR does not have, logins that are
-// given and not used, and secrets on the command line. They hold no secret.
+// given and not used, secrets on the command line, and a FHIR server that does not write to
+// MongoDB what events are made of. They hold no secret.
 func (c *Config) Warnings() []Fault { return c.warnings }
 
 // doubts are the warnings of a configuration. doubtful are the warnings of single variables;
 // they hold where no stronger source sets the key.
-func (c *Config) doubts(doubtful []Fault) []Fault {
+func (c *Config) doubts(env environ, doubtful []Fault) []Fault {
 	var warnings []Fault
 	for _, f := range doubtful {
 		if c.sources[f.Key].text == f.Source {
@@ -18,7 +25,36 @@ func (c *Config) doubts(doubtful []Fault) []Fault {
 	}
 	warnings = append(warnings, c.unknownResources()...)
 	warnings = append(warnings, c.unusedLogin()...)
+	warnings = append(warnings, c.elsewhere(env)...)
 	return append(warnings, c.exposedSecrets()...)
+}
+
+// elsewhere warns where the FHIR server's variables say that AuditEvents do not go to MongoDB:
+// without them most requests leave nothing that a usage event could be made of. fhir-cdc has no
+// keys of these variables, because it does not read those other places.
+func (c *Config) elsewhere(env environ) []Fault {
+	if !c.Events.Of(mapper.KindAccessedEverything).Enabled {
+		return nil
+	}
+	var because []string
+	if v, set := env["ENABLE_ACCESS_AUDIT_EVENT"]; set && !serverBool(v) {
+		because = append(because, "ENABLE_ACCESS_AUDIT_EVENT")
+	}
+	if slices.Contains(splitList(env["CLICKHOUSE_ONLY_RESOURCES"]), "AuditEvent") {
+		because = append(because, "CLICKHOUSE_ONLY_RESOURCES")
+	}
+	if serverBool(env["ENABLE_AUDIT_EVENT_CLICKPIPE"]) && serverBool(env["ENABLE_EVENTS_KAFKA_V2"]) {
+		because = append(because, "ENABLE_AUDIT_EVENT_CLICKPIPE")
+	}
+	if len(because) == 0 {
+		return nil
+	}
+	message := "says that the FHIR server does not write AuditEvents to MongoDB: usage events come only of the requests in access logs, which GETs without a body are not"
+	if v, set := env["ENABLE_ACCESS_LOGS_MONGODB"]; set && !serverBool(v) {
+		because = append(because, "ENABLE_ACCESS_LOGS_MONGODB")
+		message = "say that the FHIR server writes neither AuditEvents nor access logs to MongoDB: no usage event can come; switch the kind off here and leave it with the FHIR server"
+	}
+	return []Fault{{"events." + string(mapper.KindAccessedEverything) + ".enabled", strings.Join(because, ", "), message}}
 }
 
 // exposedSecrets are the secrets that are given by flag: every user of the host may read the

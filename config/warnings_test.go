@@ -12,6 +12,9 @@ import (
 func TestWarnings(t *testing.T) {
 	const unused = "is set but not used, since kafka.sasl.enabled is false: set KAFKA_SASL=1 to log in"
 	const unknown = "a resource type that FHIR does not have: without collections of that name there will be no event of it"
+	const usage = "ENABLE_FHIR_OPERATION_USAGE_KAFKA_EVENTS=1"
+	const noAuditEvents = "says that the FHIR server does not write AuditEvents to MongoDB: " +
+		"usage events come only of the requests in access logs, which GETs without a body are not"
 	base := []string{"MONGO_URL=mongodb://localhost", "KAFKA_URLS=localhost:9092", "ENABLE_EVENTS_KAFKA=1"}
 	for name, c := range map[string]struct {
 		environ []string
@@ -31,7 +34,21 @@ func TestWarnings(t *testing.T) {
 			"events.resource_change.resources (SSE_ENABLED_RESOURCES): names \"Patint\", " + unknown + "; did you mean Patient?",
 		}},
 		"no change events": {[]string{"KAFKA_ENABLED_RESOURCES=Consnet", "ENABLE_EVENTS_KAFKA=0", "ENABLE_BULK_EXPORT_KAFKA_EVENTS=1"}, nil},
-		"without Kafka":    {[]string{"FHIR_CDC_SINK=stdout", "KAFKA_SASL_USERNAME=fhir"}, nil},
+		"AuditEvents to Kafka": {[]string{usage, "ENABLE_EVENTS_KAFKA_V2=1", "ENABLE_AUDIT_EVENT_CLICKPIPE=true"}, []string{
+			"events.accessed_everything.enabled (ENABLE_AUDIT_EVENT_CLICKPIPE): " + noAuditEvents,
+		}},
+		"AuditEvents to a Kafka that is off": {[]string{usage, "ENABLE_AUDIT_EVENT_CLICKPIPE=1"}, nil},
+		"AuditEvents to ClickHouse": {[]string{usage, "CLICKHOUSE_ONLY_RESOURCES=Observation, AuditEvent", "ENABLE_ACCESS_LOGS_MONGODB=1"}, []string{
+			"events.accessed_everything.enabled (CLICKHOUSE_ONLY_RESOURCES): " + noAuditEvents,
+		}},
+		"Observations to ClickHouse": {[]string{usage, "CLICKHOUSE_ONLY_RESOURCES=Observation"}, nil},
+		"no AuditEvents, no access logs": {[]string{usage, "ENABLE_ACCESS_AUDIT_EVENT=0", "ENABLE_ACCESS_LOGS_MONGODB=0"}, []string{
+			"events.accessed_everything.enabled (ENABLE_ACCESS_AUDIT_EVENT, ENABLE_ACCESS_LOGS_MONGODB): say that the FHIR server writes neither AuditEvents nor access logs to MongoDB: " +
+				"no usage event can come; switch the kind off here and leave it with the FHIR server",
+		}},
+		"no access logs":          {[]string{usage, "ENABLE_ACCESS_LOGS_MONGODB=0"}, nil},
+		"no AuditEvents, no kind": {[]string{"CLICKHOUSE_ONLY_RESOURCES=AuditEvent"}, nil},
+		"without Kafka":           {[]string{"FHIR_CDC_SINK=stdout", "KAFKA_SASL_USERNAME=fhir"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, err := Load(LoadOptions{Environ: slices.Concat(base, c.environ)})
