@@ -142,7 +142,7 @@ func checkExtension(extension string) string {
 	name, value, found := strings.Cut(extension, "=")
 	control := func(r rune) bool { return r < ' ' || r > '~' }
 	if !found || name == "" || strings.ContainsFunc(name, func(r rune) bool { return !letter(r) }) || strings.ContainsFunc(value, control) {
-		return shown(extension) + " is not name=value, the name in letters"
+		return redactPair(extension) + " is not name=value, the name in letters"
 	}
 	if name == "auth" {
 		return "auth is the name of the token itself; an extension needs another"

@@ -114,12 +114,12 @@ type SASL struct {
 
 // OAuth is how tokens for SASLOAuthBearer are got, where Token does not give one.
 type OAuth struct {
-	TokenEndpoint string   `mapstructure:"token_endpoint"`
-	ClientID      string   `mapstructure:"client_id"`
-	ClientSecret  Secret   `mapstructure:"client_secret"`
-	Scopes        []string `mapstructure:"scopes"`
-	Extensions    []string `mapstructure:"extensions"`
-	CAFile        string   `mapstructure:"ca_file"`
+	TokenEndpoint string      `mapstructure:"token_endpoint"`
+	ClientID      string      `mapstructure:"client_id"`
+	ClientSecret  Secret      `mapstructure:"client_secret"`
+	Scopes        []string    `mapstructure:"scopes"`
+	Extensions    SecretPairs `mapstructure:"extensions"`
+	CAFile        string      `mapstructure:"ca_file"`
 }
 
 // Events holds one section for each event kind; the section names are the kinds'.

@@ -41,7 +41,7 @@ func Default() *Config {
 			// What a broker takes unless it is told otherwise (since Kafka 2.5 a
 			// little more: 1048588).
 			MaxRecordBytes: 1000012,
-			SASL:           SASL{Mechanism: SASLAWS, OAuth: OAuth{Scopes: []string{}, Extensions: []string{}}},
+			SASL:           SASL{Mechanism: SASLAWS, OAuth: OAuth{Scopes: []string{}, Extensions: SecretPairs{}}},
 		},
 		// The proposal of compact events has deletes.
 		Events: Events{ResourceChange: ChangeEvents{Deletes: true}},

@@ -110,7 +110,7 @@ func (r *fileReader) value(path string, t reflect.Type, n *yaml.Node) {
 	if isNull(n) {
 		return
 	}
-	if t == reflect.TypeFor[[]string]() && n.Kind == yaml.SequenceNode {
+	if isList(t) && n.Kind == yaml.SequenceNode {
 		r.list(path, n)
 		return
 	}

@@ -156,6 +156,8 @@ func plain(v reflect.Value) string {
 		return durationText(x)
 	case []string:
 		return strings.Join(x, ",")
+	case SecretPairs:
+		return x.String()
 	case []StreamGroup:
 		return streamsText(x)
 	}

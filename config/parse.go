@@ -16,8 +16,8 @@ func parse(t reflect.Type, value string) (any, string) {
 	switch {
 	case t == reflect.TypeFor[time.Duration]():
 		return parseDuration(value)
-	case t == reflect.TypeFor[[]string]():
-		return splitList(value), ""
+	case isList(t):
+		return reflect.ValueOf(splitList(value)).Convert(t).Interface(), ""
 	case t == reflect.TypeFor[[]StreamGroup]():
 		return parseStreams(value)
 	case t.Kind() == reflect.Bool:
@@ -33,6 +33,11 @@ func parse(t reflect.Type, value string) (any, string) {
 		return SASLMechanism(strings.ToLower(value)), ""
 	}
 	return reflect.ValueOf(value).Convert(t).Interface(), ""
+}
+
+// isList tells whether a field is a list of texts.
+func isList(t reflect.Type) bool {
+	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String
 }
 
 func parseDuration(value string) (any, string) {

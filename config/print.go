@@ -85,6 +85,8 @@ func valueNode(v reflect.Value) *yaml.Node {
 		return scalar("!!str", shownSecret(x))
 	case time.Duration:
 		return scalar("!!str", durationText(x))
+	case SecretPairs:
+		return valueNode(reflect.ValueOf(x.shown()))
 	case []string:
 		list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
 		for _, item := range x {

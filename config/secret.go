@@ -38,6 +38,37 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 // MarshalYAML encodes "[redacted]".
 func (Secret) MarshalYAML() (any, error) { return redacted, nil }
 
+// SecretPairs are name=value each: no printing, logging or encoding shows a value, only Reveal
+// gives them.
+type SecretPairs []string
+
+// Reveal returns the pairs themselves. Use it only where they are handed to a client.
+func (p SecretPairs) Reveal() []string { return p }
+
+// shown are the pairs without their values.
+func (p SecretPairs) shown() []string {
+	all := make([]string, len(p))
+	for i, pair := range p {
+		all[i] = redactPair(pair)
+	}
+	return all
+}
+
+// String returns the names.
+func (p SecretPairs) String() string { return strings.Join(p.shown(), ",") }
+
+// GoString returns the names.
+func (p SecretPairs) GoString() string { return p.String() }
+
+// Format writes the names whatever the verb.
+func (p SecretPairs) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(p.String())) }
+
+// MarshalJSON encodes the names.
+func (p SecretPairs) MarshalJSON() ([]byte, error) { return json.Marshal(p.shown()) }
+
+// MarshalYAML encodes the names.
+func (p SecretPairs) MarshalYAML() (any, error) { return p.shown(), nil }
+
 // secretIn reads the value that a file holds, or says what is wrong with the file.
 func secretIn(path string) (value, wrong string) {
 	data, err := readLimited(path)
@@ -120,6 +151,15 @@ func redactAddress(address string) string {
 		return redacted
 	}
 	return address
+}
+
+// redactPair returns name=value without the value.
+func redactPair(pair string) string {
+	name, _, found := strings.Cut(pair, "=")
+	if !found {
+		return redacted
+	}
+	return name + "=" + redacted
 }
 
 // printable is the value of a key as it may be printed.

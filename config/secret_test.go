@@ -49,7 +49,7 @@ func TestSecretNeverPrints(t *testing.T) {
 
 // secretEnviron sets every secret there is.
 func secretEnviron() []string {
-	environ := with("FHIR_CDC_KAFKA_SASL_USERNAME=u")
+	environ := with("FHIR_CDC_KAFKA_SASL_USERNAME=u", "FHIR_CDC_KAFKA_SASL_OAUTH_EXTENSIONS=tenant="+marker)
 	for _, k := range allKeys() {
 		if !k.Secret {
 			continue
@@ -69,6 +69,7 @@ func secretEnviron() []string {
 	return environ
 }
 
+// A list of name=value shows the names.
 func TestConfigNeverPrintsSecrets(t *testing.T) {
 	cfg, err := load(LoadOptions{Environ: secretEnviron()}, nil, nil)
 	if err != nil {
@@ -85,6 +86,9 @@ func TestConfigNeverPrintsSecrets(t *testing.T) {
 		}
 		if !bytes.Contains(text, []byte("mongodb://[redacted]@db:27017/?replicaSet=rs0")) {
 			t.Errorf("hosts and options of the URI are missing:\n%s", text)
+		}
+		if !bytes.Contains(text, []byte("tenant=[redacted]")) {
+			t.Errorf("the name of the extension is missing:\n%s", text)
 		}
 		texts = append(texts, string(text))
 	}

@@ -70,7 +70,7 @@ func saslOf(cfg *config.Config) publisher.SASL {
 		},
 		Extensions: map[string]string{},
 	}
-	for _, e := range s.OAuth.Extensions {
+	for _, e := range s.OAuth.Extensions.Reveal() {
 		name, value, _ := strings.Cut(e, "=")
 		login.Extensions[name] = value
 	}
