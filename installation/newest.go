@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
@@ -32,8 +33,8 @@ type Backfill struct {
 	Progress *replay.BackfillProgress `json:"progress,omitempty"`
 }
 
-// How many offsets at the end of each partition Newest reads, and for how long of each topic at
-// most. Of the dead letters' the markers of transactions and repeated failures take some. The
+// How many offsets at the end of each partition Newest reads, and for how long at most. Of the
+// dead letters' the markers of transactions and repeated failures take some. The
 // audit topic also tells what was retried and which backfills are not done.
 const (
 	letterOffsets = 200
@@ -53,18 +54,22 @@ func (s *Sink) Newest(ctx context.Context, most int) (n Newest, err error) {
 	if !s.Config.HasTopics() {
 		return Newest{Backfills: []Backfill{}}, Usagef("sink: stdout writes to no topics")
 	}
-	reading, done := context.WithTimeout(ctx, newestTimeout)
-	letters, err := publisher.ReadDeadLetters(reading, s.Kafka, s.Config.Topics.DeadLetters, time.Time{}, letterOffsets, publisher.Patience{})
-	done()
-	reading, done = context.WithTimeout(ctx, newestTimeout)
-	audit, auditErr := publisher.ReadAudit(reading, s.Kafka, s.Config.Topics.Audit, s.Config.Name, time.Time{}, auditOffsets, publisher.Patience{})
-	done()
+	ctx, cancel := context.WithTimeout(ctx, newestTimeout)
+	defer cancel()
+	var letters []publisher.DeadLetter
+	var lettersErr error
+	var beside sync.WaitGroup
+	beside.Go(func() {
+		letters, lettersErr = publisher.ReadDeadLetters(ctx, s.Kafka, s.Config.Topics.DeadLetters, time.Time{}, letterOffsets, publisher.Patience{})
+	})
+	audit, err := publisher.ReadAudit(ctx, s.Kafka, s.Config.Topics.Audit, s.Config.Name, time.Time{}, auditOffsets, publisher.Patience{})
+	n.Backfills = s.backfills(ctx, audit)
+	beside.Wait()
 	slices.SortStableFunc(letters, func(a, b publisher.DeadLetter) int { return b.Stored.Compare(a.Stored) })
 	n.Letters = lettersOf(letters[:min(len(letters), most)], retriedIn(audit))
-	n.Backfills = s.backfills(ctx, audit)
 	slices.Reverse(audit)
 	n.Audit = slices.Clone(audit[:min(len(audit), most)]) // The rest may be large, and is let go.
-	return n, errors.Join(err, auditErr)
+	return n, errors.Join(lettersErr, err)
 }
 
 // backfills are those of audit records that are not done, with their progress as it is stored.
@@ -83,8 +88,6 @@ func (s *Sink) backfills(ctx context.Context, audit []publisher.AuditRecord) []B
 	}
 	const most = 5 // Each takes a reading.
 	open = open[max(0, len(open)-most):]
-	ctx, cancel := context.WithTimeout(ctx, newestTimeout)
-	defer cancel()
 	for i := range open {
 		open[i].Progress = s.progressOf(ctx, open[i].Name)
 	}

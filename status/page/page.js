@@ -355,7 +355,7 @@ async function showLists() {
     fillLists(said);
     $("lists").hidden = false;
     set($("show"), "Hide");
-    set($("told"), said.unread ? `Dead letters, audit and backfills may lack something: ${said.unread}` : "The newest 50 of each, asked for every 10 s.", said.unread ? "bad" : "");
+    set($("told"), said.unread ? `Dead letters, audit and backfills may lack something: ${said.unread}` : "The newest 50 of each. Events are asked for every 10 s; dead letters, audit and backfills every 30 s.", said.unread ? "bad" : "");
   } catch {
     if (mine !== turn) return;
     set($("told"), "No answer from the daemon.", "bad");
