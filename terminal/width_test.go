@@ -3,6 +3,8 @@ package terminal
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -88,5 +90,44 @@ func TestCounted(t *testing.T) {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	const written = `One sentence that was broken for a width
+of its own, and another.
+
+  as it    is written there
+
+Examples:
+  # A comment that is longer than the screen's width stays whole
+
+Available Commands:
+  short        what it does to all of the things
+  longest-name what it does to all of the things
+Flags:
+  -c, --config FILE   a configuration of the process
+`
+	want := strings.Split(`One sentence that was broken for a width
+of its own, and another.
+
+  as it    is written there
+
+Examples:
+  # A comment that is longer than the screen's width stays whole
+
+Available Commands:
+  short        what it does to all of
+               the things
+  longest-name what it does to all of
+               the things
+Flags:
+  -c, --config FILE   a configuration of
+                      the process`, "\n")
+	if got := New(io.Discard, []string{"COLUMNS=40"}).Help(written); !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if got := New(io.Discard, nil).Help(written); strings.Join(got, "\n")+"\n" != written {
+		t.Errorf("without a width it is not as it was written:\n%s", strings.Join(got, "\n"))
 	}
 }

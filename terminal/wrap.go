@@ -99,3 +99,38 @@ func (s *Screen) Flow(indent string, lines ...string) error {
 	}
 	return s.Print(wrapped...)
 }
+
+// Help are the lines of a command's help, in the screen's width: those of a paragraph are joined
+// and broken anew, and what is said of a name stays in its column. Examples stay as they are, to be
+// copied.
+func (s *Screen) Help(text string) (fitted []string) {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	if s.Width() == 0 {
+		return lines
+	}
+	sentence := func(line string) bool { return line != "" && line[0] != ' ' }
+	var joined []string
+	for _, line := range lines {
+		if last := len(joined) - 1; last >= 0 && sentence(line) && sentence(joined[last]) && !strings.HasSuffix(joined[last], ":") {
+			joined[last] += " " + line
+			continue
+		}
+		joined = append(joined, line)
+	}
+	heading, column := "", 0
+	for _, line := range joined {
+		if sentence(line) {
+			heading, column = line, 0
+		}
+		if heading == "Examples:" {
+			fitted = append(fitted, line)
+			continue
+		}
+		// The longest name of a list may have one space behind it, in the column of the others.
+		if i := strings.LastIndex(line, gap); i >= 0 && (i+len(gap) > column || len(line) < column || line[column-1] != ' ') {
+			column = i + len(gap)
+		}
+		fitted = append(fitted, s.Wrap(line, strings.Repeat(" ", column))...)
+	}
+	return fitted
+}

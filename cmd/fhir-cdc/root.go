@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -65,6 +66,10 @@ func newRootCommand(environ []string, stdout, stderr io.Writer) (root *cobra.Com
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetGlobalNormalizationFunc(plural)
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		screen := terminal.New(stdout, environ)
+		_ = screen.Print(screen.Help(cmp.Or(cmd.Long, cmd.Short) + "\n\n" + cmd.UsageString())...) // as cobra's own, it has nobody to tell an error
+	})
 	group(root)
 	root.AddCommand(
 		newRunCommand(environ, stdout, stderr),
