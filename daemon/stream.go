@@ -313,7 +313,7 @@ func (s *Stream) first(ctx context.Context, p Publisher) (resumetoken.Position, 
 	if err := p.Commit(ctx, &publisher.Batch{Position: position}); err != nil {
 		return resumetoken.Position{}, fmt.Errorf("store first position: %w", err)
 	}
-	s.log.Info("stream begins", zap.String("clusterTime", clusterTime(position.ClusterTime)))
+	s.log.Info("stream begins", zap.Time("changed", position.WallTime), zap.String("clusterTime", clusterTime(position.ClusterTime)))
 	return position, nil
 }
 

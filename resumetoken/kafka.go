@@ -147,10 +147,11 @@ func (k *Kafka) Acquire(ctx context.Context) (Position, error) {
 		return Position{}, fmt.Errorf("acquire stream %q: %w", k.opts.Stream, k.explain(err))
 	}
 	k.live = true
-	k.log.Info("stream acquired",
-		zap.String("stream", k.opts.Stream), zap.Int32("partition", k.partition),
-		zap.Bool("position", err == nil), zap.String("clusterTime", fmt.Sprintf("%d,%d", p.order().T, p.order().I)),
-		zap.Duration("took", time.Since(started)))
+	fields := []zap.Field{zap.String("stream", k.opts.Stream), zap.Int32("partition", k.partition), zap.Bool("position", err == nil)}
+	if err == nil {
+		fields = append(fields, zap.String("clusterTime", fmt.Sprintf("%d,%d", p.order().T, p.order().I)))
+	}
+	k.log.Info("stream acquired", append(fields, zap.Duration("took", time.Since(started)))...)
 	return p, err
 }
 
