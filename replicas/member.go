@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -226,7 +227,7 @@ func OwnersOf(group kadm.DescribedGroup, topic string) map[int32]Owner {
 				continue
 			}
 			for _, p := range t.Partitions {
-				owners[p] = Owner{instanceOf(member), member.ClientHost}
+				owners[p] = Owner{instanceOf(member), strings.TrimPrefix(member.ClientHost, "/")} // Java writes addresses so
 			}
 		}
 	}
