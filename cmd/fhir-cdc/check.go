@@ -123,9 +123,9 @@ func (c *checking) do(ctx context.Context, check func(context.Context) []preflig
 func (c *checking) found(findings ...preflight.Finding) {
 	c.findings = append(c.findings, findings...)
 	for len(findings) > 0 && !c.quiet {
-		group := findings[0].Group()
+		group := c.heading(findings[0])
 		n := 1
-		for n < len(findings) && findings[n].Group() == group {
+		for n < len(findings) && c.heading(findings[n]) == group {
 			n++
 		}
 		if c.group != group {
@@ -146,6 +146,20 @@ func (c *checking) found(findings ...preflight.Finding) {
 	}
 }
 
+// heading is what a finding is shown below: its group; on a screen, where there are several
+// clusters and streams, its own one.
+func (c *checking) heading(f preflight.Finding) string {
+	group := f.Group()
+	place, _, found := strings.Cut(f.Subject, subjectEnds)
+	if found && c.screen.Width() > 0 && (group == "MongoDB" || group == "Streams") {
+		return place
+	}
+	return group
+}
+
+// subjectEnds is between what a finding is about and what of it was looked at.
+const subjectEnds = ": "
+
 // hanging is the indent of what goes on behind a level.
 const hanging = "        "
 
@@ -157,7 +171,11 @@ func (c *checking) print(m preflight.Merged) {
 		if i == 0 {
 			begin = c.screen.Paint(style, fmt.Sprintf("%-8s", m.Level))
 		}
-		words := strings.Split(p.Subject, " ")
+		subject := p.Subject
+		if c.screen.Width() > 0 {
+			subject = strings.TrimPrefix(subject, c.group+subjectEnds)
+		}
+		words := strings.Split(subject, " ")
 		for i := range words { // a line may break between them, and not within a style
 			words[i] = c.screen.Paint(terminal.Bold, words[i])
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -102,6 +103,9 @@ func writeConfig(w io.Writer, cfg *config.Config, output string) error {
 func writeOrigins(screen *terminal.Screen, cfg *config.Config) error {
 	table := terminal.NewTable("key", "value", "source")
 	for _, o := range cfg.Origins() {
+		if screen.Width() > 0 { // there is one file, and a person knows where
+			o.Source = filepath.Base(o.Source)
+		}
 		table.Row(terminal.Text(o.Key), terminal.Text(o.Value), terminal.Text(o.Source))
 	}
 	return table.Print(screen)

@@ -230,6 +230,9 @@ func printReplay(s *terminal.Screen, result *replay.Result) error {
 }
 
 func printCounts(s *terminal.Screen, counts []replay.Count) error {
+	if len(counts) == 0 {
+		return nil
+	}
 	table := terminal.NewTable("kind", "resource", "topic", ">events", ">dead letters").Drops("topic", "resource", "dead letters")
 	for _, c := range counts {
 		table.Row(terminal.Text(string(c.Kind)), terminal.Text(c.Resource), terminal.Text(c.Topic),

@@ -92,6 +92,7 @@ bytes an event, go to temporary files that are gone in any case of an end.`,
 	flags.Var(&flagvalue.Whole{N: &f.limit}, "limit", "how many examples of each fault to show")
 	f.maxLag = &flagvalue.Ago{Duration: time.Hour}
 	flags.Var(f.maxLag, "max-lag", "how late events may have come at --since: unexpected records are looked for that far back")
+	flags.Lookup("max-lag").DefValue = "1h" // Go would write 1h0m0s.
 	flags.StringVar(&f.dir, "temp-dir", os.TempDir(), "`DIRECTORY` of intermediate results")
 	completesEvents(cmd)
 	cfgFlags.completesStreams(cmd)
@@ -272,7 +273,7 @@ func followVerify(ctx context.Context, v *verify.Verification, completion *verif
 		f.Detail(fmt.Sprintf("before the oplog: %s of about %s of %s", terminal.Count(documents), terminal.Counted(max(documents, of), "document"), collection))
 	}
 	v.Waits = func(topic string, partition int32) {
-		_ = screen.Printf("verify: a transaction is open in topic %s, partition %d; waiting for its end, for %s at most", topic, partition, v.Patience) // Progress, no result.
+		_ = screen.Flow("  ", fmt.Sprintf("verify: a transaction is open in topic %s, partition %d; waiting for its end, for %s at most", topic, partition, terminal.Duration(v.Patience))) // Progress, no result.
 	}
 	published := false
 	if completion != nil {

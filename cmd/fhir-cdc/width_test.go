@@ -82,7 +82,7 @@ func TestWidths(t *testing.T) {
 			})
 		},
 		"status": func(s *terminal.Screen) error {
-			return printStatus(s, &status.Summary{Name: "fhir-cdc", Version: "v0.1.0", Instance: view.Carrier, Readyz: "stream practitioners has been waiting for Kafka for 1m0s", Streams: []status.StreamSummary{{
+			return printStatus(s, &status.Summary{Name: "fhir-cdc", Version: "v0.1.0", Instance: view.Carrier, Readyz: "stream practitioners has been waiting for Kafka for 1 min", Streams: []status.StreamSummary{{
 				Stream: "practitioners", State: "repairing", Owner: view.Carrier, LagSeconds: &long, OplogLeftSeconds: &long, Events: map[string]uint64{"change": 12_345_678},
 				DeadLetters: map[string]uint64{"change": 1234}, LastError: strings.Repeat("connection refused ", 8), LastErrorAt: stamp, Advice: strings.Repeat("see that it runs ", 8),
 			}}})
