@@ -79,7 +79,7 @@ func TestFaults(t *testing.T) {
 		{name: "user without URI", set: []string{"mongodb.history.username=x"}, want: []string{"mongodb.history.uri is not"}},
 		{name: "half a certificate of the port", set: []string{"http.tls.key_file=x"}, want: []string{"http.tls.cert_file: goes together"}},
 		{name: "a host that is a URL", set: []string{"http.allowed_hosts=cdc.test,https://cdc.test"}, want: []string{`http.allowed_hosts (--set): "https://cdc.test" is more than a name`}},
-		{name: "a token that can be guessed", set: []string{"http.token=letmein"}, want: []string{"http.token (--set): has 7 characters"}},
+		{name: "a token that can be guessed", set: []string{"http.token=letmein"}, want: []string{"http.token (--set): can be guessed: it has 7 of the 16 characters"}},
 		{name: "half a certificate", set: []string{"kafka.tls.enabled=true", "kafka.tls.cert_file=x"}, want: []string{"set both or none"}},
 		{name: "TLS files without TLS", set: []string{"kafka.tls.ca_file=x"}, want: []string{"would not be encrypted"}},
 		{name: "scram without password", set: []string{"kafka.sasl.enabled=true", "kafka.sasl.mechanism=scram-sha-256"}, want: []string{"kafka.sasl.username: is not set", "kafka.sasl.password: is not set"}},

@@ -217,7 +217,7 @@ const minToken = 16
 func (v *validator) http() {
 	h := v.cfg.HTTP
 	if n := len(h.Token.Reveal()); n > 0 && n < minToken {
-		v.fault("http.token", fmt.Sprintf("has %d characters, which can be guessed: use %d or more, such as those of openssl rand -hex 32", n, minToken))
+		v.fault("http.token", fmt.Sprintf("can be guessed: it has %d of the %d characters that it needs at least (openssl rand -hex 32 makes one)", n, minToken))
 	}
 	for _, name := range h.AllowedHosts {
 		if strings.ContainsAny(name, ":/*") {

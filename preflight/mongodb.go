@@ -80,10 +80,10 @@ func (m MongoDB) majority(hello bson.Raw) (finding Finding, told bool) {
 	}
 	behind := time.Duration(int64(newest)-int64(committed)) * time.Second
 	if behind > lagTolerance {
-		return warning(m.subject("majority"), fmt.Sprintf("it is %s behind the primary", behind),
+		return warning(m.subject("majority"), fmt.Sprintf("it is %s behind the primary", terminal.Duration(behind)),
 			"change streams wait for it: see that the secondaries run and keep up"), true
 	}
-	return ok(m.subject("majority"), "it has what the primary has, but for the last %s", max(behind, time.Second)), true
+	return ok(m.subject("majority"), "it has what the primary has, but for the last %s", terminal.Duration(max(behind, time.Second))), true
 }
 
 func (m MongoDB) version(ctx context.Context) Finding {
@@ -110,7 +110,7 @@ func clock(subject string, theirs, before, after time.Time) Finding {
 		difference = theirs.Sub(after)
 	}
 	if difference.Abs() > clockTolerance {
-		return warning(subject, fmt.Sprintf("%s from the clock here", difference.Round(time.Second)),
+		return warning(subject, fmt.Sprintf("%s from the clock here", terminal.Duration(difference)),
 			"set both clocks by NTP; no event depends on it, but lags and latencies would mislead")
 	}
 	return ok(subject, "within %s of the clock here", terminal.Duration(max(difference.Abs(), after.Sub(before))))

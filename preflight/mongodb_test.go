@@ -25,7 +25,7 @@ func TestMajority(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, told := MongoDB{Name: "main"}.majority(raw)
-		if told != c.told || got.Level != c.level || (c.level == Warning) != strings.Contains(got.Found, "40s behind") {
+		if told != c.told || got.Level != c.level || (c.level == Warning) != strings.Contains(got.Found, "40 s behind") {
 			t.Errorf("%s: %+v, %v", name, got, told)
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.uber.org/zap"
+
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
 const (
@@ -55,7 +57,7 @@ type ThrottledError struct {
 }
 
 func (e *ThrottledError) Error() string {
-	return fmt.Sprintf("broker %d throttles this client by its quota: each request waits, the last one %s", e.Broker, e.Pause.Round(time.Millisecond))
+	return fmt.Sprintf("broker %d throttles this client by its quota: each request waits, the last one %s", e.Broker, terminal.Duration(e.Pause))
 }
 
 // Answers are options of a client that produces: the brokers' answers after which it tries

@@ -18,6 +18,8 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/logging"
 	"github.com/twmb/franz-go/pkg/sasl/aws"
+
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
 // awsLogin has the credentials of the role that AWS gives to where the daemon runs. AWS's own
@@ -94,7 +96,7 @@ func awsFault(from sdk.CredentialsProvider, err error) error {
 	case errors.As(err, &unanswered):
 		err = fmt.Errorf("no AWS credentials: %s does not answer: %w", place, unanswered.Err)
 	case errors.Is(err, context.DeadlineExceeded):
-		err = fmt.Errorf("no AWS credentials: %s does not answer within %s: %w", place, tokenTimeout, context.DeadlineExceeded)
+		err = fmt.Errorf("no AWS credentials: %s does not answer within %s: %w", place, terminal.Duration(tokenTimeout), context.DeadlineExceeded)
 	default:
 		return &refusedClient{fmt.Errorf("no AWS credentials from %s (%s): %w", place, advice, err)}
 	}

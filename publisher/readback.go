@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
 // ErrNotReadable says that the brokers do not let this user read a topic.
@@ -44,7 +45,7 @@ func readBack(ctx context.Context, client []kgo.Opt, topics []string, since time
 	for topic, partitions := range reader.Ranges {
 		for p, part := range partitions {
 			if part.top > part.End {
-				return fmt.Errorf("topic %s, partition %d: a transaction at offset %d has been open for %s and holds it up", topic, p, part.End, patience.Limit)
+				return fmt.Errorf("topic %s, partition %d: a transaction at offset %d has been open for %s and holds it up", topic, p, part.End, terminal.Duration(patience.Limit))
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 	"github.com/fhir-cdc/fhir-cdc/wait"
 )
 
@@ -235,7 +236,7 @@ func (r *TopicReader) Each(ctx context.Context, fn func(*kgo.Record) error) erro
 			return context.Cause(ctx)
 		}
 		if stalled {
-			return fmt.Errorf("read topics: no record for %s although there must be more: a transaction may hang", readStall)
+			return fmt.Errorf("read topics: no record for %s although there must be more: a transaction may hang", terminal.Duration(readStall))
 		}
 		var errs []error
 		fetches.EachError(func(topic string, partition int32, err error) {

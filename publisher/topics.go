@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl"
 
 	"github.com/fhir-cdc/fhir-cdc/handshake"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 	"github.com/fhir-cdc/fhir-cdc/wait"
 )
 
@@ -210,7 +211,7 @@ func (c *topicCheck) unreachable(ctx context.Context, err error) error {
 	case handshake.Refused(err):
 		return &ConfigurationError{fmt.Errorf("no TLS connection to the brokers at %s (check kafka.tls and the brokers' certificates): %w", at, err)}
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no broker at %s answers within %s: %w", at, reachTimeout, err)
+		return fmt.Errorf("no broker at %s answers within %s: %w", at, terminal.Duration(reachTimeout), err)
 	case errors.Is(err, io.EOF):
 		return fmt.Errorf("the brokers at %s close the connection; %s: %w", at, c.closes(), err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.mongodb.org/mongo-driver/v2/bson"
 
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 	"github.com/fhir-cdc/fhir-cdc/wait"
 )
 
@@ -131,7 +132,7 @@ func (t *topicLog) waitStable(ctx context.Context, partition int32, offset int64
 		if waited := time.Since(started); waited > limit {
 			return fmt.Errorf("topic %s, partition %d: a transaction at offset %d has been open for %s, longer than its timeout: "+
 				"find it with kafka-transactions.sh find-hanging and end it with kafka-transactions.sh abort",
-				t.detail.Topic, partition, stable, waited.Round(time.Second))
+				t.detail.Topic, partition, stable, terminal.Duration(waited))
 		}
 		if wait.Sleep(ctx, stablePoll) != nil {
 			return fmt.Errorf("wait for open transactions in topic %s, partition %d: %w", t.detail.Topic, partition, ctx.Err())

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
 func (s *Server) probe(check func() (string, bool)) http.HandlerFunc {
@@ -32,7 +33,7 @@ func (s *Server) live() (string, bool) {
 		}
 		if !p.Mapping.IsZero() {
 			if busy := now.Sub(p.Mapping); busy > s.opts.Stuck+p.AnswerLimits.Facts {
-				return fmt.Sprintf("stream %s has been looking facts up for %s", p.Stream, busy.Round(time.Second)), false
+				return fmt.Sprintf("stream %s has been looking facts up for %s", p.Stream, terminal.Duration(busy)), false
 			}
 		}
 		if p.Blocked {
@@ -41,7 +42,7 @@ func (s *Server) live() (string, bool) {
 		// An error is a sign of life too: the stream is being opened again.
 		since := slices.MaxFunc([]time.Time{p.Since, p.Read, p.LastErrorAt}, time.Time.Compare)
 		if silent := now.Sub(since); silent > s.opts.Stuck {
-			return fmt.Sprintf("stream %s has not heard from MongoDB for %s", p.Stream, silent.Round(time.Second)), false
+			return fmt.Sprintf("stream %s has not heard from MongoDB for %s", p.Stream, terminal.Duration(silent)), false
 		}
 	}
 	return "ok", true
@@ -89,7 +90,7 @@ func (s *Server) ready() (string, bool) {
 				return fmt.Sprintf("stream %s is being acquired: no position of it is known yet", p.Stream), false
 			}
 			if taken := s.now().Sub(p.Since); s.opts.Acquire > 0 && taken > s.opts.Acquire {
-				return fmt.Sprintf("stream %s has been acquiring for %s", p.Stream, taken.Round(time.Second)), false
+				return fmt.Sprintf("stream %s has been acquiring for %s", p.Stream, terminal.Duration(taken)), false
 			}
 			beginning = append(beginning, p.Stream)
 		case daemon.StandingBy:
@@ -116,10 +117,7 @@ func (s *Server) ready() (string, bool) {
 	case running == 0:
 		return "ok, standing by", true
 	}
-	if running == 1 {
-		return "ok, 1 stream runs here", true
-	}
-	return fmt.Sprintf("ok, %d streams run here", running), true
+	return "ok, " + terminal.Counted(int64(running), "stream runs", "streams run") + " here", true
 }
 
 func (s *Server) refused() string {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/fhir-cdc/fhir-cdc/daemon"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -55,7 +56,7 @@ func (u Unjoined) text(now time.Time) string {
 	if u.Advice != "" {
 		what = "this process has been out of the group of replicas"
 	}
-	return fmt.Sprintf("%s for %s: %v", what, now.Sub(u.Since).Round(time.Second), u.Why)
+	return fmt.Sprintf("%s for %s: %v", what, terminal.Duration(now.Sub(u.Since)), u.Why)
 }
 
 // within is the view with u, if that matters. A stream that is not carried here is then
@@ -179,7 +180,7 @@ func (v View) mongoDBAway(now time.Time) string {
 
 // waits says for which server a stream waits, and the last error meanwhile.
 func (v View) waits(whom string, pending time.Duration, now time.Time) string {
-	text := fmt.Sprintf("stream %s has been waiting for %s for %s", v.Stream, whom, pending.Round(time.Second))
+	text := fmt.Sprintf("stream %s has been waiting for %s for %s", v.Stream, whom, terminal.Duration(pending))
 	if !v.LastErrorAt.Before(now.Add(-pending)) {
 		text += ": " + v.LastError
 	}

@@ -188,7 +188,7 @@ func TestComparisonNotesProfiles(t *testing.T) {
 		fact{event: 'a', class: required, place: 1, key: "k"}, fact{event: 'a', class: found},
 		fact{event: 'b', class: required, place: 2, key: "k"}, fact{event: 'b', class: found, strict: true},
 		fact{event: 'c', class: possible, place: 3, key: "k"}, fact{event: 'c', class: found, strict: true})
-	if len(other.Notes) != 1 || !strings.Contains(other.Notes[0], "topic events: 2 records of change events do not have the profile seed, which events.change.profile asks for") {
+	if len(other.Notes) != 1 || !strings.Contains(other.Notes[0], "topic events: 2 records of change events without the profile seed, which events.change.profile asks for") {
 		t.Errorf("notes %q", other.Notes)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/replay"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
 // Completion publishes the missing events (verify --repair).
@@ -142,7 +143,7 @@ func overtaken(stream string, published int64, err error) error {
 	reason := new(kerr.Error)
 	_ = errors.As(err, &reason) // there is one: that is how a fence shows
 	return fmt.Errorf("another verify --repair of stream %s has begun meanwhile and publishes what is still missing; "+
-		"or a transaction took longer than kafka.transaction_timeout (%s). This one has published %d events: verify again", stream, reason.Message, published)
+		"or a transaction took longer than kafka.transaction_timeout (%s). This one has published %s: verify again", stream, reason.Message, terminal.Counted(published, "event"))
 }
 
 // find is the place of an event among the missing ones that are not published yet, negative

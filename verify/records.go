@@ -11,6 +11,7 @@ import (
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/publisher"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
 // readTopics notes the records.
@@ -70,7 +71,7 @@ func (v *verification) readHeld(ctx context.Context, reader *publisher.TopicRead
 		for p, part := range partitions {
 			v.report.note(fmt.Sprintf("topic %s, partition %d: a transaction has been open at offset %d for more than %s: consumers that read committed records do not get beyond it. "+
 				"Events there count as held, neither as there nor as missing, and are not repaired: verify again when it has ended (docs/runbook.md, a transaction that hangs)",
-				topic, p, part.From, v.Patience))
+				topic, p, part.From, terminal.Duration(v.Patience)))
 		}
 	}
 	events := mapper.NewRecords()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
 // Result are the findings of a verification, in the form of its JSON output.
@@ -184,8 +185,8 @@ func (r *reporter) otherProfile(topic uint8, of eventOrigin, n int) {
 func (r *reporter) noteProfiles() {
 	var notes []string
 	for of, n := range r.otherForms {
-		notes = append(notes, fmt.Sprintf("topic %s: %d records of %s events do not have the profile %s, which events.%[3]s.profile asks for. They count as there, by their ids alone",
-			of.topic, n, of.kind, of.profile))
+		notes = append(notes, fmt.Sprintf("topic %s: %s of %s events without the profile %s, which events.%[3]s.profile asks for. By the ids alone they count as there",
+			of.topic, terminal.Counted(int64(n), "record"), of.kind, of.profile))
 	}
 	slices.Sort(notes)
 	r.result.Notes = append(r.result.Notes, notes...)

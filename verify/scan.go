@@ -11,6 +11,7 @@ import (
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/replay"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
@@ -99,7 +100,7 @@ func (v *verification) tellPosition(stream int) {
 		v.report.note(fmt.Sprintf("stream %s has published up to %s only, which is before what is asked for: nothing of it was compared", s.Name, at))
 	case v.begins[stream].scanned && packTime(s.Position.ClusterTime) < packTime(v.spans[stream].From):
 		v.report.note(fmt.Sprintf("stream %s: its position, of %s, lies before the oplog's beginning, so it has a repair of lost history before it. "+
-			"What was written from %s before the position on is not asked for and nothing to --repair here: the stream publishes it by itself when it runs (repair.on_history_lost)", s.Name, at, v.Tolerance))
+			"What was written from %s before the position on is not asked for and nothing to --repair here: the stream publishes it by itself when it runs (repair.on_history_lost)", s.Name, at, terminal.Duration(v.Tolerance)))
 	}
 }
 
@@ -162,9 +163,9 @@ func (v *verification) tellScanned(stream int, versions int64) {
 	if !s.Asked {
 		return
 	}
-	v.report.note(fmt.Sprintf("stream %s: the oplog begins at %s. Before that, since %s, events were looked for by what the collections and their history hold (%d versions), and their order was not checked. "+
+	v.report.note(fmt.Sprintf("stream %s: the oplog begins at %s. Before that, since %s, events were looked for by what the collections and their history hold (%s), and their order was not checked. "+
 		"What cannot be seen: versions that were overwritten or deleted without history, earlier statuses of an ExportStatus, deletes, requests whose access logs and AuditEvents are gone. "+
-		"Records that may be of those count as unseen", s.Name, replay.Clock(from), v.Since.UTC().Format(time.RFC3339), versions))
+		"Records that may be of those count as unseen", s.Name, replay.Clock(from), v.Since.UTC().Format(time.RFC3339), terminal.Counted(versions, "version")))
 }
 
 // around is the time from Since to the oplog's beginning, with all that lies so near

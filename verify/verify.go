@@ -22,6 +22,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/publisher"
 	"github.com/fhir-cdc/fhir-cdc/replay"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 	"github.com/fhir-cdc/fhir-cdc/tokens"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
@@ -194,7 +195,7 @@ func (v *verification) gather(ctx context.Context) error {
 			v.report.result.Streams = append(v.report.result.Streams, streams[i])
 		}
 		if n := streams[i].DeadLetters; n > 0 {
-			v.report.note(fmt.Sprintf("stream %s: %d events cannot be made of their changes and were not looked for; they are dead letters", s.Name, n))
+			v.report.note(fmt.Sprintf("stream %s: of its changes %s cannot be made, which are dead letters and were not looked for", s.Name, terminal.Counted(int64(n), "event")))
 		}
 	}
 	return nil

@@ -92,7 +92,7 @@ func TestStrictProfile(t *testing.T) {
 // otherProfile are the topics of which a verification notes records of another profile.
 func otherProfile(v verified) (topics []string) {
 	for _, note := range v.Notes {
-		if topic, rest, _ := strings.Cut(strings.TrimPrefix(note, "topic "), ": "); strings.Contains(rest, "do not have the profile") {
+		if topic, rest, _ := strings.Cut(strings.TrimPrefix(note, "topic "), ": "); strings.Contains(rest, "without the profile") {
 			topics = append(topics, topic)
 		}
 	}
