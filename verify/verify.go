@@ -195,7 +195,7 @@ func (v *verification) gather(ctx context.Context) error {
 			v.report.result.Streams = append(v.report.result.Streams, streams[i])
 		}
 		if n := streams[i].DeadLetters; n > 0 {
-			v.report.note(fmt.Sprintf("stream %s: of its changes %s cannot be made, which are dead letters and were not looked for", s.Name, terminal.Counted(int64(n), "event")))
+			v.report.note(fmt.Sprintf("stream %s: of its changes %s cannot be made, which are dead letters and were not looked for", s.Name, terminal.Counted(n, "event")))
 		}
 	}
 	return nil
