@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/fhir-cdc/fhir-cdc/tail"
+	"github.com/fhir-cdc/fhir-cdc/terminal"
 )
 
 // arrivalTimeout is how long a record may take: it is a matter of milliseconds, but
@@ -27,6 +30,9 @@ type play struct {
 	// write; seen counts those that came.
 	missing map[string]time.Time
 	seen    map[string]int
+	began   time.Time
+	// command runs fhir-cdc's commands, port is the address of its status port.
+	command, port string
 }
 
 func newPlay(ctx context.Context, s *stage) (*play, error) {
@@ -36,7 +42,7 @@ func newPlay(ctx context.Context, s *stage) (*play, error) {
 	}
 	return &play{
 		stage: s, records: r, history: newHistory(s.fhirServer(), s.site),
-		missing: map[string]time.Time{}, seen: map[string]int{},
+		missing: map[string]time.Time{}, seen: map[string]int{}, began: time.Now(),
 	}, nil
 }
 
@@ -141,6 +147,17 @@ func (p *play) judge(ctx context.Context) error {
 	}
 	p.heading("All is there, and nothing twice")
 	p.note("%d records, each id once", len(p.seen))
+	var err error
+	if p.command, p.port, err = p.commands(); err != nil {
+		return err
+	}
+	since := p.began.UTC().Format(time.RFC3339)
+	p.print("", p.Paint(terminal.Bold+";"+terminal.Cyan, "$ fhir-cdc verify --since "+since))
+	verify := exec.CommandContext(ctx, p.command, "verify", "--since", since)
+	verify.Stdout, verify.Stderr = os.Stdout, os.Stderr
+	if err := verify.Run(); err != nil {
+		return fmt.Errorf("fhir-cdc verify: %w", err)
+	}
 	return nil
 }
 
@@ -150,6 +167,8 @@ func (p *play) stayUp(ctx context.Context, in io.Reader) error {
 	d := p.site.Databases
 	p.heading("Your turn, until Ctrl-C")
 	p.print(
+		"  Page     http://"+p.port+"  (what Show asks for: "+p.token+")",
+		"  Command  "+p.command+" check | status | tail | position list | …",
 		"  Enter writes the next version of Consent/"+p.history.consent.ID+".",
 		"  Or connect a MongoDB client of yours and write to "+d.Main+".Consent_4_0_0 a document such as",
 		`    {"resourceType": "Consent", "id": "mine", "_uuid": "<any UUID>", "meta": {"versionId": "1", "lastUpdated": <a date>}}`,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -47,6 +48,9 @@ type stage struct {
 	dir, root, binary string
 	log               *program.Log
 	daemon            *program.Process
+	// token is the status port's; address is where the port is, told once a start.
+	token   string
+	address chan string
 }
 
 // startServers gets both servers at once.
@@ -109,6 +113,7 @@ func ownSite(site harness.Site) harness.Site {
 }
 
 func (s *stage) buildDaemon(ctx context.Context) (err error) {
+	s.token = rand.Text()
 	if s.dir, err = os.MkdirTemp("", "fhir-cdc-demo-"); err != nil {
 		return fmt.Errorf("make folder: %w", err)
 	}
@@ -133,6 +138,8 @@ func (s *stage) environ() []string {
 	}
 	env["FHIR_CDC_TOPICS_CREATE"] = "true"
 	env["FHIR_CDC_HTTP_ADDRESS"] = "127.0.0.1:0" // the default port may be taken
+	env["FHIR_CDC_HTTP_TOKEN"] = s.token
+	env["FHIR_CDC_CONFIG"] = filepath.Join(s.root, "config.yaml")
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		list = append(list, name+"="+env[name])
@@ -144,15 +151,23 @@ func (s *stage) environ() []string {
 func (s *stage) startDaemon(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout, fmt.Errorf("fhir-cdc was not ready within %v", readyTimeout))
 	defer cancel()
+	s.address = make(chan string, 1)
 	s.log = &program.Log{Each: func(e program.Entry) {
-		if e.Level != "info" && e.Level != "debug" {
+		var port struct{ Address string }
+		switch {
+		case e.Level != "info" && e.Level != "debug":
 			s.trouble(e.Line)
+		case e.Message == "status port open" && json.Unmarshal([]byte(e.Line), &port) == nil:
+			select {
+			case s.address <- port.Address:
+			default: // it was told
+			}
 		}
 	}}
-	s.note("running: fhir-cdc run --config config.yaml")
+	s.note("running: fhir-cdc run")
 	defer s.waiting("fhir-cdc to read the change stream", "2 s")()
 	daemon, err := program.StartDaemon(ctx, program.Command{
-		Path: s.binary, Args: []string{"run", "--config", filepath.Join(s.root, "config.yaml")},
+		Path: s.binary, Args: []string{"run"},
 		Dir: s.dir, Env: s.environ(),
 	}, s.log)
 	if err != nil {
@@ -162,6 +177,26 @@ func (s *stage) startDaemon(ctx context.Context) error {
 	s.note("it reads the change stream (process %d)", daemon.Pid())
 	return nil
 }
+
+// commands writes a program that runs fhir-cdc's commands with the daemon's configuration, and
+// returns where it and the status port are.
+func (s *stage) commands() (path, address string, err error) {
+	address = <-s.address // logged before the daemon was ready
+	script := "#!/bin/sh\n"
+	for _, variable := range append(s.environ(), "FHIR_CDC_HTTP_ADDRESS="+address) {
+		name, value, _ := strings.Cut(variable, "=")
+		script += "export " + name + "=" + quoted(value) + "\n"
+	}
+	script += "exec " + quoted(s.binary) + ` "$@"` + "\n"
+	path = filepath.Join(s.dir, "fhir-cdc")
+	if err := os.WriteFile(path, []byte(script), 0o700); err != nil { // for nobody else
+		return "", "", fmt.Errorf("write command: %w", err)
+	}
+	return path, address, nil
+}
+
+// quoted is a text as one word of a shell.
+func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 // fhirServer writes as the FHIR server does, history a little after the resource.
 func (s *stage) fhirServer() *fhirserver.Server {
