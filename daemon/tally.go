@@ -183,11 +183,11 @@ func (p *progress) count(b *publisher.Batch, sorts map[Tally]uint64, at time.Tim
 // together.
 func (p *progress) countResources(events []mapper.Event) {
 	for begin := 0; begin < len(events); {
-		of, end := events[begin].Change.Collection, begin+1
-		for end < len(events) && events[end].Change.Collection == of {
+		collection, end := events[begin].Change.Collection, begin+1
+		for end < len(events) && events[end].Change.Collection == collection {
 			end++
 		}
-		p.now.Resources[mapper.ResourceOf(of)] += uint64(end - begin)
+		p.now.Resources[mapper.ResourceOf(collection)] += uint64(end - begin)
 		begin = end
 	}
 }

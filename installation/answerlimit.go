@@ -32,7 +32,7 @@ const (
 func AnswerLimit(cfg *config.Config) time.Duration {
 	longest := stuckAfter * cfg.MongoDB.MaxAwait
 	for _, c := range []config.Cluster{cfg.MongoDB.Main(), cfg.MongoDB.HistoryCluster(), cfg.MongoDB.AccessLogsCluster(), cfg.MongoDB.AuditEventsCluster()} {
-		longest = max(longest, silences*patience(clientOptions(cfg.Name, offline(c.URI))))
+		longest = max(longest, silences*answerTime(clientOptions(cfg.Name, offline(c.URI))))
 	}
 	return longest + silenceMargin + cfg.Retry.MaxBackoff
 }
@@ -42,9 +42,9 @@ func offline(uri config.Secret) config.Secret {
 	return config.Secret(strings.Replace(uri.Reveal(), "mongodb+srv://", "mongodb://", 1))
 }
 
-// patience is how long a client waits for a heartbeat, for a connection and for a server that
+// answerTime is how long a client waits for a heartbeat, for a connection and for a server that
 // it can choose.
-func patience(o *options.ClientOptions) time.Duration {
+func answerTime(o *options.ClientOptions) time.Duration {
 	or := func(set *time.Duration, otherwise time.Duration) time.Duration {
 		if set == nil || *set == 0 { // 0 is no limit: then only a restart helps
 			return otherwise

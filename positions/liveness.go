@@ -94,8 +94,8 @@ func describeSettled(ctx context.Context, admin *kadm.Client, name string, compl
 	}
 }
 
-// of tells whether a process carries the stream, and the process's name if it is certain.
-func (l *liveness) of(stream string, stored resumetoken.Stored) (running bool, carrier string) {
+// carrier tells whether a process carries the stream, and the process's name if it is certain.
+func (l *liveness) carrier(stream string, stored resumetoken.Stored) (running bool, name string) {
 	if l.members != nil {
 		owner, running := l.members[l.shares[stream]]
 		if !running {

@@ -66,7 +66,7 @@ func TestLivenessWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if runs, carrier := l.of("main", resumetoken.Stored{}); !runs || carrier == "" || l.unsettled != "" || asked != len(answers) {
+	if runs, carrier := l.carrier("main", resumetoken.Stored{}); !runs || carrier == "" || l.unsettled != "" || asked != len(answers) {
 		t.Errorf("runs %t, carrier %q, unsettled %q, asked %d times, want %d", runs, carrier, l.unsettled, asked, len(answers))
 	}
 }

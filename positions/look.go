@@ -112,7 +112,7 @@ func (l *Look) Stream(ctx context.Context, p installation.PlannedStream) (View, 
 		return View{}, err
 	}
 	v := View{Stream: p.Name, Store: string(l.o.Config.Checkpoint.Store)}
-	if running, carrier := l.running.of(p.Name, stored); l.running.unsettled == "" {
+	if running, carrier := l.running.carrier(p.Name, stored); l.running.unsettled == "" {
 		v.Running, v.Carrier = &running, carrier
 	}
 	if o := stored.Owner; o.Instance != "" {

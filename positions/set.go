@@ -85,7 +85,7 @@ func mayBeTaken(ctx context.Context, o *installation.Installation, stream string
 	if err != nil {
 		return "", err
 	}
-	runs, carrier := running.of(stream, stored)
+	runs, carrier := running.carrier(stream, stored)
 	group := fmt.Sprintf("group %s, whose replicas come or go (%s)", o.Config.Name, running.unsettled)
 	switch {
 	case running.unsettled != "" && !force:

@@ -139,22 +139,22 @@ func (m MongoDB) Collections(ctx context.Context, database string, watched bool,
 	if err != nil {
 		return []Finding{warning(subject, short(err), "grant listCollections to see whether collections are named as the configuration expects")}
 	}
-	var there, none []string
+	var found, missing []string
 	var unwatched []Finding
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
-		found := slices.DeleteFunc(slices.Clone(groups[name]), func(c string) bool { return kinds[c] == "" })
-		there = append(there, found...)
-		for _, c := range found {
+		those := slices.DeleteFunc(slices.Clone(groups[name]), func(c string) bool { return kinds[c] == "" })
+		found = append(found, those...)
+		for _, c := range those {
 			if why := kinds[c].Unwatched(); watched && why != "" {
 				unwatched = append(unwatched, failure(m.subject(database+"."+c), why, "its documents never become events; take what needs it out of events, or make it an ordinary collection"))
 			}
 		}
-		if len(found) == 0 {
-			none = append(none, name)
+		if len(those) == 0 {
+			missing = append(missing, name)
 		}
 	}
-	findings := append([]Finding{ok(subject, "%s", or(strings.Join(there, ", "), "none yet"))}, unwatched...)
-	for _, name := range none {
+	findings := append([]Finding{ok(subject, "%s", or(strings.Join(found, ", "), "none yet"))}, unwatched...)
+	for _, name := range missing {
 		findings = append(findings, warning(m.subject(name), "there is no collection "+strings.Join(groups[name], " or ")+" in "+database,
 			"see that the name is right; the collection may also come into being later"))
 	}

@@ -63,7 +63,7 @@ func (s Sample) kind(ctx context.Context, kind mapper.Kind) (findings []Finding,
 		if err != nil {
 			return []Finding{failure(subject, c.Namespace.String()+": "+short(err), "")}, true
 		}
-		if found := s.of(out, kind, subject, c.Namespace); found != nil {
+		if found := s.finding(out, kind, subject, c.Namespace); found != nil {
 			findings = append(findings, *found)
 			return findings, true
 		}
@@ -105,8 +105,8 @@ func (s Sample) translate(ctx context.Context, document bson.Raw) (*mapper.Outpu
 	return out, daemon.NewTranslation(s.Mapper, s.Facts, 1, s.MaxEventBytes).Append(ctx, []bson.Raw{document}, out)
 }
 
-// of describes the event of a kind, or why it has none.
-func (s Sample) of(out *mapper.Output, kind mapper.Kind, subject string, from mapper.Namespace) *Finding {
+// finding describes the event of a kind, or why it has none.
+func (s Sample) finding(out *mapper.Output, kind mapper.Kind, subject string, from mapper.Namespace) *Finding {
 	for i := range out.Events {
 		e := &out.Events[i]
 		if e.Kind != kind {

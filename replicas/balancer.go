@@ -13,11 +13,11 @@ import (
 // in the group: one of its own while there are enough. That is not the partition that holds
 // the stream's position.
 func PartitionsOf(streams []string, partitions int) map[string]int32 {
-	of := make(map[string]int32, len(streams))
+	byStream := make(map[string]int32, len(streams))
 	for n, name := range slices.Sorted(slices.Values(streams)) {
-		of[name] = int32(n % max(partitions, 1))
+		byStream[name] = int32(n % max(partitions, 1))
 	}
-	return of
+	return byStream
 }
 
 // balancer shares out streams rather than partitions. A running stream stays with its owner

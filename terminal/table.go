@@ -143,22 +143,22 @@ func (t *Table) fit(width int) (note string) {
 }
 
 // sum is the width of the table.
-func (t *Table) sum(of func(*column) int) int {
+func (t *Table) sum(width func(*column) int) int {
 	sum := -len(gap)
 	for i := range t.columns {
 		if c := &t.columns[i]; !c.out {
-			sum += len(gap) + of(c)
+			sum += len(gap) + width(c)
 		}
 	}
 	return sum
 }
 
 // leaveOut leaves columns out until the table fits: the blank ones of Drops, or all of them.
-func (t *Table) leaveOut(width int, of func(*column) int, blank bool) (names []string) {
+func (t *Table) leaveOut(width int, widthOf func(*column) int, blank bool) (names []string) {
 	for _, name := range t.drops {
 		for i := range t.columns {
 			c := &t.columns[i]
-			if t.sum(of) > width && c.name == name && !c.out && (c.blank || !blank) {
+			if t.sum(widthOf) > width && c.name == name && !c.out && (c.blank || !blank) {
 				c.out, names = true, append(names, name)
 			}
 		}

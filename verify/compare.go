@@ -30,8 +30,8 @@ type comparison struct {
 	// missing are the ids of missing events in order, one after the other.
 	missing *sorter
 	steps   *sorter
-	// strays are records of events that no source knows.
-	strays *sorter
+	// unexplained are records of events that no source knows.
+	unexplained *sorter
 }
 
 // eventOrigin is where events come from, and their form.
@@ -54,7 +54,7 @@ func newComparison(dir string, topics []string) *comparison {
 	}
 	return &comparison{
 		dir: dir, topics: topics, keyByProfile: keyByProfile, earliest: make([]uint64, len(topics)), entries: newSorter(dir, entrySize, entryMemory),
-		missing: newSorter(dir, entrySize, fewMemory), strays: newSorter(dir, entrySize, fewMemory),
+		missing: newSorter(dir, entrySize, fewMemory), unexplained: newSorter(dir, entrySize, fewMemory),
 	}
 }
 
@@ -80,7 +80,7 @@ func (c *comparison) origin(o eventOrigin) uint16 {
 }
 
 func (c *comparison) close() error {
-	errs := []error{c.entries.close(), c.missing.close(), c.strays.close()}
+	errs := []error{c.entries.close(), c.missing.close(), c.unexplained.close()}
 	if c.steps != nil {
 		errs = append(errs, c.steps.close())
 	}
@@ -170,10 +170,10 @@ func (c *comparison) note(ev *evidence, e *entry) {
 		}
 	case found:
 		if ev.first.class < found { // else no source knows the event
-			of, rekeyed := c.origins[ev.first.origin], false
-			if (of.Profile == mapper.ProfileStrict) != (e.origin == strictRecord) {
+			known, rekeyed := c.origins[ev.first.origin], false
+			if (known.Profile == mapper.ProfileStrict) != (e.origin == strictRecord) {
 				ev.other++
-				rekeyed = c.keyByProfile[of.Kind]
+				rekeyed = c.keyByProfile[known.Kind]
 				ev.rekeyed = ev.rekeyed || rekeyed
 			}
 			if !ev.unsure && !rekeyed && int32(uint32(e.key)) != ev.first.partition {
@@ -208,7 +208,7 @@ func (c *comparison) judge(ev *evidence, report *reporter) error {
 	case may == 0 && ev.found == 0:
 		return nil // only a completion tells of it
 	case may == 0:
-		return c.stray(ev)
+		return c.keepUnexplained(ev)
 	}
 	c.strangers(ev, report)
 	report.otherProfile(ev.first.topic, c.origins[ev.first.origin], ev.other)
@@ -250,11 +250,11 @@ func (c *comparison) extras(ev *evidence) []RecordPlace {
 	return places
 }
 
-// stray keeps the first record of an event that no source knows, for a second look,
+// keepUnexplained keeps the first record of an event that no source knows, for a second look,
 // with the number of its records in the place of the key.
-func (c *comparison) stray(ev *evidence) error {
+func (c *comparison) keepUnexplained(ev *evidence) error {
 	ev.record.key = uint64(ev.found)
-	return c.strays.add(ev.record.append(c.buffer[:0]))
+	return c.unexplained.add(ev.record.append(c.buffer[:0]))
 }
 
 // order checks that the events of each key came in the order of the oplog.
@@ -280,11 +280,11 @@ func (c *comparison) order(report *reporter) error {
 	return c.steps.close()
 }
 
-// judgeStrays reports the records that no source knows, but for those that a second
+// judgeUnexplained reports the records that no source knows, but for those that a second
 // look has cleared.
-func (c *comparison) judgeStrays(strays []entry, cleared []bool, report *reporter) {
-	for i := range strays {
-		e := &strays[i]
+func (c *comparison) judgeUnexplained(unexplained []entry, cleared []bool, report *reporter) {
+	for i := range unexplained {
+		e := &unexplained[i]
 		switch {
 		case cleared[i]:
 		case int64(e.at) < c.unseenBefore:

@@ -61,8 +61,8 @@ func compareFacts(t *testing.T, prepare func(*comparison), facts ...fact) Result
 	if err := c.compare(r); err != nil {
 		t.Fatal(err)
 	}
-	err := inBlocks(c.strays, func(strays []entry) error {
-		c.judgeStrays(strays, make([]bool, len(strays)), r)
+	err := inBlocks(c.unexplained, func(unexplained []entry) error {
+		c.judgeUnexplained(unexplained, make([]bool, len(unexplained)), r)
 		return nil
 	})
 	if err != nil {

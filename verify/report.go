@@ -184,9 +184,9 @@ func (r *reporter) otherProfile(topic uint8, of eventOrigin, n int) {
 // noteProfiles notes the records whose profile is not that of the configuration.
 func (r *reporter) noteProfiles() {
 	var notes []string
-	for of, n := range r.otherForms {
+	for form, n := range r.otherForms {
 		notes = append(notes, fmt.Sprintf("topic %s: %s of %s events without the profile %s, which events.%[3]s.profile asks for. By the ids alone they count as there",
-			of.topic, terminal.Counted(int64(n), "record"), of.kind, of.profile))
+			form.topic, terminal.Counted(int64(n), "record"), form.kind, form.profile))
 	}
 	slices.Sort(notes)
 	r.result.Notes = append(r.result.Notes, notes...)

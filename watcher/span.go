@@ -43,7 +43,7 @@ func (s Span) end() end {
 // passed tells whether a token lies behind the end.
 func (e end) passed(token bson.Raw) bool {
 	text, ok := tokens.Text(token)
-	return ok && e.of(text) > string(e)
+	return ok && e.compared(text) > string(e)
 }
 
 // reached tells whether nothing up to the end can follow a token. Changes of one time
@@ -51,7 +51,7 @@ func (e end) passed(token bson.Raw) bool {
 // unknown form is past every other.
 func (e end) reached(token bson.Raw) bool {
 	text, ok := tokens.Text(token)
-	return !ok || e.of(text) > string(e) || (!e.isTime() && text == string(e))
+	return !ok || e.compared(text) > string(e) || (!e.isTime() && text == string(e))
 }
 
 // near tells whether a token is of the end's time or a later one. An idle stream's
@@ -65,8 +65,8 @@ func (e end) near(token bson.Raw) bool {
 
 func (e end) isTime() bool { return tokens.TimeOfText(string(e)) == string(e) }
 
-// of is the part of a token's text that is compared with the end.
-func (e end) of(text string) string {
+// compared is the part of a token's text that the end is compared with.
+func (e end) compared(text string) string {
 	if e.isTime() {
 		return tokens.TimeOfText(text)
 	}

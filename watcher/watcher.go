@@ -212,7 +212,7 @@ func (w *Watcher) Probe(ctx context.Context, from From) error {
 		if left := w.sweepOnce(ctx); left != nil {
 			w.log.Debug("what is left of a look at MongoDB could not be closed", zap.String("stream", w.opts.Name), zap.Error(left))
 		}
-		return w.sorted(err)
+		return w.classified(err)
 	}
 	// The first answer after the empty one is where the server checks the position.
 	reading, done := endingLater(ctx, readGrace)
@@ -224,11 +224,11 @@ func (w *Watcher) Probe(ctx context.Context, from From) error {
 	if closing := w.closeCursor(ctx, c); err == nil {
 		return closing
 	}
-	return w.sorted(err)
+	return w.classified(err)
 }
 
-// sorted makes an *Error of what stops a stream and leaves everything else as it is.
-func (w *Watcher) sorted(err error) error {
+// classified makes an *Error of what stops a stream and leaves everything else as it is.
+func (w *Watcher) classified(err error) error {
 	if fatal := w.fatal(err); fatal != nil {
 		return fatal
 	}

@@ -272,7 +272,7 @@ func (c *checking) kafka(ctx context.Context) bool {
 		c.do(ctx, func(ctx context.Context) []preflight.Finding { return k.GroupRights(ctx, c.Config.Name) })
 		c.do(ctx, c.admission)
 	}
-	if c.Config.PositionsInKafka() && there(found, c.Config.Topics.Positions) {
+	if c.Config.PositionsInKafka() && topicFound(found, c.Config.Topics.Positions) {
 		t := preflight.Transaction{
 			Client: slices.Concat(c.Sink.Kafka, []kgo.Opt{kgo.RetryTimeout(kafkaPatience), kgo.RecordDeliveryTimeout(kafkaPatience)}),
 			ID:     c.Config.Name + "/" + checkTransactional, Topic: c.Config.Topics.Positions, Timeout: c.Config.Kafka.TransactionTimeout,
@@ -293,8 +293,8 @@ func (c *checking) admission(ctx context.Context) []preflight.Finding {
 	return []preflight.Finding{{Level: preflight.Error, Subject: "group " + refused.Group, Found: refused.Err.Error(), Advice: strings.TrimPrefix(refused.Advice, "Act: ")}}
 }
 
-// there tells whether a topic was found.
-func there(findings []preflight.Finding, topic string) bool {
+// topicFound tells whether a topic was found.
+func topicFound(findings []preflight.Finding, topic string) bool {
 	for _, f := range findings {
 		if f.Subject == "topic "+topic && (f.Level == preflight.Error || strings.HasPrefix(f.Found, "missing")) {
 			return false

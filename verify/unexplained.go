@@ -13,32 +13,32 @@ import (
 // secondLook finds, for records that no source knows, whether they are of changes
 // further back: a stream that lags publishes old changes late.
 func (v *verification) secondLook(ctx context.Context) error {
-	return inBlocks(v.compare.strays, func(strays []entry) error {
-		cleared := make([]bool, len(strays))
+	return inBlocks(v.compare.unexplained, func(unexplained []entry) error {
+		cleared := make([]bool, len(unexplained))
 		for i := range v.Streams {
 			before := watcher.Span{From: clusterTime(v.Since.Add(-v.MaxLag)), UntilTime: replay.Before(v.spans[i].From)}
 			if before.From.After(before.UntilTime) || v.begins[i].scanned {
 				continue
 			}
-			lost, err := v.clear(ctx, i, before, strays, cleared)
+			lost, err := v.clear(ctx, i, before, unexplained, cleared)
 			if err == nil && lost {
-				err = v.clearBeyond(ctx, i, before, strays, cleared)
+				err = v.clearBeyond(ctx, i, before, unexplained, cleared)
 			}
 			if err != nil {
 				return err
 			}
 		}
-		v.compare.judgeStrays(strays, cleared, v.report)
+		v.compare.judgeUnexplained(unexplained, cleared, v.report)
 		return nil
 	})
 }
 
 // clear marks the records whose events a span of the oplog tells of. lost says that the
 // oplog does not hold it any more.
-func (v *verification) clear(ctx context.Context, stream int, span watcher.Span, strays []entry, cleared []bool) (lost bool, err error) {
+func (v *verification) clear(ctx context.Context, stream int, span watcher.Span, unexplained []entry, cleared []bool) (lost bool, err error) {
 	err = v.idsOf(ctx, stream, span, func(p replay.Part) error {
 		for i := range p.Events {
-			mark(strays, p.Events[i].ID, cleared)
+			mark(unexplained, p.Events[i].ID, cleared)
 		}
 		return nil
 	})
@@ -48,14 +48,14 @@ func (v *verification) clear(ctx context.Context, stream int, span watcher.Span,
 	return false, err
 }
 
-// clearBeyond looks for the strays in the rest of the span's oplog, else in the collections and
-// their history. A stray that neither has is unseen: history may have lost its version, unless
+// clearBeyond looks for the unexplained in the rest of the span's oplog, else in the collections and
+// their history. A record that neither knows is unseen: history may have lost its version, unless
 // there cannot have been any.
-func (v *verification) clearBeyond(ctx context.Context, stream int, span watcher.Span, strays []entry, cleared []bool) error {
+func (v *verification) clearBeyond(ctx context.Context, stream int, span watcher.Span, unexplained []entry, cleared []bool) error {
 	s, end := v.Streams[stream], v.spans[stream].From
 	left := s.Window(ctx)
 	if !left.Oldest.IsZero() && left.Oldest.Before(span.UntilTime) {
-		lost, err := v.clear(ctx, stream, watcher.Span{From: left.Oldest, UntilTime: span.UntilTime}, strays, cleared)
+		lost, err := v.clear(ctx, stream, watcher.Span{From: left.Oldest, UntilTime: span.UntilTime}, unexplained, cleared)
 		if err != nil {
 			return err
 		}
@@ -73,7 +73,7 @@ func (v *verification) clearBeyond(ctx context.Context, stream int, span watcher
 					empty = false
 				}
 				for _, e := range replay.Bare(s.Mapper, &changes[i]).Events {
-					mark(strays, e.ID, cleared)
+					mark(unexplained, e.ID, cleared)
 				}
 			}
 			return nil
