@@ -84,10 +84,13 @@ func openBrowser(t *testing.T, ctx context.Context) *browser { //nolint:revive /
 		_ = chromedp.Cancel(tab) // waits until Chromium has ended
 		stop()
 		stopAllocator()
-		// Processes of Chromium's write there for a moment after it has ended.
+		// Processes of Chromium's write there for a moment after it has ended. The test's own context
+		// has ended by now.
+		leaving, left := context.WithTimeout(context.WithoutCancel(ctx), testTimeout)
+		defer left()
 		for os.RemoveAll(profile) != nil {
 			select {
-			case <-ctx.Done():
+			case <-leaving.Done():
 				t.Errorf("remove %s: Chromium still writes there", profile)
 				return
 			case <-time.After(50 * time.Millisecond):
