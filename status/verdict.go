@@ -109,6 +109,9 @@ func troubleOf(v View, d *stream, now time.Time) *trouble {
 	default:
 		return nil
 	}
+	if act, found := strings.CutPrefix(failing.Advice, "Act: "); found && act != "" { // which the log needs, and a page does not
+		failing.Advice = strings.ToUpper(act[:1]) + act[1:]
+	}
 	return failing
 }
 

@@ -45,7 +45,7 @@ func TestVerdict(t *testing.T) {
 		"Kafka for both": {both(func(v *View) { v.Committing = ago(time.Minute) }), "", bad, "Kafka does not answer: streams main and hot.", "See that Kafka is up"},
 		"Kafka says why": {changed(func(v *View) {
 			v.Committing, v.LastErrorAt, v.Advice = ago(time.Minute), ago(time.Second), "Act: quota"
-		}), "", bad, "Kafka does not answer: stream main.", "Act: quota"},
+		}), "", bad, "Kafka does not answer: stream main.", "Quota"},
 		"MongoDB":       {changed(func(v *View) { v.Read = ago(time.Minute) }), "", bad, "MongoDB does not answer: stream main.", "See that MongoDB is up"},
 		"no majority":   {changed(func(v *View) { v.Uncommitted = time.Minute }), "", bad, "No majority of MongoDB's set has the newest writes: stream main.", "See that the secondaries"},
 		"an error":      {changed(func(v *View) { v.State, v.LastError = daemon.Waiting, "gone" }), "", bad, "An error holds the stream up: stream main.", "wait"},

@@ -21,6 +21,10 @@ function number(n) {
   return n.toLocaleString("en", { maximumFractionDigits: n < 10 && n % 1 ? 1 : 0 });
 }
 
+function counted(n, one) {
+  return `${number(n)} ${one}${n === 1 ? "" : "s"}`;
+}
+
 // span is a time in the two largest units that say something.
 function span(seconds) {
   if (seconds === undefined || seconds === null) return "–";
@@ -143,7 +147,7 @@ function fillCard(entry, s, now) {
   set(f.asked, s.sampleAgeSeconds === undefined ? "–" : `${span(s.sampleAgeSeconds)} ago`, above(s.sampleAgeSeconds, { warn: 20, bad: 60 }));
   set(f.commit, s.here ? ago(s.lastCommit, now) : "–");
   set(f.since, span((now - new Date(s.since)) / 1000));
-  const causes = Object.entries(s.reopenings).map(([cause, n]) => `${n} ${cause}`);
+  const causes = Object.entries(s.reopenings).map(([cause, n]) => `${n} × ${cause}`);
   set(f.reopened, causes.length ? causes.join(", ") : "never");
   fillKinds(entry, s);
   f.repair.hidden = !s.repair;
@@ -153,8 +157,8 @@ function fillCard(entry, s, now) {
     f.repairBar.max = Math.max(1, r.total);
     f.repairBar.value = r.scanned;
     f.repairBar.hidden = !r.total;
-    set(f.repairText, `${r.total ? `${r.collection}: ${number(r.scanned)} of about ${number(r.total)} documents, ` : ""}${number(r.events)} events, `
-      + `${number(r.deadLetters)} dead letters${r.secondsLeft ? `, ${span(r.secondsLeft)} left` : ""}${r.waitsFor ? `; waits for ${r.waitsFor}` : ""}`);
+    set(f.repairText, `${r.total ? `${r.collection}: ${number(r.scanned)} of about ${number(r.total)} documents, ` : ""}${counted(r.events, "event")}, `
+      + `${counted(r.deadLetters, "dead letter")}${r.secondsLeft ? `, ${span(r.secondsLeft)} left` : ""}${r.waitsFor ? `; waits for ${r.waitsFor}` : ""}`);
   }
   // An error that has been got over is history, not news.
   const t = s.trouble ?? (s.lastError && { tone: "idle", title: "Last error", text: s.lastError });
