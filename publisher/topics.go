@@ -186,6 +186,8 @@ func (c *topicCheck) list(ctx context.Context, names []string) (missing []string
 			faults = append(faults, fmt.Errorf("topic %s: %w", name, err))
 		}
 	}
+	// Brokers answer in no order.
+	slices.SortFunc(missing, func(a, b string) int { return slices.Index(names, a) - slices.Index(names, b) })
 	return missing, errors.Join(faults...)
 }
 

@@ -73,7 +73,7 @@ func (f *configFlags) loadAloud(cmd *cobra.Command) (*config.Config, error) {
 
 func printWarnings(w io.Writer, cfg *config.Config) {
 	for _, f := range cfg.Warnings() {
-		_, _ = fmt.Fprintln(w, "fhir-cdc: warning:", f)
+		_ = terminal.New(w, nil).Flow("  ", "fhir-cdc: warning: "+f.String()) // Nobody reads a closed stderr.
 	}
 }
 

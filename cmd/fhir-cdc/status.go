@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -122,7 +123,7 @@ func printStatus(s *terminal.Screen, all *status.Summary) error {
 		if p := v.Hour.EndToEndSeconds; p != nil {
 			late = spanText(&p.P95)
 		}
-		table.Row(terminal.Text(v.Stream), terminal.Styled(state, v.State), lag, left, number(sum(v.Events)), terminal.Text(terminal.Count(int64(v.Hour.PerSecond))), terminal.Text(late),
+		table.Row(terminal.Text(v.Stream), terminal.Styled(state, strings.ReplaceAll(v.State, "_", " ")), lag, left, number(sum(v.Events)), terminal.Text(terminal.Count(int64(v.Hour.PerSecond))), terminal.Text(late),
 			fault(sum(v.DeadLetters)), terminal.Text(cmp.Or(v.Owner, unknown)))
 	}
 	if err := table.Print(s); err != nil {
