@@ -22,6 +22,9 @@ type countingPublisher struct {
 	stream *Stream
 	// committed says that events or dead letters were committed, not only positions.
 	committed bool
+	// letters are the dead letters since the log told of some, at the time told.
+	letters int
+	told    time.Time
 	// last is the position of the last commit, or where the reading began.
 	last resumetoken.Position
 }
@@ -47,7 +50,19 @@ func (p *countingPublisher) Commit(ctx context.Context, b *publisher.Batch) erro
 	p.stream.progress.committed(b, sorts, began)
 	p.last = b.Position
 	p.committed = p.committed || len(b.Events) > 0 || len(b.Failures) > 0
+	p.tellLetters(b)
 	return nil
+}
+
+// tellLetters logs that changes became dead letters, once a minute at most: they may be many.
+func (p *countingPublisher) tellLetters(b *publisher.Batch) {
+	p.letters += len(b.Failures)
+	if len(b.Failures) == 0 || time.Since(p.told) < time.Minute {
+		return
+	}
+	p.stream.log.Warn("changes could not become events", zap.Int("deadLetters", p.letters), zap.String("because", b.Failures[0].Reason),
+		zap.String("advice", "Act: fhir-cdc dead-letters list names them; retry them after a fix."))
+	p.letters, p.told = 0, time.Now()
 }
 
 // endedByBrokers tells whether the brokers ended a transaction, and nobody else did.

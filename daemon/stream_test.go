@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
@@ -90,6 +92,24 @@ func TestFailuresGoWithTheBatch(t *testing.T) {
 		}
 		if got, want := k.ids(), []string{"c2", "c4"}; !slices.Equal(got, want) || !slices.Equal(failures, []string{"id is not a string"}) {
 			t.Errorf("events %v, failures %v", got, failures)
+		}
+	})
+}
+
+// The log says that there are dead letters and why, but not of each.
+func TestDeadLettersAreLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bad := func(n int) bson.Raw { return change(t, n, bson.D{{Key: "id", Value: 7}}) }
+		k := &kept{position: resumetoken.Position{Token: token(1), Fingerprint: "f"}}
+		s := stream(&script{fingerprint: "f", chunks: []watcher.Chunk{chunk(consent(t, 2), bad(3), bad(4)), chunk(bad(5))}}, nil, k, nil)
+		core, logged := observer.New(zap.WarnLevel)
+		s.log = zap.New(core)
+		if err := play(t, s, time.Second); err != nil {
+			t.Fatal(err)
+		}
+		lines := logged.All()
+		if len(lines) != 1 || lines[0].Message != "changes could not become events" || lines[0].ContextMap()["because"] != "id is not a string" {
+			t.Errorf("logged: %+v", lines)
 		}
 	})
 }
