@@ -237,7 +237,7 @@ func appendEntity(dst []byte, resource string, id []byte) []byte {
 	return append(dst, `}}]`...)
 }
 
-// Version names the version that a change made, for finding the request behind it. Times
+// Version names the version that a change made, as its history document does. Times
 // are milliseconds since 1970.
 type Version struct {
 	Collection            string
@@ -249,7 +249,16 @@ type Version struct {
 // It is false if c has no change event, or if the resource has no history: the server
 // keeps none of ExportStatus.
 func (c *Change) RequestedVersion() (Version, bool) {
-	if c.route == nil || !c.route.makes(KindChange) || !hasHistory(c.route.resource) || c.documentFailure() != "" {
+	if c.route == nil || !c.route.makes(KindChange) {
+		return Version{}, false
+	}
+	return c.Version()
+}
+
+// Version gives the version that the change made; false if it made none, or none that a history
+// keeps.
+func (c *Change) Version() (Version, bool) {
+	if c.route == nil || !c.route.history() || c.documentFailure() != "" {
 		return Version{}, false
 	}
 	v := c.versionOf()

@@ -61,7 +61,7 @@ func (a *attempt) historyOnly(ctx context.Context, history replay.Collection, ch
 		return nil, err
 	}
 	return slices.DeleteFunc(changes, func(c mapper.Change) bool {
-		v, ok := c.RequestedVersion()
+		v, ok := c.Version()
 		return !ok || elsewhere[v.UUID] && v.LastUpdated >= deleted[v.UUID]
 	}), nil
 }
@@ -77,12 +77,12 @@ func (a *attempt) thisLife(ctx context.Context, history replay.Collection, curre
 	}
 	own := map[string]mapper.Version{}
 	for i := range current {
-		if v, ok := current[i].RequestedVersion(); ok {
+		if v, ok := current[i].Version(); ok {
 			own[v.UUID] = v
 		}
 	}
 	return slices.DeleteFunc(changes, func(c mapper.Change) bool {
-		v, ok := c.RequestedVersion()
+		v, ok := c.Version()
 		return ok && v.LastUpdated < deleted[v.UUID] && v != own[v.UUID]
 	}), nil
 }

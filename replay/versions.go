@@ -24,7 +24,7 @@ func (s *Scanner) Versions(ctx context.Context, history Collection, period Perio
 	resources, err := s.ofResources(ctx, history, changes, func(uuids []string) error {
 		found, err := s.history(ctx, history, period, uuids)
 		for _, c := range found {
-			if v, ok := c.RequestedVersion(); ok && err == nil {
+			if v, ok := c.Version(); ok && err == nil {
 				earlier[v.UUID] = append(earlier[v.UUID], c)
 			}
 		}
@@ -38,7 +38,7 @@ func (s *Scanner) Versions(ctx context.Context, history Collection, period Perio
 	}
 	all := make([]mapper.Change, 0, len(changes)+resources)
 	for i := range changes {
-		if v, ok := changes[i].RequestedVersion(); ok {
+		if v, ok := changes[i].Version(); ok {
 			all = append(all, before(earlier[v.UUID], v)...)
 		}
 		all = append(all, changes[i])
@@ -49,12 +49,12 @@ func (s *Scanner) Versions(ctx context.Context, history Collection, period Perio
 // before sorts versions and leaves out v itself.
 func before(versions []mapper.Change, v mapper.Version) []mapper.Change {
 	versions = slices.DeleteFunc(versions, func(c mapper.Change) bool {
-		w, _ := c.RequestedVersion()
+		w, _ := c.Version()
 		return w.VersionID == v.VersionID && w.LastUpdated == v.LastUpdated
 	})
 	slices.SortStableFunc(versions, func(a, b mapper.Change) int {
-		x, _ := a.RequestedVersion()
-		y, _ := b.RequestedVersion()
+		x, _ := a.Version()
+		y, _ := b.Version()
 		// Two versions of one millisecond are told apart by their numbers.
 		m, _ := strconv.Atoi(x.VersionID)
 		n, _ := strconv.Atoi(y.VersionID)
@@ -128,7 +128,7 @@ func (s *Scanner) look(ctx context.Context, c Collection, q question, changes []
 func (s *Scanner) ofResources(ctx context.Context, c Collection, changes []mapper.Change, find func(uuids []string) error) (int, error) {
 	uuids := make([]string, 0, len(changes))
 	for i := range changes {
-		if v, ok := changes[i].RequestedVersion(); ok {
+		if v, ok := changes[i].Version(); ok {
 			uuids = append(uuids, v.UUID)
 		}
 	}
