@@ -36,7 +36,9 @@ func documented(t *testing.T, site harness.Site, what, name string) string {
 	// The longest first: one topic's name may begin another's.
 	topics := d.Topics.All()
 	for i, topic := range own.Topics.All() {
-		pairs = append(pairs, "--topic "+topics[i]+"\n", "--topic "+topic+"\n")
+		for _, end := range []string{" ", "\n"} {
+			pairs = append(pairs, "--topic "+topics[i]+end, "--topic "+topic+end)
+		}
 	}
 	return strings.NewReplacer(pairs...).Replace(string(block[1]))
 }
@@ -46,14 +48,16 @@ func documentedACLs(t *testing.T, site harness.Site, names ...string) []string {
 	t.Helper()
 	var rights []string
 	for _, name := range names {
-		found := regexp.MustCompile(`(?m)^acl --operation (\w+) --(topic|group|transactional)(?:-id)? (\S+)( --resource-pattern-type prefixed)?$`).
+		found := regexp.MustCompile(`(?m)^acl --operation (\w+)((?: --(?:topic|group|transactional-id) \S+)+)( --resource-pattern-type prefixed)?$`).
 			FindAllStringSubmatch(documented(t, site, "acls", name), -1)
 		for _, f := range found {
-			right := f[1] + " " + f[2] + " " + f[3]
-			if f[4] != "" {
-				right += "*"
+			for on := range strings.SplitSeq(strings.TrimPrefix(f[2], " --"), " --") {
+				right := f[1] + " " + strings.Replace(on, "-id ", " ", 1)
+				if f[3] != "" {
+					right += "*"
+				}
+				rights = append(rights, right)
 			}
-			rights = append(rights, right)
 		}
 	}
 	if len(rights) == 0 {
