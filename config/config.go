@@ -129,6 +129,7 @@ type Events struct {
 	Export             KindEvents   `mapstructure:"export"`
 	AccessedEverything KindEvents   `mapstructure:"accessed_everything"`
 	ResourceChange     ChangeEvents `mapstructure:"resource_change"`
+	PersonLink         KindEvents   `mapstructure:"person_link"`
 }
 
 // ChangeEvents are the settings of a kind whose resource types can be chosen.
@@ -154,6 +155,7 @@ func (e *Events) Of(kind mapper.Kind) *KindEvents {
 		mapper.KindExport:             &e.Export,
 		mapper.KindAccessedEverything: &e.AccessedEverything,
 		mapper.KindResourceChange:     &e.ResourceChange.KindEvents,
+		mapper.KindPersonLink:         &e.PersonLink,
 	}[kind]
 	if section == nil {
 		panic("config: Events has no section for the kind " + string(kind)) // every test would meet it

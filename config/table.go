@@ -165,6 +165,6 @@ func kindSpecs(kind mapper.Definition) []spec {
 			text(key+".deletes", "Events of deleted resources too."))
 	}
 	return append(rows,
-		oneOf(key+".on_failure", "On what cannot be produced.", DeadLetter, Stop),
+		oneOf(key+".on_failure", "On what fails.", DeadLetter, Stop),
 		oneOf(key+".profile", "Form (docs/events.md).", kind.Profiles...))
 }

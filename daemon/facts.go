@@ -15,11 +15,11 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
-// RequestIDs finds the request that made a version; "" where it is not known.
+// RequestIDs finds the request that made a version, and who changed a Person's links.
 type RequestIDs interface {
 	// Find waits for what may still come to be known, Look does not.
-	Find(ctx context.Context, versions []lookup.Version) ([]string, error)
-	Look(ctx context.Context, versions []lookup.Version) ([]string, error)
+	Find(ctx context.Context, versions []lookup.Version) ([]lookup.Answer, error)
+	Look(ctx context.Context, versions []lookup.Version) ([]lookup.Answer, error)
 	// Patience is how long n versions wait for their history when they wait at the same time.
 	// GiveUp counts versions whose wait has ended without it.
 	Patience(n int) time.Duration
@@ -39,7 +39,9 @@ type Persons interface {
 // Facts are the look-ups of a stream. A nil one is switched off.
 type Facts struct {
 	RequestIDs RequestIDs
-	Persons    Persons
+	// LinksOnly says that request ids are not wanted, only what decides about person link events.
+	LinksOnly bool
+	Persons   Persons
 	// Newest asks for the newest operation of the cluster that the changes come from: with
 	// it old changes are told from new ones. Without it all count as new.
 	Newest func(ctx context.Context) (bson.Timestamp, error)
@@ -51,8 +53,8 @@ type fact struct {
 	// repeated says that the change tells of a request that has had its event, published
 	// that its own events have been published.
 	repeated, published bool
-	// missing says that the request of the change is looked for and not known, age how long
-	// ago the change was at least.
+	// missing says that the history of the change is looked for and does not tell enough, age how
+	// long ago the change was at least.
 	missing bool
 	age     time.Duration
 }
@@ -75,6 +77,21 @@ func (f Facts) find(ctx context.Context, changes []mapper.Change, seen *lookup.S
 	return facts, f.findPersons(ctx, changes, facts, seen)
 }
 
+// Deciding are the facts on which it depends whether changes make events. It waits for what may
+// still come.
+func (f Facts) Deciding(ctx context.Context, changes []mapper.Change) ([]mapper.Facts, error) {
+	f.LinksOnly = true
+	facts := make([]fact, len(changes))
+	if err := f.findRequestIDs(ctx, changes, facts); err != nil {
+		return nil, err
+	}
+	deciding := make([]mapper.Facts, len(changes))
+	for i := range facts {
+		deciding[i] = facts[i].Facts
+	}
+	return deciding, nil
+}
+
 func (f Facts) findRequestIDs(ctx context.Context, changes []mapper.Change, facts []fact) error {
 	if f.RequestIDs == nil {
 		return nil
@@ -82,7 +99,7 @@ func (f Facts) findRequestIDs(ctx context.Context, changes []mapper.Change, fact
 	var versions []lookup.Version
 	var of []int
 	for i := range changes {
-		if v, ok := versionOf(&changes[i]); ok {
+		if v, ok := f.versionOf(&changes[i]); ok {
 			versions = append(versions, v)
 			of = append(of, i)
 		}
@@ -97,22 +114,50 @@ func (f Facts) findRequestIDs(ctx context.Context, changes []mapper.Change, fact
 	for i := range versions {
 		versions[i].Age = age(&changes[of[i]], newest)
 	}
-	ids, err := f.RequestIDs.Find(ctx, versions)
+	answers, err := f.RequestIDs.Find(ctx, versions)
 	if err != nil {
 		return fmt.Errorf("request ids: %w", err)
 	}
-	for i, id := range ids {
-		facts[of[i]].RequestID = id
+	for i := range answers {
+		f.learn(&facts[of[i]], &versions[i], answers[i])
 	}
 	return nil
 }
 
-// versionOf is the version whose request id an event of the change wants.
-func versionOf(c *mapper.Change) (lookup.Version, bool) {
-	v, ok := c.RequestedVersion()
-	return lookup.Version{
-		Collection: v.Collection, UUID: v.UUID, VersionID: v.VersionID, LastUpdated: time.UnixMilli(v.LastUpdated),
-	}, ok
+// versionOf is the version whose history an event of the change wants. Its Enough reads the change.
+func (f Facts) versionOf(c *mapper.Change) (lookup.Version, bool) {
+	v, requested := mapper.Version{}, false
+	if !f.LinksOnly {
+		v, requested = c.RequestedVersion()
+	}
+	links := c.MayLink()
+	if links && !requested {
+		v, _ = c.Version()
+	}
+	version := lookup.Version{
+		Collection: v.Collection, UUID: v.UUID, VersionID: v.VersionID, LastUpdated: time.UnixMilli(v.LastUpdated), Links: links,
+	}
+	if links {
+		version.Enough = func(a lookup.Answer) bool {
+			return (!requested || a.RequestID != "") && c.Linked(historyOf(a))
+		}
+	}
+	return version, requested || links
+}
+
+// learn notes an answer about a change's version.
+func (f Facts) learn(of *fact, v *lookup.Version, a lookup.Answer) {
+	if !f.LinksOnly {
+		of.RequestID = a.RequestID
+	}
+	if v.Links {
+		of.History = historyOf(a)
+	}
+	of.missing = !a.Complete
+}
+
+func historyOf(a lookup.Answer) *mapper.VersionHistory {
+	return &mapper.VersionHistory{RequestID: a.RequestID, URL: a.URL, Answered: a.Answered, Before: a.Before}
 }
 
 // newest is the newest operation of the changes' cluster; zero if it cannot be told.

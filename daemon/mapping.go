@@ -166,7 +166,7 @@ func (m *mapping) batch(ctx context.Context, raw []bson.Raw, token bson.Raw) (*p
 		}
 		p.at(p.read+1, m.tokenBefore(read), c.Name.Token)
 		if p.waits(c, facts[read], peers) {
-			p.keep(p.await(m.parts.Mapper, raw[read], facts[read], peers, m.before(read)))
+			p.keep(p.await(m.parts, raw[read], facts[read], peers, m.before(read)))
 		} else {
 			stop, err := m.append(ctx, c, facts[read], &out)
 			if err != nil {
@@ -269,7 +269,7 @@ func (m *mapping) lookForRequests(ctx context.Context, facts []fact, full bool) 
 	}
 	var of []int
 	for i := range m.changes {
-		if v, ok := versionOf(&m.changes[i]); ok && !facts[i].published {
+		if v, ok := m.parts.Facts.versionOf(&m.changes[i]); ok && !facts[i].published {
 			versions = append(versions, v)
 			of = append(of, i)
 		}
@@ -277,19 +277,21 @@ func (m *mapping) lookForRequests(ctx context.Context, facts []fact, full bool) 
 	if len(versions) == 0 {
 		return 0, nil
 	}
-	ids, err := m.parts.Facts.RequestIDs.Look(ctx, versions)
+	answers, err := m.parts.Facts.RequestIDs.Look(ctx, versions)
 	if err != nil {
 		return 0, err
 	}
 	now, missing := time.Now(), 0
 	for i, w := range waiters {
-		w.fact.RequestID, w.missing = ids[i], m.waiting.answer(w.version.Collection, ids[i])
+		m.parts.Facts.learn(&w.fact, &w.version, answers[i])
+		w.missing = w.fact.missing
+		m.waiting.answer(w.version.Collection, w.missing)
 		w.pause = lookup.NextPause(w.pause, now.Sub(w.since))
 		w.look = now.Add(w.pause)
 	}
 	for j, i := range of {
-		id := ids[len(waiters)+j]
-		facts[i].RequestID, facts[i].missing = id, m.waiting.answer(m.changes[i].Name.Collection, id)
+		m.parts.Facts.learn(&facts[i], &versions[len(waiters)+j], answers[len(waiters)+j])
+		m.waiting.answer(m.changes[i].Name.Collection, facts[i].missing)
 		if !facts[i].missing {
 			continue
 		}

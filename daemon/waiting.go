@@ -131,16 +131,14 @@ func (s *waiting) asks(now time.Time, full bool) []*waiter {
 	return asks
 }
 
-// answer notes the request id that a look has found; "" if it has found none.
-func (s *waiting) answer(collection, requestID string) (missing bool) {
-	if requestID == "" {
-		return true
+// answer notes that a look has found a history, or that it is missing.
+func (s *waiting) answer(collection string, missing bool) {
+	if !missing {
+		delete(s.vain, collection)
 	}
-	delete(s.vain, collection)
-	return false
 }
 
-// giveUp notes that a version is published without its request id.
+// giveUp notes that a version does not wait for its history any more.
 func (s *waiting) giveUp(collection string) {
 	s.requestIDs.GiveUp(1)
 	s.vain[collection]++
@@ -310,15 +308,15 @@ func (p *pass) waits(c *mapper.Change, f fact, peers int) bool {
 }
 
 // await makes a waiter of a change that was just read.
-func (p *pass) await(m *mapper.Mapper, raw bson.Raw, f fact, peers int, before resumetoken.Position) *waiter {
+func (p *pass) await(parts Parts, raw bson.Raw, f fact, peers int, before resumetoken.Position) *waiter {
 	w := &waiter{
 		size: len(raw), fact: f, missing: f.missing, number: p.last, before: before, since: p.now, peers: peers,
 		pause: lookup.NextPause(0, 0),
 	}
 	w.look = p.now.Add(w.pause)
-	m.Read(bytes.Clone(raw), &w.change)
+	parts.Mapper.Read(bytes.Clone(raw), &w.change)
 	w.queued = p.queues(&w.change)
-	w.version, _ = versionOf(&w.change)
+	w.version, _ = parts.Facts.versionOf(&w.change)
 	w.version.Age = f.age
 	return w
 }

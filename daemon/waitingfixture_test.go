@@ -29,19 +29,19 @@ type histories struct {
 
 func (h *histories) Patience(n int) time.Duration { return testWait + testWait/10*time.Duration(n-1) }
 func (h *histories) GiveUp(n int)                 { h.gaveUp += n }
-func (h *histories) Find(context.Context, []lookup.Version) ([]string, error) {
+func (h *histories) Find(context.Context, []lookup.Version) ([]lookup.Answer, error) {
 	return nil, errors.New("a stream does not wait")
 }
 
-func (h *histories) Look(_ context.Context, versions []lookup.Version) ([]string, error) {
+func (h *histories) Look(_ context.Context, versions []lookup.Version) ([]lookup.Answer, error) {
 	h.looks++
-	ids := make([]string, len(versions))
+	answers := make([]lookup.Answer, len(versions))
 	for i, v := range versions {
 		if at, ok := h.from[v.UUID+"/"+v.VersionID]; ok && !time.Now().Before(at) {
-			ids[i] = "request-" + v.UUID + "-" + v.VersionID
+			answers[i] = lookup.Answer{RequestID: "request-" + v.UUID + "-" + v.VersionID, Complete: true}
 		}
 	}
-	return ids, nil
+	return answers, nil
 }
 
 // timed is a source whose changes are committed at their times, one chunk each time.

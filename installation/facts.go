@@ -27,7 +27,9 @@ func (o *Installation) oneCluster() bool {
 func (o *Installation) factsOf(personCache int, sameCluster bool) (daemon.Facts, error) {
 	cfg, clients := o.Config, o.Clients
 	var facts daemon.Facts
-	if cfg.Facts.RequestID && cfg.Events.Change.Enabled {
+	requests, links := historyWanted(cfg)
+	facts.LinksOnly = !requests
+	if requests || links {
 		history := cfg.MongoDB.HistoryCluster()
 		client, err := clients.Client(history.URI)
 		if err != nil {
@@ -49,6 +51,12 @@ func (o *Installation) factsOf(personCache int, sameCluster bool) (daemon.Facts,
 		facts.Persons = lookup.NewPersons(client.Database(main.Database), lookup.PersonOptions{CacheSize: personCache, SameCluster: sameCluster})
 	}
 	return facts, nil
+}
+
+// historyWanted tells what is looked up in the history: the requests of change events, and who
+// made the links of person link events.
+func historyWanted(cfg *config.Config) (requests, links bool) {
+	return cfg.Facts.RequestID && cfg.Events.Change.Enabled, cfg.Events.PersonLink.Enabled
 }
 
 // StreamFacts are the look-ups that the streams of this process share.

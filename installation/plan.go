@@ -207,16 +207,17 @@ func (p PlannedStream) reads(c mapper.Collection) bool {
 	return slices.ContainsFunc(p.Feeds, func(f mapper.Feed) bool { return f.Namespace == c.Namespace })
 }
 
-// HistoriesRead lists the histories that look-ups of request ids or repairs read for the events of
-// a mapper. A repair reads all of them, look-ups those of change events.
+// HistoriesRead lists the histories that look-ups or repairs read for the events of a mapper. A
+// repair reads all of them, look-ups those of change events and person link events.
 func HistoriesRead(cfg *config.Config, m *mapper.Mapper) []mapper.Collection {
 	repairs := cfg.Repair.OnHistoryLost == config.RepairHistory
-	lookUps := cfg.Facts.RequestID && cfg.Events.Change.Enabled
-	if !repairs && !lookUps {
+	requests, links := historyWanted(cfg)
+	if !repairs && !requests && !links {
 		return nil
 	}
 	return slices.DeleteFunc(m.Collections(mapper.History), func(c mapper.Collection) bool {
-		return !repairs && !slices.Contains(c.Kinds, mapper.KindChange)
+		lookUps := requests && slices.Contains(c.Kinds, mapper.KindChange) || links && slices.Contains(c.Kinds, mapper.KindPersonLink)
+		return !repairs && !lookUps
 	})
 }
 

@@ -155,6 +155,10 @@ func TestRepairReadsWhatIsLookedAt(t *testing.T) {
 			t.Errorf("without repairs %s is read, which has no request ids to look up", read.StoredIn)
 		}
 	}
+	links := loaded(t, "FHIR_CDC_FACTS_REQUEST_ID=false", "FHIR_CDC_REPAIR_ON_HISTORY_LOST=stop", "ENABLE_PERSON_PATIENT_MANUAL_LINKING_KAFKA_EVENTS=1")
+	if read := HistoriesRead(links, mapper.New(links.MapperConfig())); len(read) != 1 || read[0].StoredIn != "Person_4_0_0_History" {
+		t.Errorf("person link events read %v", read)
+	}
 }
 
 // What somebody has to change is told from what passes.

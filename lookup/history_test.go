@@ -49,8 +49,8 @@ func TestReadHistory(t *testing.T) {
 			if ok != tt.ok {
 				t.Fatalf("ok = %v", ok)
 			}
-			if want := (versionKey{uuid: "u", versionID: "1", lastUpdated: 5}); ok && (key != want || a.requestID != "req") {
-				t.Errorf("got %+v, %q", key, a.requestID)
+			if want := (versionKey{uuid: "u", versionID: "1", lastUpdated: 5}); ok && (key != want || a.RequestID != "req") {
+				t.Errorf("got %+v, %q", key, a.RequestID)
 			}
 		})
 	}
@@ -74,8 +74,8 @@ func TestTheFirstOfTwoHistoryDocumentsCounts(t *testing.T) {
 			key, a, _ := readHistory(d)
 			s.groups[0].add(key, a)
 		}
-		if got, _ := s.results(); got[0] != "z" {
-			t.Errorf("got %q", got)
+		if got, _ := s.results(); got[0].RequestID != "z" {
+			t.Errorf("got %+v", got)
 		}
 	}
 }

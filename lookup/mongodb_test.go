@@ -21,6 +21,8 @@ func TestOnMongoDB(t *testing.T) {
 		"history comes during the wait":      testLateHistory,
 		"the context ends during the wait":   testCancelledWait,
 		"more versions than one query takes": testManyVersions,
+		"links of the recorded server":       testRecordedLinks,
+		"links of persons that came again":   testLinksOfLives,
 		"persons follow the recorded server": testRecordedPersons,
 		"the smallest of several masters":    testSeveralMasters,
 		"persons of other types":             testMalformedPersons,
@@ -57,10 +59,11 @@ func testRecordedRequestIDs(t *testing.T, s fhirServer) {
 		}
 	}
 	r := lookup.NewRequestIDs(s.history, lookup.RequestIDOptions{Wait: time.Minute})
-	got, err := r.Find(t.Context(), versions)
+	answers, err := r.Find(t.Context(), versions)
 	if err != nil {
 		t.Fatal(err)
 	}
+	got := idsOf(answers)
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q,\nwant %q", got, want)
 	}
@@ -98,10 +101,11 @@ func testLateHistory(t *testing.T, s fhirServer) {
 			return over
 		},
 	})
-	got, err := r.Find(t.Context(), []lookup.Version{version})
+	answers, err := r.Find(t.Context(), []lookup.Version{version})
 	if err != nil {
 		t.Fatal(err)
 	}
+	got := idsOf(answers)
 	if want := []string{"req-b01-consent-put-create"}; !slices.Equal(got, want) || pauses != 3 {
 		t.Errorf("got %q after %d pauses, want %q after 3", got, pauses, want)
 	}
@@ -150,10 +154,11 @@ func testManyVersions(t *testing.T, s fhirServer) {
 	}
 	r := lookup.NewRequestIDs(s.history, lookup.RequestIDOptions{})
 	began := time.Now()
-	got, err := r.Find(t.Context(), versions)
+	answers, err := r.Find(t.Context(), versions)
 	if err != nil {
 		t.Fatal(err)
 	}
+	got := idsOf(answers)
 	t.Logf("%d versions in %v", n, time.Since(began))
 	if !slices.Equal(got, want) {
 		t.Error("not every version got its own request")
@@ -161,4 +166,13 @@ func testManyVersions(t *testing.T, s fhirServer) {
 	if got := r.Stats().Queries; got != 3 {
 		t.Errorf("%d queries", got)
 	}
+}
+
+// idsOf are the request ids of answers.
+func idsOf(answers []lookup.Answer) []string {
+	var ids []string
+	for _, a := range answers {
+		ids = append(ids, a.RequestID)
+	}
+	return ids
 }

@@ -3,10 +3,10 @@ package lookup
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
@@ -25,6 +25,25 @@ type Version struct {
 	// Age is the version's age at the look-up, by MongoDB's clock. Find looks up a version
 	// that is older than the wait, and does not wait for it.
 	Age time.Duration
+	// Links asks for the links of the version before too, unless Enough says that the version's
+	// own history document is enough.
+	Links bool
+	// Enough tells whether an answer says all that is asked for; nil asks for a request id.
+	Enough func(Answer) bool
+}
+
+// Answer is what the history tells of a version; nothing so far is the zero Answer.
+type Answer struct {
+	// RequestID is the id of the request that wrote the version, "" while its document is missing.
+	// Of a version with Links, URL is the request's too, and Answered says that the document has a
+	// response.
+	RequestID, URL string
+	Answered       bool
+	// Before are the links of the version before, with Links. It is nil while that version is
+	// missing.
+	Before bson.RawArray
+	// Complete is what the version's Enough says.
+	Complete bool
 }
 
 // RequestIDOptions are the settings of RequestIDs.
@@ -48,7 +67,8 @@ type RequestIDStats struct {
 
 // RequestIDs finds the id of the request that wrote a version: request.id in the
 // version's history document. The FHIR server writes that after the main document, from
-// memory, so it may also never come.
+// memory, so it may also never come. Of a version with Links it finds what else tells who
+// changed them.
 //
 // It may be used by several goroutines.
 type RequestIDs struct {
@@ -61,10 +81,13 @@ type RequestIDs struct {
 	stats RequestIDStats
 }
 
-// historyReader reads the history of the keys of one collection and calls found for each
-// document that tells a request id. It returns the number of queries.
+// historyReader reads the history of one collection. Both methods return the number of queries.
 type historyReader interface {
-	read(ctx context.Context, collection string, keys []versionKey, found func(versionKey, answer)) (int, error)
+	// read calls found for each document of the keys that tells a request id.
+	read(ctx context.Context, collection string, links bool, keys []versionKey, found func(versionKey, answer)) (int, error)
+	// before calls found for each document of the keys' resources that has the number before, or
+	// is of a delete.
+	before(ctx context.Context, collection string, keys []versionKey, found func(earlier)) (int, error)
 }
 
 // versionKey are the fields by which a history document is matched with a version.
@@ -97,13 +120,12 @@ func (r *RequestIDs) Stats() RequestIDStats {
 	return r.stats
 }
 
-// Look asks once and returns the request id of each version, in the order of versions;
-// "" for a version without history so far. The caller reports versions that it gives up
+// Look asks once and returns the answer of each version, in the order of versions. The caller reports versions that it gives up
 // with GiveUp.
 //
 // It returns the context's error as soon as the context ends, and MongoDB's
 // errors wrapped; a missing permission says which one.
-func (r *RequestIDs) Look(ctx context.Context, versions []Version) ([]string, error) {
+func (r *RequestIDs) Look(ctx context.Context, versions []Version) ([]Answer, error) {
 	search := newSearch(versions)
 	if err := r.look(ctx, search); err != nil {
 		return nil, err
@@ -112,12 +134,12 @@ func (r *RequestIDs) Look(ctx context.Context, versions []Version) ([]string, er
 }
 
 // results returns the answers, and counts those found.
-func (r *RequestIDs) results(s *search) []string {
-	ids, found := s.results()
+func (r *RequestIDs) results(s *search) []Answer {
+	answers, found := s.results()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stats.Found += int64(found)
-	return ids
+	return answers
 }
 
 // GiveUp counts versions for which the caller stops asking although no id was found.
@@ -127,11 +149,11 @@ func (r *RequestIDs) GiveUp(versions int) {
 	r.stats.Missing += int64(versions)
 }
 
-// Find is Look for callers that have nothing else to do meanwhile: it waits, and returns ""
-// for a version without history at the end of the wait. The caller leaves out resources that
+// Find is Look for callers that have nothing else to do meanwhile: it waits, and
+// a version may have no answer at the end of the wait. The caller leaves out resources that
 // never have history (ExportStatus), or every batch with one waits in vain. Old changes (a
 // backlog) cost one query and no waiting.
-func (r *RequestIDs) Find(ctx context.Context, versions []Version) ([]string, error) {
+func (r *RequestIDs) Find(ctx context.Context, versions []Version) ([]Answer, error) {
 	search, began := newSearch(versions), r.now()
 	if err := r.look(ctx, search); err != nil {
 		return nil, err
@@ -151,15 +173,15 @@ func (r *RequestIDs) Find(ctx context.Context, versions []Version) ([]string, er
 			return nil, err
 		}
 	}
-	ids := r.results(search)
+	answers := r.results(search)
 	missing := 0
-	for _, id := range ids {
-		if id == "" {
+	for i := range answers {
+		if !answers[i].Complete {
 			missing++
 		}
 	}
 	r.GiveUp(missing)
-	return ids, nil
+	return answers, nil
 }
 
 // look asks once for everything that is still missing.
@@ -168,16 +190,32 @@ func (r *RequestIDs) look(ctx context.Context, s *search) error {
 		if len(g.pending) == 0 {
 			continue
 		}
-		n, err := r.history.read(ctx, g.collection, g.keys(), g.add)
-		r.mu.Lock()
-		r.stats.Queries += int64(n)
-		r.mu.Unlock()
+		n, err := r.history.read(ctx, g.collection, g.links, g.keys(), g.add)
+		r.queried(n)
 		if err != nil {
 			return err
 		}
-		g.pending = slices.DeleteFunc(g.pending, func(w *wanted) bool { return w.requestID != "" })
+		g.settle()
+		keys := g.before()
+		if len(keys) == 0 {
+			continue
+		}
+		var all []earlier
+		n, err = r.history.before(ctx, g.collection, keys, func(e earlier) { all = append(all, e) })
+		r.queried(n)
+		if err != nil {
+			return err
+		}
+		g.addBefore(all)
+		g.settle()
 	}
 	return nil
+}
+
+func (r *RequestIDs) queried(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stats.Queries += int64(n)
 }
 
 func (r *RequestIDs) pause(ctx context.Context, d time.Duration) error {

@@ -38,14 +38,27 @@ func (f *fakeHistory) put(v Version, requestID string, from time.Time) {
 	f.documents[v.Collection][key] = document{requestID: requestID, from: from}
 }
 
-func (f *fakeHistory) read(_ context.Context, collection string, keys []versionKey, found func(versionKey, answer)) (int, error) {
+func (f *fakeHistory) read(_ context.Context, collection string, _ bool, keys []versionKey, found func(versionKey, answer)) (int, error) {
 	f.reads = append(f.reads, readCall{collection: collection, keys: len(keys), at: time.Since(bubbleStart())})
 	for _, k := range keys {
 		if d, ok := f.documents[collection][k]; ok && !d.from.After(time.Now()) {
-			found(k, answer{requestID: d.requestID})
+			found(k, answer{Answer: Answer{RequestID: d.requestID}})
 		}
 	}
 	return 1, f.err
+}
+
+func (f *fakeHistory) before(context.Context, string, []versionKey, func(earlier)) (int, error) {
+	return 0, errors.New("nobody asked for links")
+}
+
+// ids are the request ids of answers.
+func ids(answers []Answer) []string {
+	var ids []string
+	for _, a := range answers {
+		ids = append(ids, a.RequestID)
+	}
+	return ids
 }
 
 // bubbleStart is the time at which a synctest bubble's clock begins.
@@ -75,8 +88,8 @@ func TestFindKeepsTheOrder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := []string{"req-b", "", "req-a", "req-before", "", "req-a"}; !slices.Equal(got, want) {
-			t.Errorf("got %q, want %q", got, want)
+		if want := []string{"req-b", "", "req-a", "req-before", "", "req-a"}; !slices.Equal(ids(got), want) {
+			t.Errorf("got %+v, want %q", got, want)
 		}
 		want := []readCall{{collection: "Patient_4_0_0", keys: 1}, {collection: "Consent_4_0_0", keys: 2}}
 		if !slices.Equal(history.reads, want) {
@@ -135,8 +148,8 @@ func TestFindWaits(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if !slices.Equal(got, tt.want) {
-					t.Errorf("got %q, want %q", got, tt.want)
+				if !slices.Equal(ids(got), tt.want) {
+					t.Errorf("got %+v, want %q", got, tt.want)
 				}
 				if took := time.Since(start); took != tt.took {
 					t.Errorf("took %v, want %v", took, tt.took)
@@ -159,9 +172,9 @@ func TestFindEndsWithTheContext(t *testing.T) {
 		start := time.Now()
 		time.AfterFunc(70*time.Millisecond, cancel)
 		r := newRequestIDs(&fakeHistory{}, RequestIDOptions{Wait: time.Hour})
-		ids, err := r.Find(ctx, []Version{version("Consent_4_0_0", "a", "1", start)})
-		if !errors.Is(err, context.Canceled) || ids != nil {
-			t.Errorf("got %q, %v", ids, err)
+		got, err := r.Find(ctx, []Version{version("Consent_4_0_0", "a", "1", start)})
+		if !errors.Is(err, context.Canceled) || got != nil {
+			t.Errorf("got %+v, %v", got, err)
 		}
 		if took := time.Since(start); took != 70*time.Millisecond {
 			t.Errorf("returned after %v", took)

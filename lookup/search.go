@@ -2,6 +2,9 @@ package lookup
 
 import (
 	"bytes"
+	"math"
+	"slices"
+	"strconv"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -19,19 +22,29 @@ type group struct {
 	collection string
 	all        map[versionKey]*wanted
 	pending    []*wanted
+	// links says that links are asked for.
+	links bool
 }
 
-// wanted is a version that is asked for. Its request id is "" while it is missing.
+// wanted is a version that is asked for.
 type wanted struct {
+	*Version
 	key versionKey
-	age time.Duration
 	answer
 }
 
-// answer is a version's request id, and the _id of the history document that tells it.
+// answer is a version's Answer, and the _id of the history document that tells it.
 type answer struct {
-	requestID string
-	id        bson.ObjectID
+	Answer
+	id bson.ObjectID
+}
+
+// earlier is a version of a resource from before another one, or the delete of the resource.
+type earlier struct {
+	key     versionKey
+	deleted bool
+	links   bson.RawArray
+	id      bson.ObjectID
 }
 
 func newSearch(versions []Version) *search {
@@ -55,10 +68,11 @@ func newSearch(versions []Version) *search {
 			byName[v.Collection] = g
 			s.groups = append(s.groups, g)
 		}
+		g.links = g.links || v.Links
 		w := g.all[key]
 		if w == nil {
 			w = &each[i]
-			w.key, w.age = key, v.Age
+			w.Version, w.key = v, key
 			g.all[key] = w
 			g.pending = append(g.pending, w)
 		}
@@ -88,10 +102,76 @@ func (g *group) keys() []versionKey {
 // smaller _id counts: it is the older one, so an earlier look at the same version found the same.
 func (g *group) add(key versionKey, a answer) {
 	w, asked := g.all[key]
-	if !asked || w.requestID != "" && bytes.Compare(w.id[:], a.id[:]) <= 0 {
+	if !asked || w.RequestID != "" && bytes.Compare(w.id[:], a.id[:]) <= 0 {
 		return
 	}
+	a.Before = w.Before
 	w.answer = a
+}
+
+// settle drops the versions with enough of an answer.
+func (g *group) settle() {
+	g.pending = slices.DeleteFunc(g.pending, func(w *wanted) bool {
+		w.Complete = w.RequestID != ""
+		if w.Enough != nil {
+			w.Complete = w.Enough(w.Answer)
+		}
+		return w.Complete
+	})
+}
+
+// before are the keys of the versions whose predecessors are asked for.
+func (g *group) before() (keys []versionKey) {
+	for _, w := range g.pending {
+		if w.Links && w.Before == nil && w.key.predecessor() != "" {
+			keys = append(keys, w.key)
+		}
+	}
+	return keys
+}
+
+// predecessor is the number of the version before, "" if there cannot be one.
+func (k versionKey) predecessor() string {
+	n, err := strconv.Atoi(k.versionID)
+	if err != nil || n < 2 {
+		return ""
+	}
+	return strconv.Itoa(n - 1)
+}
+
+// addBefore gives the pending versions the links of their predecessors. A resource that was
+// deleted and created again has numbers twice: the predecessor is from between the same deletes.
+func (g *group) addBefore(all []earlier) {
+	of := make(map[string][]earlier, len(g.pending))
+	for _, e := range all {
+		of[e.key.uuid] = append(of[e.key.uuid], e)
+	}
+	for _, w := range g.pending {
+		begin, end := int64(math.MinInt64), int64(math.MaxInt64)
+		for _, e := range of[w.key.uuid] {
+			switch at := e.key.lastUpdated; {
+			case !e.deleted:
+			case at < w.key.lastUpdated:
+				begin = max(begin, at)
+			default:
+				end = min(end, at)
+			}
+		}
+		var last *earlier
+		for i := range of[w.key.uuid] {
+			e := &of[w.key.uuid][i]
+			if e.deleted || e.key.versionID != w.key.predecessor() || e.key.lastUpdated <= begin || e.key.lastUpdated > end {
+				continue
+			}
+			if last == nil || e.key.lastUpdated > last.key.lastUpdated ||
+				e.key.lastUpdated == last.key.lastUpdated && bytes.Compare(e.id[:], last.id[:]) < 0 {
+				last = e
+			}
+		}
+		if w.Links && last != nil {
+			w.Before = last.links
+		}
+	}
 }
 
 // missing is the number of versions without an answer.
@@ -108,7 +188,7 @@ func (s *search) giveUp(wait time.Duration) (left time.Duration, more bool) {
 	for _, g := range s.groups {
 		kept := g.pending[:0]
 		for _, w := range g.pending {
-			if d := wait - max(w.age, 0); d > 0 {
+			if d := wait - max(w.Age, 0); d > 0 {
 				kept = append(kept, w)
 				left = max(left, d)
 			}
@@ -119,13 +199,16 @@ func (s *search) giveUp(wait time.Duration) (left time.Duration, more bool) {
 }
 
 // results puts the answers into the order of versions.
-func (s *search) results() (ids []string, found int) {
-	ids = make([]string, len(s.of))
+func (s *search) results() (answers []Answer, found int) {
+	answers = make([]Answer, len(s.of))
 	for i, w := range s.of {
-		if w != nil && w.requestID != "" {
-			ids[i] = w.requestID
+		if w == nil {
+			continue
+		}
+		answers[i] = w.Answer
+		if w.Complete {
 			found++
 		}
 	}
-	return ids, found
+	return answers, found
 }

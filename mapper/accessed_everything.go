@@ -30,12 +30,9 @@ const accessedEverythingType = "AccessedEverything"
 // accessedEverythingSources are the two collections that record requests, and the collection
 // of Persons, whose changes make no events.
 func accessedEverythingSources(cfg Config) []source {
-	persons := cfg.resourceSource("Person", suffixR4)
+	persons := cfg.resourceSource(personType, suffixR4)
 	persons.factsOnly = true
-	persons.part = "person"
-	persons.fields = func(document string) bson.D {
-		return bson.D{{Key: "links", Value: document + ".link.target._uuid"}}
-	}
+	persons.part, persons.fields = personPart, cfg.personFields()
 	return []source{{
 		namespace: cfg.AccessLogs, time: "timestamp",
 		filter: func(prefix string) bson.D {
@@ -160,24 +157,33 @@ func (m *Mapper) appendAccessedEverything(c *Change, facts Facts, to destination
 	o.arena = append(b, '}')
 	value := o.since(start)
 
-	const contentType = "application/json;charset=utf-8"
-	headers := []Header{
-		{"content-type", []byte(contentType)},
-		{"ce_id", id},
-		{"ce_time", time},
-		{"ce_type", []byte(accessedEverythingType)},
-		{"ce_source", []byte(defaultSource)},
-		{"ce_specversion", []byte("1.0")},
-		{"ce_datacontenttype", []byte(contentType)},
-		{"ce_integrations", []byte(`["analytics"]`)},
-	}
-	if to.strict { // CloudEvents has this attribute in content-type alone.
-		headers = slices.DeleteFunc(headers, func(h Header) bool { return h.Key == "ce_datacontenttype" })
-	}
+	headers := append(cloudEventHeaders(id, time, accessedEverythingType), Header{"ce_integrations", []byte(`["analytics"]`)})
 	o.Events = append(o.Events, Event{
 		Kind: KindAccessedEverything, Topic: to.topic, ID: string(id), Key: key, Value: value, Change: c.Name,
-		Headers: o.traced(to, requestID, id, headers...),
+		Headers: o.traced(to, requestID, id, to.attributes(headers)...),
 	})
+}
+
+// cloudEventHeaders are the headers of a binary CloudEvent, in the FHIR server's order.
+func cloudEventHeaders(id, time []byte, typ string) []Header {
+	const contentType = "application/json;charset=utf-8"
+	return append(make([]Header, 0, 9), // with room for those that a kind or profile has more
+		Header{"content-type", []byte(contentType)},
+		Header{"ce_id", id},
+		Header{"ce_time", time},
+		Header{"ce_type", []byte(typ)},
+		Header{"ce_source", []byte(defaultSource)},
+		Header{"ce_specversion", []byte("1.0")},
+		Header{"ce_datacontenttype", []byte(contentType)},
+	)
+}
+
+// attributes are the headers of a binary CloudEvent in its profile.
+func (d destination) attributes(headers []Header) []Header {
+	if d.strict { // CloudEvents has this attribute in content-type alone.
+		headers = slices.DeleteFunc(headers, func(h Header) bool { return h.Key == "ce_datacontenttype" })
+	}
+	return headers
 }
 
 // appendMember appends a member of a JSON object, or nothing if it is empty.

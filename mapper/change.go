@@ -257,7 +257,13 @@ func (c *Change) appendIdentity(dst []byte, o *Output, kind string) []byte {
 
 // part gives the fields that the projection adds under a name, for one kind.
 func (c *Change) part(name string) value {
-	for e := walk(c.raw); ; {
+	return member(value{bson.TypeEmbeddedDocument, c.raw}, name)
+}
+
+// member is a field of a document, absent in any other value.
+func member(of value, name string) value {
+	document, _ := of.document()
+	for e := walk(document); ; {
 		key, v, ok := e.next()
 		if !ok {
 			return value{}

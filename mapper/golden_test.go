@@ -25,6 +25,13 @@ var update = flag.Bool("update", false, "rewrite testdata/*.golden.json")
 // defaults is the configuration that config.yaml spells out, with the databases of
 // the recorded server.
 func defaults() mapper.Config {
+	cfg := everyKind()
+	delete(cfg.Topics, mapper.KindPersonLink) // with which a Person is projected otherwise
+	return cfg
+}
+
+// everyKind is defaults with all kinds on.
+func everyKind() mapper.Config {
 	return mapper.Config{
 		Database:  "fhir",
 		Resources: []string{"Consent", "ExportStatus"},
@@ -58,8 +65,85 @@ func withResourceChange(c *mapper.Config) {
 	c.ResourceChange = mapper.Choice{Resources: []string{"Patient", "Observation", "Consent", "ExportStatus", "AuditEvent"}, Deletes: true}
 }
 
-func settings() map[string]setting {
+// withPersonLink switches person link events on, and all others off.
+func withPersonLink(c *mapper.Config) {
+	c.Topics = map[mapper.Kind]string{mapper.KindPersonLink: topics()[mapper.KindPersonLink]}
+}
+
+// byAdmin is the history of a write through /admin, whose version before had links; nil for an
+// unknown one.
+func byAdmin(links ...bson.D) mapper.Facts {
+	return mapper.Facts{History: &mapper.VersionHistory{RequestID: "req-f01", URL: "4_0_0/Person/e3b35308-0ad4-591b-b14f-0c3e15f45713", Before: linksOf(links)}}
+}
+
+// linksOf is nil for none that are known, and an empty array for none.
+func linksOf(links []bson.D) bson.RawArray {
+	if links == nil {
+		return nil
+	}
+	_, array, err := bson.MarshalValue(links)
+	if err != nil {
+		panic(err)
+	}
+	return array
+}
+
+func linkTo(reference, uuid string) bson.D {
+	return bson.D{{Key: "target", Value: bson.D{{Key: "reference", Value: reference}, {Key: "_uuid", Value: uuid}}}}
+}
+
+// personLinkSettings are the cases of person link events, of whose change the version before
+// has had these links.
+func personLinkSettings() map[string]setting {
+	const uuid = "Patient/5eaab6fb-8695-5fac-83cb-0fe474afe226"
+	first, byID, byUUID := linkTo("Patient/pat-1", "Patient/e7d44aa5-d1b6-5aea-b978-7c46cbe6f4e8"), linkTo("Patient/pat-2", uuid), linkTo(uuid, uuid)
+	other, none := linkTo("Person/x", "Person/y"), []bson.D{}
+	answered, put, late, unknown := byAdmin(first), byAdmin(first), byAdmin(first), byAdmin()
+	answered.History.Answered = true
+	put.History.URL = "/" + put.History.URL
+	late.History.RequestID, late.History.URL = "", ""
+	unchanged := byAdmin(first, byUUID)
+	unchanged.History.RequestID = ""
 	all := map[string]setting{
+		"linked":                 {facts: byAdmin(first)},
+		"linked-in-front":        {of: "linked", facts: byAdmin(byUUID)},
+		"linked-in-two":          {of: "linked", facts: byAdmin(none...)},
+		"linked-respelled":       {of: "linked", facts: byAdmin(first, byID)},
+		"again":                  {facts: byAdmin(first, byID)},
+		"linked-and-unlinked":    {of: "linked", facts: byAdmin(first, byID, other)},
+		"linked-answered":        {of: "linked", facts: answered},
+		"linked-by-put":          {of: "linked", facts: put},
+		"linked-late":            {of: "linked", facts: late},
+		"linked-without-before":  {of: "linked", facts: unknown},
+		"linked-without-history": {of: "linked"},
+		"unchanged":              {of: "linked", facts: unchanged},
+		"unlinked":               {facts: byAdmin(byID)},
+		"unlinked-two-patients":  {of: "unlinked", facts: byAdmin(first, byID)},
+		"unlinked-person":        {of: "unlinked", facts: byAdmin(other)},
+		"unlinked-none":          {of: "unlinked", facts: byAdmin(none...)},
+		"two-spellings":          {facts: byAdmin(byID, other, byUUID)},
+		"created":                {facts: byAdmin()},
+		"created-late":           {of: "created"},
+		"created-with-two":       {},
+		"update":                 {facts: byAdmin(first)},
+		"without-uuid":           {facts: byAdmin(first)},
+		"version-int":            {facts: byAdmin(first)},
+		"malformed":              {facts: byAdmin(none...)},
+	}
+	settings := map[string]setting{}
+	for name, s := range all {
+		s.configure = withPersonLink
+		if s.of != "" {
+			s.of = "person-link-" + s.of
+		}
+		settings["person-link-"+name] = s
+	}
+	return settings
+}
+
+func settings() map[string]setting {
+	all := personLinkSettings()
+	maps.Copy(all, map[string]setting{
 		"consent-delete":                           {configure: withDeletes},
 		"consent-delete-with-pre-image":            {configure: withDeletes},
 		"consent-delete-with-pre-image-without-id": {configure: withDeletes},
@@ -109,7 +193,7 @@ func settings() map[string]setting {
 			withResourceChange(c)
 			auditEventsInMain(c)
 		}},
-	}
+	})
 	for _, name := range []string{
 		"create", "replace", "update", "update-without-version", "update-version-int", "version-empty", "delete", "delete-without-pre-image",
 		"patient", "subject-of-no-patient", "subject-list", "subject-int", "source-int", "stu3", "export-status",

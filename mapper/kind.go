@@ -32,6 +32,9 @@ type Definition struct {
 	Operations []string
 	// Profiles are the forms that the events can have, the default first.
 	Profiles []Profile
+	// ByHistory says that it depends on the history whether a change makes an event: a change that
+	// may, and of which the history does not tell enough, is a failure.
+	ByHistory bool
 	// KeyByProfile says that an event has another key in each.
 	KeyByProfile bool
 
@@ -50,7 +53,7 @@ type Definition struct {
 
 // Kinds are all kinds of events, in the order of the FHIR server's page on Kafka events.
 func Kinds() []Definition {
-	return []Definition{changeKind(), exportKind(), accessedEverythingKind(), resourceChangeKind()}
+	return []Definition{changeKind(), exportKind(), accessedEverythingKind(), resourceChangeKind(), personLinkKind()}
 }
 
 // Namespaces are the namespaces whose documents make events of the kind.

@@ -131,6 +131,10 @@ type Facts struct {
 	// AccessedEverything event.
 	BwellPersonID        string
 	ManagingOrganization string
+	// History is what is known of the version's history (person link events).
+	History *VersionHistory
+	// IDsOnly says that only ids matter: what depends on the history counts as an event.
+	IDsOnly bool
 }
 
 // Output collects the events and failures of a batch. Its events share buffers

@@ -1,5 +1,37 @@
 package mapper
 
+import "go.mongodb.org/mongo-driver/v2/bson"
+
+// personPart has the links of a Person. Two kinds share it: a projected change has no value of a
+// document twice.
+const personPart = "person"
+
+// personFields are the uuids of the links, for person link events the references too.
+func (c Config) personFields() func(document string) bson.D {
+	return func(document string) bson.D {
+		if c.Topics[KindPersonLink] == "" {
+			return bson.D{{Key: "links", Value: document + ".link.target._uuid"}}
+		}
+		// Without a text a link becomes null, which takes no more than it does.
+		link := bson.D{{Key: "$cond", Value: bson.A{
+			bson.D{{Key: "$or", Value: bson.A{isString("$$this.target.reference"), isString("$$this.target._uuid")}}},
+			bson.D{
+				{Key: "reference", Value: when(isString("$$this.target.reference"), "$$this.target.reference")},
+				{Key: "_uuid", Value: when(isString("$$this.target._uuid"), "$$this.target._uuid")},
+			},
+			nil,
+		}}}
+		return bson.D{{Key: "links", Value: when(
+			bson.D{{Key: "$isArray", Value: document + ".link"}},
+			bson.D{{Key: "$map", Value: bson.D{{Key: "input", Value: document + ".link"}, {Key: "in", Value: link}}}},
+		)}}
+	}
+}
+
+func isString(value string) bson.D {
+	return bson.D{{Key: "$eq", Value: bson.A{bson.D{{Key: "$type", Value: value}}, "string"}}}
+}
+
 type personFields struct{ links value }
 
 func readPerson(v value) (p personFields) {
@@ -29,19 +61,23 @@ type PersonChange struct {
 
 // Person gives the change of a Person, false if it is none.
 func (c *Change) Person() (PersonChange, bool) {
-	if c.route == nil || !c.route.reads("person") {
+	if c.route == nil || !c.route.reads(personPart) {
 		return PersonChange{}, false
 	}
 	uuid, _ := c.doc.uuid.text()
 	id, _ := c.doc.id.text()
 	p := PersonChange{UUID: string(uuid), ID: string(id), Deleted: c.Name.Operation == "delete" || !c.doc.present}
-	links, _ := readPerson(c.part("person")).links.array()
+	links, _ := readPerson(c.part(personPart)).links.array()
 	for e := walk(links); ; {
 		_, v, ok := e.next()
 		if !ok {
 			return p, true
 		}
-		if t, ok := v.text(); ok {
+		t, ok := v.text()
+		if !ok {
+			t = readLink(v).uuid
+		}
+		if len(t) > 0 {
 			p.Links = append(p.Links, string(t))
 		}
 	}

@@ -24,6 +24,9 @@ type recording struct {
 		RequestID            string `bson:"requestId"`
 		BwellPersonID        string `bson:"bwellPersonId"`
 		ManagingOrganization string `bson:"managingOrganization"`
+		// URL and Before are what the history has of a Person's version and of the one before.
+		URL    string   `bson:"url"`
+		Before []bson.D `bson:"before"`
 	} `bson:"facts"`
 	Messages []struct {
 		Topic   string      `bson:"topic"`
@@ -61,7 +64,11 @@ func recorded(t *testing.T) (recordings []recording) {
 func TestSameAsTheRecordedServer(t *testing.T) {
 	for _, r := range recorded(t) {
 		t.Run(r.Name, func(t *testing.T) {
-			out := mapOne(t, defaults(), r.Change, mapper.Facts(r.Facts))
+			f := r.Facts
+			out := mapOne(t, everyKind(), r.Change, mapper.Facts{
+				RequestID: f.RequestID, BwellPersonID: f.BwellPersonID, ManagingOrganization: f.ManagingOrganization,
+				History: &mapper.VersionHistory{RequestID: f.RequestID, URL: f.URL, Before: linksOf(f.Before)},
+			})
 			if len(out.Failures) > 0 || len(out.Events) != len(r.Messages) {
 				t.Fatalf("%d events, failures %v; the server sent %d", len(out.Events), out.Failures, len(r.Messages))
 			}

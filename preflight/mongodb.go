@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/fhir-cdc/fhir-cdc/majority"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
@@ -182,6 +184,25 @@ func (m MongoDB) PreImages(ctx context.Context, kind mapper.Kind, database strin
 			fmt.Sprintf("db.runCommand({collMod: %q, changeStreamPreAndPostImages: {enabled: true}}), or events.%s.deletes: false", spec.Name, kind)))
 	}
 	return findings
+}
+
+// Requests checks that a history tells of requests, without which no event of a kind is made.
+func (m MongoDB) Requests(ctx context.Context, kind mapper.Kind, database, collection string) []Finding {
+	subject := m.subject("requests in " + database + "." + collection)
+	const advice = "see that the FHIR server writes the history to MongoDB, whole (CLOUD_STORAGE_HISTORY_RESOURCES), and that the database's name is right"
+	documents := majority.Collection(m.Client.Database(database).Collection(collection))
+	newest, err := documents.FindOne(ctx, bson.D{}, options.FindOne().SetSort(bson.D{{Key: "_id", Value: -1}}).
+		SetProjection(bson.D{{Key: "request.id", Value: 1}}).SetComment(comment)).Raw()
+	switch {
+	case errors.Is(err, mongo.ErrNoDocuments):
+		return []Finding{warning(subject, fmt.Sprintf("the history is empty: no %s event can be made, and a change that may be one is a dead letter", kind), advice)}
+	case err != nil:
+		return []Finding{failure(subject, short(err), "")}
+	}
+	if id, ok := newest.Lookup("request", "id").StringValueOK(); !ok || id == "" {
+		return []Finding{warning(subject, fmt.Sprintf("the newest document has none: no %s event can be made of it, and a change that may be one is a dead letter", kind), advice)}
+	}
+	return []Finding{ok(subject, "the newest document has one")}
 }
 
 // Indexes checks that a collection has an index that begins with each field. why says in the

@@ -28,14 +28,14 @@ type Sample struct {
 }
 
 // newest is how many of the newest documents are tried: most AuditEvents record other
-// requests than $everything.
+// requests than $everything, and most Persons were not linked by hand.
 const newest = 1000
 
 // Events tries the collections of each kind until one has a document of it.
 func (s Sample) Events(ctx context.Context) []Finding {
 	var findings []Finding
 	for _, kind := range mapper.Kinds() {
-		if f, enabled := s.kind(ctx, kind.Name); enabled {
+		if f, enabled := s.kind(ctx, kind); enabled {
 			findings = append(findings, f...)
 		}
 	}
@@ -45,25 +45,32 @@ func (s Sample) Events(ctx context.Context) []Finding {
 // SampleSubject is the subject of the finding about the sample event of a kind.
 func SampleSubject(kind mapper.Kind) string { return "sample event " + string(kind) }
 
-func (s Sample) kind(ctx context.Context, kind mapper.Kind) (findings []Finding, enabled bool) {
-	subject := SampleSubject(kind)
+func (s Sample) kind(ctx context.Context, kind mapper.Definition) (findings []Finding, enabled bool) {
+	subject := SampleSubject(kind.Name)
+	most := 1
+	if kind.ByHistory { // only the history tells which document it is
+		most = newest
+	}
 	for _, c := range s.Mapper.Collections(mapper.Current) {
-		if !slices.Contains(c.Kinds, kind) {
+		if !slices.Contains(c.Kinds, kind.Name) {
 			continue
 		}
 		enabled = true
-		document, err := s.document(ctx, c)
+		documents, err := s.documents(ctx, c, most)
 		if errors.Is(err, mongo.ErrNoDocuments) {
 			continue
 		}
 		if err != nil {
 			return []Finding{failure(subject, c.Namespace.String()+": "+short(err), "")}, true
 		}
-		out, err := s.translate(ctx, document)
+		out, err := s.translate(ctx, documents)
 		if err != nil {
 			return []Finding{failure(subject, c.Namespace.String()+": "+short(err), "")}, true
 		}
-		if found := s.finding(out, kind, subject, c.Namespace); found != nil {
+		if most > 1 { // of which not all can have an event
+			out.Failures = nil
+		}
+		if found := s.finding(out, kind.Name, subject, c.Namespace); found != nil {
 			findings = append(findings, *found)
 			return findings, true
 		}
@@ -71,8 +78,8 @@ func (s Sample) kind(ctx context.Context, kind mapper.Kind) (findings []Finding,
 	return []Finding{ok(subject, "there is no document yet that makes one")}, enabled
 }
 
-// document reads the newest document that may become an event, as the change that wrote it.
-func (s Sample) document(ctx context.Context, c mapper.Collection) (bson.Raw, error) {
+// documents reads the newest documents that may become an event, as the changes that wrote them.
+func (s Sample) documents(ctx context.Context, c mapper.Collection, most int) ([]bson.Raw, error) {
 	client, err := s.Client(c.Namespace)
 	if err != nil {
 		return nil, err
@@ -84,7 +91,7 @@ func (s Sample) document(ctx context.Context, c mapper.Collection) (bson.Raw, er
 	if len(c.Filter) > 0 {
 		latest = append(latest, bson.D{{Key: "$match", Value: c.Filter}})
 	}
-	latest = append(latest, bson.D{{Key: "$limit", Value: 1}}, bson.D{{Key: "$project", Value: c.Projection}})
+	latest = append(latest, bson.D{{Key: "$limit", Value: most}}, bson.D{{Key: "$project", Value: c.Projection}})
 	collection := majority.Collection(client.Database(c.Namespace.Database).Collection(c.Namespace.Collection))
 	cursor, err := collection.Aggregate(ctx, latest, options.Aggregate().SetComment(comment))
 	if err != nil {
@@ -97,12 +104,12 @@ func (s Sample) document(ctx context.Context, c mapper.Collection) (bson.Raw, er
 	if len(documents) == 0 {
 		return nil, mongo.ErrNoDocuments
 	}
-	return documents[0], nil
+	return documents, nil
 }
 
-func (s Sample) translate(ctx context.Context, document bson.Raw) (*mapper.Output, error) {
+func (s Sample) translate(ctx context.Context, documents []bson.Raw) (*mapper.Output, error) {
 	out := &mapper.Output{}
-	return out, daemon.NewTranslation(s.Mapper, s.Facts, 1, s.MaxEventBytes).Append(ctx, []bson.Raw{document}, out)
+	return out, daemon.NewTranslation(s.Mapper, s.Facts, 1, s.MaxEventBytes).Append(ctx, documents, out)
 }
 
 // finding describes the event of a kind, or why it has none.

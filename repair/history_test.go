@@ -132,7 +132,7 @@ func TestRepairAwaitsHistory(t *testing.T) {
 				now := time.Now()
 				a := &attempt{Repairer: &Repairer{Patience: patience}, log: zap.NewNop(), report: func(p daemon.RepairProgress) { waits = append(waits, p.WaitsFor) }}
 				a.state.Began = now.Add(-test.began)
-				if err := a.awaitHistory(t.Context()); err != nil {
+				if _, err := a.awaitHistory(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				if got := time.Since(now); got != test.want || a.waitsFor != "" || (test.want > 0) != (len(waits) == 1 && waits[0] != "") {

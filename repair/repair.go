@@ -151,7 +151,7 @@ func (a *attempt) repair(ctx context.Context) (resumetoken.Position, error) {
 	steps := a.steps()
 	for i, s := range steps {
 		if i > 0 && s.form == mapper.History && steps[i-1].form == mapper.Current {
-			if err := a.awaitHistory(ctx); err != nil {
+			if _, err := a.awaitHistory(ctx); err != nil {
 				return a.position, err
 			}
 		}

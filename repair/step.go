@@ -52,15 +52,15 @@ func (a *attempt) steps() []step {
 // awaitHistory waits until all versions from before the token have their history. The scan of
 // the history begins with it, because only the history has a version that was overwritten or
 // deleted before the token. In a long repair the time has passed already.
-func (a *attempt) awaitHistory(ctx context.Context) error {
+func (a *attempt) awaitHistory(ctx context.Context) (waited bool, err error) {
 	left := min(time.Until(a.state.Began.Add(a.Patience)), a.Patience)
 	if left <= 0 {
-		return nil
+		return false, nil
 	}
 	a.waitsFor = "the history of the last changes before the repair, which may come late"
 	defer func() { a.waitsFor = "" }()
 	a.tell()
-	return wait.Sleep(ctx, left)
+	return true, wait.Sleep(ctx, left)
 }
 
 // maxCursorBytes is the largest _id that is stored with the position, which has to stay
@@ -143,8 +143,8 @@ func (a *attempt) make(ctx context.Context, s step, period replay.Period, b repl
 		return nil, nil, err
 	}
 	changes = a.known.missing(a.Mapper, changes)
-	var out mapper.Output
-	if err := a.translation.AppendChanges(ctx, changes, &out); err != nil {
+	out, err := a.translate(ctx, changes)
+	if err != nil {
 		return nil, nil, err
 	}
 	for _, f := range out.Failures {
@@ -158,6 +158,23 @@ func (a *attempt) make(ctx context.Context, s step, period replay.Period, b repl
 		out.Failures = nil
 	}
 	return a.known.drop(out.Events), out.Failures, nil
+}
+
+// translate maps the changes of one collection. A person link event needs its history: a change
+// right before the repair began may not have it yet.
+func (a *attempt) translate(ctx context.Context, changes []mapper.Change) (out mapper.Output, err error) {
+	if err := a.translation.AppendChanges(ctx, changes, &out); err != nil {
+		return out, err
+	}
+	if !slices.ContainsFunc(out.Failures, func(f mapper.Failure) bool { return f.Kind == mapper.KindPersonLink }) {
+		return out, nil
+	}
+	waited, err := a.awaitHistory(ctx)
+	if err != nil || !waited {
+		return out, err
+	}
+	out = mapper.Output{}
+	return out, a.translation.AppendChanges(ctx, changes, &out)
 }
 
 // catchUp reads the change stream up to a time after all changes that the scan has seen: the

@@ -55,9 +55,9 @@ type Reader struct {
 	Lags func(what string)
 }
 
-// IDsOnly is a Reader for the ids of events, which do not depend on look-ups.
+// IDsOnly is a Reader for the ids of events. It looks up only what decides whether there is one.
 func (r Reader) IDsOnly() Reader {
-	r.Facts = daemon.Facts{Persons: noPersons{}}
+	r.Facts.Persons, r.Facts.LinksOnly = noPersons{}, true
 	r.MaxEventBytes = func(string) int { return math.MaxInt }
 	return r
 }
@@ -77,10 +77,10 @@ func (r *Reader) Translation(m *mapper.Mapper) *daemon.Translation {
 }
 
 // Bare are the events of a change without facts. Their ids do not depend on facts, which
-// cost queries.
+// cost queries. What only the history decides about has its event here.
 func Bare(m *mapper.Mapper, c *mapper.Change) mapper.Output {
 	var out mapper.Output
-	m.Append(c, mapper.Facts{}, &out)
+	m.Append(c, mapper.Facts{IDsOnly: true}, &out)
 	return out
 }
 

@@ -130,13 +130,18 @@ func (s VerifiedStream) scanSources() []replay.Collection { return slices.Concat
 func (v *verification) scan(ctx context.Context, s VerifiedStream, span watcher.Span, done *StreamResult) error {
 	end := v.scanEnd(s, span)
 	for n, source := range s.scanSources() {
-		err := v.scanSource(ctx, s, v.around(span), source, func(_ context.Context, changes []mapper.Change) error {
+		err := v.scanSource(ctx, s, v.around(span), source, func(ctx context.Context, changes []mapper.Change) error {
 			done.Scanned += int64(len(changes))
+			facts, err := v.Reader.Facts.Deciding(ctx, changes)
+			if err != nil {
+				return err
+			}
 			for i := range changes {
 				c := &changes[i]
 				at, known := c.Written()
 				must := s.Asked && known && !at.Before(v.Since) && at.Before(end)
-				out := replay.Bare(s.Mapper, c)
+				var out mapper.Output
+				s.Mapper.Append(c, facts[i], &out)
 				if must && n < len(s.Current) { // what only history tells of may be no event
 					done.DeadLetters += int64(len(out.Failures))
 				}

@@ -3,6 +3,7 @@ package watcher_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -200,6 +201,47 @@ func testLargestValues(t *testing.T, d *deployment) {
 			}
 		})
 	}
+}
+
+// testLargestLinks does so with the links of Persons where person link events are on, also with
+// links that are hardly any.
+func testLargestLinks(t *testing.T, d *deployment) {
+	cfg := d.mapping()
+	cfg.Topics[mapper.KindPersonLink] = "fhir.manual.person.linking.events"
+	w := d.watcher(t, specOf(cfg))
+	persons := d.database(t, "fhir").Collection("Person_4_0_0")
+	to := func(field, v string) func(string) bson.D {
+		return func(text string) bson.D {
+			return consent("per-"+field, bson.E{Key: "link", Value: bson.A{bson.D{{Key: "target", Value: bson.D{{Key: field, Value: v + text}}}}}})
+		}
+	}
+	largest := map[string]bson.D{"a reference": filled(t, to("reference", "Patient/")), "a uuid": filled(t, to("_uuid", "Patient/"))}
+	for name, link := range map[string]any{
+		"nulls": nil, "links of nothing": bson.D{}, "targets of nothing": bson.D{{Key: "target", Value: bson.D{}}},
+		"links of a byte": bson.D{{Key: "target", Value: bson.D{{Key: "reference", Value: "a"}}}},
+	} {
+		document := consent("per-"+name, bson.E{Key: "link", Value: bson.A{link}})
+		raw := mustMarshal(t, document)
+		one := len(raw) - len(mustMarshal(t, consent("per-"+name, bson.E{Key: "link", Value: bson.A{}}))) + len("1000000") - len("0")
+		document[len(document)-1].Value = slices.Repeat(bson.A{link}, (largestDocument-len(raw))/one)
+		largest[name] = document
+	}
+	for name, document := range largest {
+		t.Run(name, func(t *testing.T) {
+			from := begin(t, w)
+			insert(t, persons, document)
+			read(t, w, from, 1)
+		})
+	}
+}
+
+func mustMarshal(t *testing.T, document bson.D) bson.Raw {
+	t.Helper()
+	raw, err := bson.Marshal(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
 
 // filled is a document whose value makes it as large as MongoDB takes.

@@ -35,6 +35,7 @@ func TestOnMongoDB(t *testing.T) {
 		{"extensions of any shape", testExtensionsOfAnyShape},
 		{"changes of documents of 15.9 MB", testLargeChanges},
 		{"documents of 16 MB", testLargestValues},
+		{"persons of 16 MB of links", testLargestLinks},
 		{"several databases", testSeveralDatabases},
 		{"only $everything of access logs", testAccessLogFilter},
 		{"only $everything of AuditEvents", testAuditEventFilter},

@@ -67,7 +67,9 @@ func testProjectionOfRecordedChanges(t *testing.T, d *deployment) {
 		t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	w := d.watcher(t, specOf(d.mapping()))
+	cfg := d.mapping()
+	cfg.Topics[mapper.KindPersonLink] = "fhir.manual.person.linking.events"
+	w := d.watcher(t, specOf(cfg))
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		var r struct {
 			Name   string `bson:"name"`

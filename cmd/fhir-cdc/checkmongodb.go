@@ -179,6 +179,15 @@ func (c *checking) database(ctx context.Context, at preflight.MongoDB, u mongoUs
 				return at.Indexes(ctx, u.database, collection, []string{"resource._uuid"}, slow)
 			})
 		}
+		for _, h := range mapper.New(c.Config.MapperConfig()).Collections(mapper.History) {
+			for _, kind := range c.Config.Events.Enabled() {
+				if kind.ByHistory && slices.Contains(h.Kinds, kind.Name) {
+					c.do(ctx, func(ctx context.Context) []preflight.Finding {
+						return at.Requests(ctx, kind.Name, u.database, h.StoredIn)
+					})
+				}
+			}
+		}
 	}
 }
 

@@ -35,6 +35,8 @@ func messages() ([]message, error) {
 		"accessed_everything":        accessedEverything,
 		"accessed_everything_strict": accessedEverythingStrict,
 		"resource_change":            resourceChange,
+		"person_link":                personLink,
+		"person_link_strict":         personLinkStrict,
 	}
 	var all []message
 	var names []string
@@ -195,30 +197,34 @@ func exportValue(more ...member) schema {
 }
 
 func accessedEverything() message {
-	return usage(must("ce_datacontenttype", constant(usageContent)))
+	return usage(must("ce_datacontenttype", constant(binaryContent)))
 }
 
 func accessedEverythingStrict() message { return usage(traceparent()) }
 
-const usageContent = "application/json;charset=utf-8"
+const binaryContent = "application/json;charset=utf-8"
+
+// binaryHeaders are those of a binary CloudEvent, with those that one has more.
+func binaryHeaders(time string, typ schema, more ...member) schema {
+	return object(append([]member{
+		must("content-type", constant(binaryContent)),
+		must("ce_id", eventID().says("Repeats have the same.")),
+		must("ce_time", instant().says(time)),
+		must("ce_type", typ),
+		must("ce_source", constant("https://www.icanbwell.com/fhir-server")),
+		must("ce_specversion", constant("1.0")),
+	}, more...)...)
+}
 
 // usage is the binary CloudEvent of all profiles, with the header that one has more.
 func usage(more member) message {
 	return message{
 		when:        "a successful GET `$everything` on Patient or Person by a patient-scoped token, once a request",
 		form:        "CloudEvent, binary mode",
-		contentType: usageContent,
+		contentType: binaryContent,
 		key:         eventID().says("Made of the event's id, and another."),
-		headers: object(
-			must("content-type", constant(usageContent)),
-			must("ce_id", eventID().says("Repeats have the same.")),
-			must("ce_time", instant().says("When the request was answered.")),
-			must("ce_type", constant("AccessedEverything")),
-			must("ce_source", constant("https://www.icanbwell.com/fhir-server")),
-			must("ce_specversion", constant("1.0")),
-			more,
-			must("ce_integrations", constant(`["analytics"]`)),
-		),
+		headers: binaryHeaders("When the request was answered.", constant("AccessedEverything"),
+			more, must("ce_integrations", constant(`["analytics"]`))),
 		value: object(
 			may("managingOrganization", text()),
 			may("bwellFhirPersonId", text()),
@@ -243,6 +249,28 @@ func resourceChange() message {
 			must("versionId", text()),
 			must("patientReference", text().orNull()),
 			must("sourceOwner", anyText().orNull()),
+		),
+	}
+}
+
+func personLink() message {
+	return link(must("ce_datacontenttype", constant(binaryContent)))
+}
+
+func personLinkStrict() message { return link(traceparent()) }
+
+// link is the binary CloudEvent of all profiles, with the header that one has more.
+func link(more member) message {
+	return message{
+		when:        "a patient linked or unlinked [through `/admin`](#person-links); off unless switched on",
+		form:        "CloudEvent, binary mode",
+		contentType: binaryContent,
+		key:         text().says("The person's uuid."),
+		headers: binaryHeaders("When the person was written.",
+			oneOf("PatientPersonManuallyLinked", "PatientPersonManuallyUnlinked"), more),
+		value: object(
+			must("personId", text().says("The person's uuid.")),
+			must("patientId", text().says("The patient's id as the link spells it; of a new person the uuid.")),
 		),
 	}
 }

@@ -3,6 +3,7 @@ package contract
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
@@ -34,7 +35,13 @@ func kindsTable(all []message) string {
 		}
 		var headers []string
 		for _, h := range m.headers.Properties {
-			headers = append(headers, "`"+h.name+"`")
+			name := h.name
+			if strings.HasPrefix(name, "ce_") { // the contract has the attributes of CloudEvents
+				name = "ce_*"
+			}
+			if name = "`" + name + "`"; !slices.Contains(headers, name) {
+				headers = append(headers, name)
+			}
 		}
 		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s | %s | %s |\n",
 			m.name, m.topic, m.when, lower(m.key.Description), strings.Join(headers, ", "), m.form)

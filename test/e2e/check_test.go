@@ -77,7 +77,7 @@ func TestCheck(t *testing.T) {
 	if wrong := got.worse("error"); len(wrong) > 0 {
 		t.Errorf("errors: %+v", wrong)
 	}
-	for _, kind := range []string{"change", "export", "accessed_everything", "resource_change"} {
+	for _, kind := range []string{"change", "export", "accessed_everything", "resource_change", "person_link"} {
 		f := got.about(t, "sample event "+kind)
 		if f.Level != "ok" && !strings.Contains(f.Found, "status") {
 			t.Errorf("%+v", f)

@@ -273,3 +273,37 @@ func expectedAccesses(t *testing.T, r recording) []expectation {
 	}
 	return all
 }
+
+// expectedLinks are the server's own messages, but for id and time: those are of the last
+// version of the Person before the message.
+func expectedLinks(t *testing.T, r recording, site harness.Site) (all []expectation) {
+	t.Helper()
+	for _, m := range r.of("fhir.manual.person.linking.events") {
+		e := expectation{key: m.Key, headers: m.headers(), value: m.Value}
+		sent, err := time.Parse(time.RFC3339, e.headers.Get("ce_time"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var at time.Time
+		for _, c := range r.changes {
+			if c.of() != "Person" || text(c.Document, "_uuid") != m.Key || date(t, c.Document, "meta", "lastUpdated").After(sent) {
+				continue
+			}
+			at = date(t, c.Document, "meta", "lastUpdated")
+			e.id = harness.PersonLinkID(site.Databases.Main+"."+c.Namespace.Collection, m.Key, text(c.Document, "meta", "versionId"), at)
+		}
+		for i := range e.headers {
+			switch e.headers[i].Key {
+			case "ce_id":
+				e.headers[i].Value = e.id
+			case "ce_time":
+				e.headers[i].Value = fhirserver.Instant(at)
+			}
+		}
+		all = append(all, e)
+	}
+	if len(all) != 2 {
+		t.Fatalf("the server sent %d person link events, want 2", len(all))
+	}
+	return all
+}

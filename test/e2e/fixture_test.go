@@ -20,16 +20,17 @@ import (
 func TestFixture(t *testing.T) {
 	r := readRecording(t)
 	i := defaultInstallation(t)
+	i.site.Topics.PersonLink = "fhir.manual.person.linking.events"
 	i.env = harness.With(i.site.ServerEnv(), "FHIR_CDC_TOPICS_CREATE", "true", "FHIR_CDC_FACTS_WAIT", slowMachine)
 	daemon := i.start()
 	reader := i.reader()
 
 	changes, exports := expectedChanges(t, r, i.site), expectedExports(t, r, i.site)
-	accesses := expectedAccesses(t, r)
+	accesses, links := expectedAccesses(t, r), expectedLinks(t, r, i.site)
 	i.play(t, r, reader, accesses)
 
 	var ids []string
-	for _, e := range slices.Concat(changes, exports, accesses) {
+	for _, e := range slices.Concat(changes, exports, accesses, links) {
 		ids = append(ids, e.id)
 	}
 	i.until(reader, ids...)
@@ -45,6 +46,7 @@ func TestFixture(t *testing.T) {
 	t.Run("accessed everything", func(t *testing.T) {
 		compareEvents(t, accesses, harness.Of(records, i.site.Topics.AccessedEverything))
 	})
+	t.Run("person link", func(t *testing.T) { compareEvents(t, links, harness.Of(records, i.site.Topics.PersonLink)) })
 	t.Run("server's change events", func(t *testing.T) { compareServerChanges(t, r, harness.Of(records, i.site.Topics.Change)) })
 	t.Run("server's export events", func(t *testing.T) { compareServerExports(t, r, harness.Of(records, i.site.Topics.Export)) })
 	t.Run("server's usage events", func(t *testing.T) {

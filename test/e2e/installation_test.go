@@ -70,7 +70,7 @@ func (i *installation) with(changes ...string) *installation {
 
 // withEveryKind switches on the kinds too that are off where nothing names them.
 func (i *installation) withEveryKind() *installation {
-	i.site = i.site.WithResourceChange("Consent", "ExportStatus", "Person")
+	i.site = i.site.WithResourceChange("Consent", "ExportStatus", "Person").WithPersonLink()
 	maps.Copy(i.env, i.site.ServerEnv())
 	return i
 }
@@ -162,6 +162,10 @@ func exportID(r fhirserver.Resource) string {
 
 func compactID(r fhirserver.Resource) string {
 	return harness.ResourceChangeID(r.Namespace, r.UUID, r.VersionID, r.LastUpdated)
+}
+
+func linkID(r fhirserver.Resource) string {
+	return harness.PersonLinkID(r.Namespace, r.UUID, r.VersionID, r.LastUpdated)
 }
 
 func changeIDs(resources ...fhirserver.Resource) []string {

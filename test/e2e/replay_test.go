@@ -39,6 +39,18 @@ func (i *installation) everyKind(consents int) (ids []string) {
 	master, err := i.fhir.CreateMasterPerson(i.ctx, "master-1", client)
 	i.check(err)
 	compact(client, master)
+	if i.site.Topics.PersonLink != "" {
+		linked, err := i.fhir.Link(i.ctx, client, "pat-2")
+		i.check(err)
+		unlinked, err := i.fhir.Unlink(i.ctx, linked, "pat-1")
+		i.check(err)
+		put, err := i.fhir.Replace(i.ctx, unlinked, fhirserver.Set("active", true))
+		i.check(err)
+		created, err := i.fhir.CreateLinked(i.ctx, "per-2", "pat-3")
+		i.check(err)
+		compact(linked, unlinked, put, created)
+		ids = append(ids, linkID(linked), linkID(unlinked), linkID(created))
+	}
 	written, err := i.fhir.BulkConsents(i.ctx, fhirserver.Bulk{Prefix: "con", Keys: consents, Versions: 3, History: true})
 	i.check(err)
 	ids = append(ids, changeIDs(written...)...)

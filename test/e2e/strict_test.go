@@ -74,7 +74,7 @@ func TestStrictProfile(t *testing.T) {
 	i.until(reader, ids...)
 	i.awaitPosition(since, len(ids))
 	v := i.verify("--since", since, "--repair")
-	want := []string{i.site.Topics.AccessedEverything, i.site.Topics.Change, i.site.Topics.Export}
+	want := []string{i.site.Topics.AccessedEverything, i.site.Topics.Change, i.site.Topics.Export, i.site.Topics.PersonLink}
 	slices.Sort(want)
 	if !v.Clean || v.sum(func(n int) int { return v.Topics[n].Repaired }) > 0 || !slices.Equal(otherProfile(v), want) {
 		t.Errorf("verify, asked for the seed's profile, names the topics %q, want %q: %+v", otherProfile(v), want, v)

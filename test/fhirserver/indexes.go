@@ -26,6 +26,8 @@ func (s *Server) CreateIndexes(ctx context.Context) error {
 		{s.historyOf("Consent"), "id", nil},
 		{s.historyOf("Consent"), "resource._uuid", nil},
 		{s.historyOf("Consent"), "resource.meta.lastUpdated", nil},
+		{s.historyOf("Person"), "resource._uuid", nil},
+		{s.historyOf("Person"), "resource.meta.lastUpdated", nil},
 		{s.accessLogs(), "request.id", nil},
 	} {
 		model := mongo.IndexModel{Keys: bson.D{{Key: index.field, Value: 1}}, Options: index.options}

@@ -87,22 +87,33 @@ type Resource struct {
 // the resource without id, meta and the server's own fields. It returns what was
 // written.
 func (s *Server) Create(ctx context.Context, resourceType, id, owner string, content bson.D) (Resource, error) {
+	return s.create(ctx, resourceType, id, owner, content, historyDocument)
+}
+
+func (s *Server) create(ctx context.Context, resourceType, id, owner string, content bson.D, form historyForm) (Resource, error) {
 	r := s.version(resourceType, id, owner, content, 1)
 	if _, err := s.main(resourceType).InsertOne(ctx, r.Document); err != nil {
 		return r, fmt.Errorf("create %s/%s: %w", resourceType, id, err)
 	}
-	return r, s.history(ctx, r, "PUT")
+	return r, s.history(ctx, r, form(r, "PUT"))
 }
 
 // Replace writes the next version of a resource and then its history. change, if
 // not nil, makes the new content of the old.
 func (s *Server) Replace(ctx context.Context, r Resource, change func(bson.D) bson.D) (Resource, error) {
+	return s.replace(ctx, r, change, historyDocument)
+}
+
+func (s *Server) replace(ctx context.Context, r Resource, change func(bson.D) bson.D, form historyForm) (Resource, error) {
 	next := s.next(r, change)
 	if _, err := s.main(r.Type).ReplaceOne(ctx, bson.D{{Key: "_uuid", Value: r.UUID}}, next.Document[1:]); err != nil {
 		return next, fmt.Errorf("replace %s/%s: %w", r.Type, r.ID, err)
 	}
-	return next, s.history(ctx, next, "PUT")
+	return next, s.history(ctx, next, form(next, "PUT"))
 }
+
+// historyForm makes the history document of a version, by the method of its request.
+type historyForm func(r Resource, method string) bson.D
 
 // Update writes the next version as another writer than the FHIR server may: it sets what
 // is new, with no history.
@@ -120,7 +131,7 @@ func (s *Server) Delete(ctx context.Context, r Resource) error {
 	r.RequestID = uuid.NewString()
 	r.LastUpdated = s.now()
 	r.Document = withLastUpdated(r.Document, r.LastUpdated)
-	if err := s.history(ctx, r, "DELETE"); err != nil {
+	if err := s.history(ctx, r, historyDocument(r, "DELETE")); err != nil {
 		return err
 	}
 	if _, err := s.main(r.Type).DeleteOne(ctx, bson.D{{Key: "_uuid", Value: r.UUID}}); err != nil {
@@ -148,13 +159,13 @@ func collectionOf(resourceType string) string { return resourceType + "_4_0_0" }
 func (s *Server) now() time.Time { return s.opts.Now().UTC().Truncate(time.Millisecond) }
 
 // history writes the history of a version, now or later.
-func (s *Server) history(ctx context.Context, r Resource, method string) error {
+func (s *Server) history(ctx context.Context, r Resource, document bson.D) error {
 	delay := s.opts.HistoryDelay
 	if r.Type == exportStatus || delay < 0 {
 		return nil
 	}
 	write := func(ctx context.Context) error {
-		if _, err := s.historyOf(r.Type).InsertOne(ctx, historyDocument(r, method)); err != nil {
+		if _, err := s.historyOf(r.Type).InsertOne(ctx, document); err != nil {
 			return fmt.Errorf("write history of %s/%s: %w", r.Type, r.ID, err)
 		}
 		return nil

@@ -36,6 +36,11 @@ func ResourceDeleteID(namespace, uuid, versionID string, lastUpdated time.Time) 
 	return versionEventID("resource_change/delete", namespace, uuid, versionID, lastUpdated)
 }
 
+// PersonLinkID is the id of the person link event of a version of a Person.
+func PersonLinkID(namespace, uuid, versionID string, lastUpdated time.Time) string {
+	return versionEventID("person_link", namespace, uuid, versionID, lastUpdated)
+}
+
 // AccessedEverythingID is the id of the usage event of a request, by the FHIR
 // server's own id of the request.
 func AccessedEverythingID(requestID string) string {

@@ -19,7 +19,9 @@ type Topics struct {
 	// ExportsByJob says that the key of an export event is its job's, and not its own id.
 	ExportsByJob bool
 	// ResourceChange is the topic of compact events, empty where they are off.
-	ResourceChange                string
+	ResourceChange string
+	// PersonLink is the topic of person link events, empty where they are off.
+	PersonLink                    string
 	Positions, DeadLetters, Audit string
 }
 
@@ -28,6 +30,9 @@ func (t Topics) Events() []string {
 	all := []string{t.Change, t.Export, t.AccessedEverything}
 	if t.ResourceChange != "" {
 		all = append(all, t.ResourceChange)
+	}
+	if t.PersonLink != "" {
+		all = append(all, t.PersonLink)
 	}
 	return all
 }
@@ -58,6 +63,12 @@ func (s Site) InProfile(profile mapper.Profile) Site {
 // WithResourceChange is the site with compact events of resource types.
 func (s Site) WithResourceChange(resources ...string) Site {
 	s.Topics.ResourceChange, s.compact = s.Name+".resource-change", resources
+	return s
+}
+
+// WithPersonLink is the site with person link events.
+func (s Site) WithPersonLink() Site {
+	s.Topics.PersonLink = s.Name + ".person-link"
 	return s
 }
 
@@ -121,6 +132,10 @@ func (s Site) ServerEnv() map[string]string {
 		env["ENABLE_SSE_KAFKA_EVENTS"] = "1"
 		env["KAFKA_SSE_RESOURCE_CHANGE_TOPIC"] = s.Topics.ResourceChange
 		env["SSE_ENABLED_RESOURCES"] = strings.Join(s.compact, ",")
+	}
+	if s.Topics.PersonLink != "" {
+		env["ENABLE_PERSON_PATIENT_MANUAL_LINKING_KAFKA_EVENTS"] = "1"
+		env["KAFKA_PATIENT_PERSON_LINK_EVENT_TOPIC"] = s.Topics.PersonLink
 	}
 	return env
 }
