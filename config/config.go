@@ -163,12 +163,19 @@ func (e *Events) Of(kind mapper.Kind) *KindEvents {
 	return section
 }
 
-// chosen is the section of a kind whose resource types can be chosen.
-func (e *Events) chosen(kind mapper.Kind) *ChangeEvents {
-	if kind == mapper.KindResourceChange {
-		return &e.ResourceChange
+// Chosen is the section of a kind whose resource types can be chosen, nil for other kinds.
+func (e *Events) Chosen(kind mapper.Definition) *ChangeEvents {
+	if kind.ResourcesVariable == "" {
+		return nil
 	}
-	return &e.Change
+	section := map[mapper.Kind]*ChangeEvents{
+		mapper.KindChange:         &e.Change,
+		mapper.KindResourceChange: &e.ResourceChange,
+	}[kind.Name]
+	if section == nil {
+		panic("config: Chosen lacks the kind " + string(kind.Name)) // as in Of
+	}
+	return section
 }
 
 // Enabled are the kinds that are on.
@@ -178,16 +185,17 @@ func (e *Events) Enabled() []mapper.Definition {
 
 // ResourcesOf are the resource types that make events of a kind, if it is on.
 func (e *Events) ResourcesOf(kind mapper.Definition) []string {
-	if kind.ResourcesVariable == "" {
-		return kind.Resources
+	if section := e.Chosen(kind); section != nil {
+		return section.Resources
 	}
-	return e.chosen(kind.Name).Resources
+	return kind.Resources
 }
 
 // WithDeletes are the kinds that are on and have events of deletes.
 func (e *Events) WithDeletes() []mapper.Definition {
 	return slices.DeleteFunc(e.Enabled(), func(kind mapper.Definition) bool {
-		return kind.ResourcesVariable == "" || !e.chosen(kind.Name).Deletes
+		section := e.Chosen(kind)
+		return section == nil || !section.Deletes
 	})
 }
 

@@ -6,9 +6,9 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
 
-// Default returns the configuration that config.yaml spells out. All event kinds
-// are on but those that are to be asked for. It lacks what has no sensible default, the MongoDB URI and the brokers,
-// so it does not validate.
+// Default returns the configuration that config.yaml spells out. All kinds of event are on,
+// except those with OptIn. MongoDB's URI and the brokers have no sensible default and are
+// empty, so the configuration is not valid yet.
 func Default() *Config {
 	c := &Config{
 		Name:            "fhir-cdc",
@@ -75,8 +75,8 @@ func Default() *Config {
 	}
 	for _, kind := range mapper.Kinds() {
 		*c.Events.Of(kind.Name) = KindEvents{Enabled: !kind.OptIn, Topic: kind.Topic, OnFailure: DeadLetter, Profile: kind.Profiles[0]}
-		if kind.ResourcesVariable != "" {
-			c.Events.chosen(kind.Name).Resources = kind.Resources
+		if section := c.Events.Chosen(kind); section != nil {
+			section.Resources = kind.Resources
 		}
 	}
 	return c

@@ -237,9 +237,13 @@ func (f *backfillFlags) narrow(cfg *config.Config) (*config.Config, error) {
 		e.Change.Resources = slices.DeleteFunc(slices.Clone(f.resources), func(resource string) bool {
 			return slices.Contains(enabled, resource) && !slices.Contains(change, resource)
 		})
-		e.ResourceChange.Resources = slices.DeleteFunc(slices.Clone(e.ResourceChange.Resources), func(resource string) bool {
-			return !slices.Contains(f.resources, resource)
-		})
+		for _, kind := range mapper.Kinds() {
+			if section := e.Chosen(kind); section != nil && kind.Name != mapper.KindChange {
+				section.Resources = slices.DeleteFunc(slices.Clone(section.Resources), func(resource string) bool {
+					return !slices.Contains(f.resources, resource)
+				})
+			}
+		}
 		only(func(kind mapper.Definition) bool {
 			return slices.ContainsFunc(e.ResourcesOf(kind), func(resource string) bool { return slices.Contains(f.resources, resource) })
 		})

@@ -169,7 +169,9 @@ func knownResources(cfg *config.Config, names []string) error {
 		switch {
 		case strings.EqualFold(name, auditEvent):
 			return installation.Usagef("%s", "--resources "+auditEvent+": it never makes change events")
-		case resourcetype.Known(name) || slices.Contains(cfg.Events.Change.Resources, name) || slices.Contains(cfg.Events.ResourceChange.Resources, name):
+		case resourcetype.Known(name) || slices.ContainsFunc(mapper.Kinds(), func(kind mapper.Definition) bool {
+			return slices.Contains(cfg.Events.ResourcesOf(kind), name)
+		}):
 			continue
 		}
 		text := fmt.Sprintf("--resources %q: FHIR has no such resource type", name)

@@ -70,6 +70,13 @@ func everywhere(t *testing.T, kind mapper.Definition, cfg *config.Config) {
 	if narrow, err := (&backfillFlags{prefix: "p.", kinds: []string{string(kind.Name)}}).narrow(cfg); err != nil || narrow.Events.Of(kind.Name).Topic != "p.own" {
 		t.Errorf("backfill writes to %+v, %v", narrow, err)
 	}
+	if section := cfg.Events.Chosen(kind); section != nil {
+		chosen := section.Resources[:1]
+		narrow, err := (&backfillFlags{resources: chosen}).narrow(cfg)
+		if err != nil || !slices.Equal(narrow.Events.ResourcesOf(kind), chosen) {
+			t.Errorf("backfill --resources %s leaves %+v, %v", chosen, narrow, err)
+		}
+	}
 	groupOfItsOwn(t, kind, cfg)
 	var events, collections int
 	checked := map[string]bool{}
