@@ -77,8 +77,8 @@ func (f Facts) find(ctx context.Context, changes []mapper.Change, seen *lookup.S
 	return facts, f.findPersons(ctx, changes, facts, seen)
 }
 
-// Deciding are the facts on which it depends whether changes make events. It waits for what may
-// still come.
+// Deciding returns the facts that decide whether changes make events. It waits for facts that
+// may still come.
 func (f Facts) Deciding(ctx context.Context, changes []mapper.Change) ([]mapper.Facts, error) {
 	f.LinksOnly = true
 	facts := make([]fact, len(changes))

@@ -13,11 +13,10 @@ import (
 	"go.uber.org/zap"
 )
 
-// envFaultPoint says where a build with the tag faultpoints kills itself: the name
-// of a point (resumetoken.KafkaOptions, publisher.Options), at which time that it
-// is passed, and how long after, such as "after_flush,3,2ms". Without a delay the
-// process goes no further; with one it goes on meanwhile, so that the end falls
-// into what comes next.
+// envFaultPoint says where a build with the tag faultpoints kills itself, such as
+// "after_flush,3,2ms": 2 ms after it has passed the point after_flush for the third time.
+// The points are those of resumetoken.KafkaOptions and publisher.Options. Without a delay
+// the process goes no further. With a delay it goes on meanwhile, so it dies in a later step.
 const envFaultPoint = "FAULT_POINT"
 
 // faultPoint returns what ends this process as SIGKILL from outside does.

@@ -21,10 +21,10 @@ const (
 	placeRefresh = 15 * time.Second
 )
 
-// notePlaces tells a stream that another process carries its stored position: as soon as it
-// has one, every placeRefresh after that, and when the position is gone. An owner does not
-// prove a position: on a first start the group may take a stream from one process before the
-// next one has it.
+// notePlaces tells the streams that other processes carry their stored positions: the first
+// time as soon as a position is stored, then every placeRefresh, and when it is gone. A stream
+// with an owner may have no position yet: on a first start the group may move it before the
+// first owner has stored one.
 func notePlaces(ctx context.Context, s *installation.Sink, streams []*daemon.Stream, log *zap.Logger) {
 	ticker := time.NewTicker(placePoll)
 	defer ticker.Stop()

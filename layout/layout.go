@@ -168,8 +168,9 @@ func (r storedLayout) start(c resumetoken.Coverage) resumetoken.Position {
 	return p
 }
 
-// counts are those that a stream goes on from: of the stream of its name, and, for the first one
-// of the layout, of all that are no more. So the installation's sum stays.
+// counts are the counts with which a stream begins: those of the former stream of its name. The
+// first stream of the layout adds those of all former streams that have no successor of their
+// name. So the installation's sum stays.
 func (r storedLayout) counts(c resumetoken.Coverage) (sum *resumetoken.Counts) {
 	for _, b := range r.Before {
 		_, stays := r.Layout.stream(b.Stream)

@@ -28,9 +28,9 @@ func (f Finding) Group() string {
 	return "Configuration"
 }
 
-// Merge puts findings together that say the same of several topics, or within a cluster of
-// several collections, so that each thing is said once: first those with the same result, then, below one advice, those that differ
-// in their results only.
+// Merge puts findings together that say the same of several topics, or of several collections
+// of a cluster, so that each thing is said once: first those with the same result, then, below
+// one advice, those that differ in their results only.
 func Merge(findings []Finding) []Merged {
 	var all []Merged
 	for _, f := range findings {

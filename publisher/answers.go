@@ -64,8 +64,8 @@ func (e *ThrottledError) Error() string {
 // again are logged to log, once a minute each, and tell, which may be nil, is called with
 // a *RefusedError or *ThrottledError each time. It must return soon.
 //
-// The client has no hook for them. All that it says of them is in its log, for debugging,
-// so this is a log too, which passes on what the client's own would have got.
+// The client has no hook for these answers: it tells of them in debug lines of its log only.
+// So Answers sets a log that reads these lines, and passes on what the usual one would get.
 func Answers(log *zap.Logger, tell func(error)) []kgo.Opt {
 	a := newAnswers(ClientLogger(log), tell)
 	return []kgo.Opt{kgo.WithLogger(a), kgo.WithHooks(throttles{a})}

@@ -30,8 +30,8 @@ func messageTooLarge(err error) error {
 	return err
 }
 
-// configurationFault makes a *ConfigurationError of what trying again does not mend and leaves
-// everything else (brokers out of reach, elections) as it is.
+// configurationFault makes a *ConfigurationError of an error that every further attempt would
+// meet too. It returns other errors (brokers out of reach, elections) unchanged.
 func configurationFault(err error) error {
 	var broker *kerr.Error
 	if errors.As(err, new(*unfit)) || (errors.As(err, &broker) && !broker.Retriable) {

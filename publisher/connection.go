@@ -137,8 +137,8 @@ func (t TLS) config() (*tls.Config, error) {
 		if err != nil {
 			return nil, err
 		}
-		// Offered whatever authorities the broker names: that it is refused tells more than
-		// that there is none.
+		// The client offers its certificate whichever authorities the broker names: the error
+		// of a refused certificate tells more than that of a missing one.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil }
 	}
 	return config, nil

@@ -132,8 +132,8 @@ func endsAcquiring() map[*kerr.Error]bool {
 	}
 }
 
-// acquiringFault makes a *ConfigurationError of what trying again does not mend when a stream is
-// taken, such as a right that turns out to be missing.
+// acquiringFault makes a *ConfigurationError of an error that every further attempt to acquire
+// a stream would meet too, such as a missing right.
 func acquiringFault(stream string, err error) error {
 	if errors.Is(err, kerr.TransactionalIDAuthorizationFailed) {
 		return &ConfigurationError{fmt.Errorf("stream %s: the user needs Write on its transactional id: %w", stream, err)}

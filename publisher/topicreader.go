@@ -17,9 +17,8 @@ import (
 // TopicRange is what is read of one partition: the records of From to End.
 type TopicRange struct {
 	From, End int64
-	// top is the offset after the last record, behind which there was nothing yet when
-	// the range was found. It is after End while a transaction is open that should have
-	// ended by then.
+	// top is the offset after the partition's last record, as it was when the range was found.
+	// It is after End if a transaction was still open then that should have ended before.
 	top int64
 	// Trimmed says that the partition may have had records before From.
 	Trimmed bool

@@ -157,7 +157,7 @@ func (f finding) sentence() string {
 	}
 }
 
-// judge makes the verdict of what is described. What several streams suffer from is told once.
+// judge makes the verdict from the summary. It names a trouble of several streams once.
 func judge(all *summary) verdict {
 	var found []finding
 	note := func(stream string, t *trouble) {

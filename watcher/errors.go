@@ -157,8 +157,8 @@ func LoginRefused(err error) *Error {
 	return nil
 }
 
-// RefusedToken tells whether the server has answered to the opening of a stream at a
-// token that it cannot read the token, in a way that opening it again does not mend.
+// RefusedToken tells whether the server refused to open a stream because it cannot read the
+// token. It would refuse the token again.
 func RefusedToken(err error) bool {
 	var command mongo.CommandError
 	// What the server finds in a token's text has codes of its own, without names.

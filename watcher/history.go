@@ -188,8 +188,8 @@ func (f From) at() bson.Timestamp {
 	return f.ClusterTime
 }
 
-// aboutToken makes a HistoryLost of the server's answer that it cannot parse a command, if it
-// can parse the same command without the token.
+// aboutToken finds out whether the server cannot parse a command because of the token: it sends
+// the same command without it. If the server parses that, the error becomes a HistoryLost.
 func (w *Watcher) aboutToken(ctx context.Context, from From, err error) error {
 	var server mongo.ServerError
 	if len(from.Token) == 0 || !errors.As(err, &server) || (!server.HasErrorCode(codeFailedToParse) && !server.HasErrorCode(codeOverflow)) {

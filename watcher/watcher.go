@@ -227,7 +227,7 @@ func (w *Watcher) Probe(ctx context.Context, from From) error {
 	return w.classified(err)
 }
 
-// classified makes an *Error of what stops a stream and leaves everything else as it is.
+// classified makes an *Error of an error that stops a stream, and returns others unchanged.
 func (w *Watcher) classified(err error) error {
 	if fatal := w.fatal(err); fatal != nil {
 		return fatal

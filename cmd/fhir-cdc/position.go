@@ -273,8 +273,8 @@ func leftCell(v positions.View) terminal.Cell {
 	case v.OplogWhole:
 		return terminal.Text("whole")
 	case *left < leftWorth.Seconds() && v.LagSeconds != nil && *v.LagSeconds > *left:
-		// A young oplog has little behind any position; it is when the stream is
-		// further from the end than from the beginning that it may be overtaken.
+		// In a young oplog every position is near the oldest entry. Only a stream that is
+		// further from the newest entry than from the oldest one may be overtaken.
 		return terminal.Styled(terminal.Red, spanText(left))
 	}
 	return terminal.Text(spanText(left))
