@@ -124,6 +124,16 @@ func TestReadmeNamesEveryPage(t *testing.T) {
 	}
 }
 
+// Every page of docs says first, in a sentence below its title, what it is for.
+func TestPagesBeginWithTheirPurpose(t *testing.T) {
+	purpose := regexp.MustCompile(`^# .+\n\n[A-Z][^\n|#]+`)
+	for name, page := range pages(t) {
+		if path.Dir(name) == "docs" && !purpose.MatchString(page) {
+			t.Errorf("%s does not say below its title what it is for", name)
+		}
+	}
+}
+
 // One version is spoken of: the newest of CHANGELOG.md.
 func TestVersions(t *testing.T) {
 	all := pages(t)
