@@ -88,3 +88,16 @@ func TestWatchedJSONStaysJSON(t *testing.T) {
 		t.Errorf("exit code %d, %q, %q", code, stdout.String(), stderr.String())
 	}
 }
+
+// TestStatusWithoutStreams: a process that waits at its start has no streams, and no table of them.
+func TestStatusWithoutStreams(t *testing.T) {
+	port := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(map[string]string{"name": "n"})
+	}))
+	defer port.Close()
+	var stdout strings.Builder
+	code := execute(t.Context(), []string{"status"}, []string{"FHIR_CDC_HTTP_ADDRESS=" + strings.TrimPrefix(port.URL, "http://")}, &stdout, io.Discard)
+	if code != exitOK || !strings.Contains(stdout.String(), "NOT READY") || strings.Contains(stdout.String(), "STREAM") {
+		t.Errorf("exit code %d, %q", code, stdout.String())
+	}
+}

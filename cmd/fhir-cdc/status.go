@@ -95,7 +95,7 @@ func printStatus(s *terminal.Screen, all *status.Summary) error {
 		}
 	}
 	lines = append(lines, s.Wrap(fmt.Sprintf("%s %s on %s", all.Name, all.Version, all.Instance), "  ")...)
-	if err := s.Print(lines...); err != nil {
+	if err := s.Print(lines...); err != nil || len(all.Streams) == 0 {
 		return err
 	}
 	table := terminal.NewTable("stream", "state", ">lag", ">oplog left", ">events", ">a second", ">95 % within", ">dead letters", "owner").
