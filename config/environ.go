@@ -30,8 +30,8 @@ func newEnviron(list []string) environ {
 	return env
 }
 
-// readServer reads the FHIR server's own variables. What the server takes for off and
-// its author hardly meant so is doubtful.
+// readServer reads the FHIR server's own variables. It returns the doubtful ones: the server
+// takes their values for off, but whoever set them hardly meant that.
 func (all *settings) readServer(env environ) (doubtful []Fault) {
 	for _, s := range specs() {
 		t := typeOf(s)

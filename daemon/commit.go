@@ -22,7 +22,7 @@ type countingPublisher struct {
 	stream *Stream
 	// committed says that events or dead letters were committed, not only positions.
 	committed bool
-	// letters are the dead letters since the log told of some, at the time told.
+	// letters counts the dead letters since the last log line about them, which is of the time told.
 	letters int
 	told    time.Time
 	// last is the position of the last commit, or where the reading began.

@@ -59,8 +59,8 @@ type fact struct {
 	age     time.Duration
 }
 
-// anew forgets what was looked up before: while another process had the stream, or a
-// repair went past changes, nobody told of the persons that changed.
+// anew forgets the persons that were looked up before. They may have changed while another
+// process had the stream, or among the changes that a repair skipped.
 func (f Facts) anew() {
 	if f.Persons != nil {
 		f.Persons.Forget()

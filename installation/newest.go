@@ -72,7 +72,7 @@ func (s *Sink) Newest(ctx context.Context, most int) (n Newest, err error) {
 	return n, errors.Join(lettersErr, err)
 }
 
-// backfills are those of audit records that are not done, with their progress as it is stored.
+// backfills lists the backfills of audit records that are not done, with their stored progress.
 func (s *Sink) backfills(ctx context.Context, audit []publisher.AuditRecord) []Backfill {
 	open := []Backfill{} // not nil: as JSON it is a list
 	for _, r := range audit {

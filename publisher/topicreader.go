@@ -48,9 +48,9 @@ const (
 	readStall = 2 * time.Minute
 )
 
-// OpenTopics finds the ranges, of committed records: from the first record of a time to the
-// newest record, be it committed yet or not. Open transactions are waited for; one that is
-// still open after patience ends its partition's range (Held).
+// OpenTopics finds the ranges of committed records, from the first record since a time to the
+// records that are the newest now. It waits for open transactions. A transaction that is still
+// open after patience ends its partition's range (Held).
 func OpenTopics(ctx context.Context, options []kgo.Opt, topics []string, since time.Time, patience Patience) (*TopicReader, error) {
 	return openTopics(ctx, options, topics, since, 0, patience)
 }
@@ -189,12 +189,12 @@ type Patience struct {
 	Waits func(topic string, partition int32)
 }
 
-// waitsAfter is how long a transaction is waited for before Waits is called: those of a busy
-// stream end sooner.
+// waitsAfter is how long a transaction stays open before Waits is called: a busy stream's
+// transactions end sooner.
 const waitsAfter = time.Second
 
-// stableEnds are the ends of the committed records, once these are all up to tops or the
-// patience is over. Nothing is waited for where no record is read, from being the top.
+// stableEnds returns the ends of the committed records, once all records up to tops are decided
+// or the patience is over. It does not wait for a partition whose reading begins at its top.
 func stableEnds(ctx context.Context, admin *kadm.Client, topics []string, from, tops kadm.ListedOffsets, patience Patience) (kadm.ListedOffsets, error) {
 	told := patience.Waits == nil
 	for begin := time.Now(); ; {

@@ -17,9 +17,9 @@ type Slice struct {
 	Index, Of int
 }
 
-// match has the server choose the slice's changes. The hash is of 64 bits with a
-// sign, and so is what $mod leaves of it: its absolute value is from 0 to Of-1 (that
-// of the hash itself might not be: the smallest number has no positive one).
+// match has the server choose the slice's changes. The hash is a signed number of 64 bits, and
+// its rest after $mod has its sign. So the rest's absolute value is the index, from 0 to Of-1.
+// The hash's own absolute value would not do: the smallest number has none.
 func (s Slice) match() bson.D { return s.Filter("$documentKey._id") }
 
 // Filter matches the documents of the slice, whose key is at path; nil if there is
