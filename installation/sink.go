@@ -304,7 +304,7 @@ func (s *Sink) NotePlace(ctx context.Context, stream *daemon.Stream) error {
 		return nil
 	case err != nil:
 		return fmt.Errorf("look for a position: %w", err)
-	case p.IsZero():
+	case p.IsZero() || p.HandedTo > 0 && len(p.Token) == 0: // none, or the seal of a stream that never began
 		stream.Missing(nil)
 	case p.HandedTo > 0:
 		stream.Placed(resumetoken.Position{})

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -18,6 +20,8 @@ const (
 	LogBegins = "stream begins"
 	// LogResumes says that the stream goes on from a stored position.
 	LogResumes = "stream resumes"
+	// logStatusPort names the address of the status port.
+	logStatusPort = "status port open"
 )
 
 // Logs is all that the daemon has logged so far (its standard error).
@@ -82,12 +86,11 @@ func (d *Daemon) Entries() []map[string]any {
 // StatusAddress is the host and port of the daemon's status port. It waits until the
 // port is open, which the log tells, or ctx or the process ends.
 func (d *Daemon) StatusAddress(ctx context.Context) (string, error) {
-	const open = "status port open"
-	if err := d.WaitForLog(ctx, open); err != nil {
+	if err := d.WaitForLog(ctx, logStatusPort); err != nil {
 		return "", err
 	}
 	for _, entry := range d.Entries() {
-		if address, ok := entry["address"].(string); ok && entry["msg"] == open {
+		if address, ok := entry["address"].(string); ok && entry["msg"] == logStatusPort {
 			return address, nil
 		}
 	}
@@ -105,9 +108,34 @@ func (d *Daemon) WaitForStdout(ctx context.Context, text string) error {
 	return d.waitFor(ctx, fmt.Sprintf("output %q", text), func() bool { return strings.Contains(d.Stdout(), text) })
 }
 
-// WaitReady waits until the stream has its position and reads changes.
+// WaitReady waits until each stream has its position: changes from then on have their events.
 func (d *Daemon) WaitReady(ctx context.Context) error {
-	return d.WaitForLog(ctx, LogBegins, LogResumes)
+	if err := d.WaitForLog(ctx, LogBegins, LogResumes); err != nil {
+		return err
+	}
+	return d.waitFor(ctx, "the positions of all streams", func() bool { return !d.lacksPosition(ctx) })
+}
+
+// lacksPosition tells whether the daemon says on its status port that a stream has no position yet.
+func (d *Daemon) lacksPosition(ctx context.Context) bool {
+	if !strings.Contains(d.Logs(), logStatusPort) {
+		return false // It has no such port.
+	}
+	address, err := d.StatusAddress(ctx)
+	if err != nil {
+		return false
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return false // It ends, or the port wants TLS.
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	return err == nil && strings.Contains(string(text), "position of it")
 }
 
 func (d *Daemon) waitFor(ctx context.Context, what string, done func() bool) error {
