@@ -59,8 +59,10 @@ func (h *mongoHistory) before(ctx context.Context, collection string, keys []ver
 	}
 	for chunk := range slices.Chunk(keys, maxIn) {
 		uuids, numbers := make([]string, 0, len(chunk)), make([]string, 0, len(chunk))
+		wanted := make(predecessors, len(chunk))
 		for _, k := range chunk {
 			uuids, numbers = append(uuids, k.uuid), append(numbers, k.predecessor())
+			wanted[versionKey{uuid: k.uuid, versionID: k.predecessor()}] = true
 		}
 		queries++
 		q := h.query(collection, uuids, bson.E{Key: "$or", Value: bson.A{
@@ -68,7 +70,7 @@ func (h *mongoHistory) before(ctx context.Context, collection string, keys []ver
 			bson.D{{Key: "request.method", Value: "DELETE"}},
 		}}, fields)
 		err := q.each(ctx, func(doc bson.Raw) {
-			if e, ok := readEarlier(doc); ok {
+			if e, ok := wanted.read(doc); ok {
 				found(e)
 			}
 		})
@@ -114,18 +116,29 @@ func readKey(doc bson.Raw) (versionKey, bool) {
 	return versionKey{uuid: uuid, versionID: version, lastUpdated: updated}, ok1 && ok2 && ok3
 }
 
-// readEarlier is false for a document that does not name its version, or lies in object storage:
-// of that MongoDB has neither request nor links. Without links it has the empty array.
-func readEarlier(doc bson.Raw) (e earlier, ok bool) {
+// predecessors are the versions before others, by uuid and number. A query by uuids and numbers
+// also matches other pairs of them: of resources with many versions, too many to keep.
+type predecessors map[versionKey]bool
+
+// read is false for a document that is neither a predecessor nor of a delete, that does not name
+// its version, or that lies in object storage: of that MongoDB has neither request nor links.
+// Without links a predecessor has the empty array.
+func (p predecessors) read(doc bson.Raw) (e earlier, ok bool) {
 	e.key, ok = readKey(doc)
 	method, hasRequest := doc.Lookup("request", "method").StringValueOK()
 	e.deleted = method == "DELETE"
+	if !ok || !hasRequest || !e.deleted && !p[versionKey{uuid: e.key.uuid, versionID: e.key.versionID}] {
+		return earlier{}, false
+	}
+	e.id, _ = doc.Lookup("_id").ObjectIDOK()
+	if e.deleted {
+		return e, true
+	}
 	e.links = noLinks()
 	if links, ok := doc.Lookup("resource", "link").ArrayOK(); ok {
 		e.links = slices.Clone(links)
 	}
-	e.id, _ = doc.Lookup("_id").ObjectIDOK()
-	return e, ok && hasRequest
+	return e, true
 }
 
 // noLinks is the empty array of BSON.

@@ -79,3 +79,33 @@ func TestTheFirstOfTwoHistoryDocumentsCounts(t *testing.T) {
 		}
 	}
 }
+
+// Of what a query by uuids and numbers matches only predecessors and deletes are kept, and of these
+// no links.
+func TestOnlyPredecessorsAreKept(t *testing.T) {
+	doc := func(uuid, version, method string) bson.Raw {
+		return raw(t, bson.D{
+			{Key: "resource", Value: bson.D{
+				{Key: "_uuid", Value: uuid},
+				{Key: "meta", Value: bson.D{{Key: "versionId", Value: version}, {Key: "lastUpdated", Value: bson.DateTime(5)}}},
+				{Key: "link", Value: bson.A{bson.D{{Key: "target", Value: bson.D{{Key: "reference", Value: "Patient/p"}}}}}},
+			}},
+			{Key: "request", Value: bson.D{{Key: "method", Value: method}}},
+		})
+	}
+	wanted := predecessors{{uuid: "u", versionID: "1"}: true, {uuid: "v", versionID: "2"}: true}
+	for _, tt := range []struct {
+		uuid, version, method string
+		kept, links           bool
+	}{
+		{"u", "1", "PUT", true, true},
+		{"v", "2", "PUT", true, true},
+		{"u", "2", "PUT", false, false},
+		{"v", "1", "PUT", false, false},
+		{"u", "3", "DELETE", true, false},
+	} {
+		if e, ok := wanted.read(doc(tt.uuid, tt.version, tt.method)); ok != tt.kept || (len(e.links) > 0) != tt.links {
+			t.Errorf("%v: kept %v, links %v", tt, ok, e.links)
+		}
+	}
+}

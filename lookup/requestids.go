@@ -120,8 +120,8 @@ func (r *RequestIDs) Stats() RequestIDStats {
 	return r.stats
 }
 
-// Look asks once and returns the answer of each version, in the order of versions. The caller reports versions that it gives up
-// with GiveUp.
+// Look asks once and returns the answer of each version, in the order of versions. The caller
+// reports versions that it gives up with GiveUp.
 //
 // It returns the context's error as soon as the context ends, and MongoDB's
 // errors wrapped; a missing permission says which one.

@@ -163,14 +163,30 @@ func (g *group) addBefore(all []earlier) {
 			if e.deleted || e.key.versionID != w.key.predecessor() || e.key.lastUpdated <= begin || e.key.lastUpdated > end {
 				continue
 			}
-			if last == nil || e.key.lastUpdated > last.key.lastUpdated ||
-				e.key.lastUpdated == last.key.lastUpdated && bytes.Compare(e.id[:], last.id[:]) < 0 {
+			if last == nil || e.precedes(w.key, last) {
 				last = e
 			}
 		}
 		if w.Links && last != nil {
 			w.Before = last.links
 		}
+	}
+}
+
+// precedes tells whether e is rather than other the version before one: the nearest that is not
+// later, else the nearest later one, by another clock. So a life that follows without a known
+// delete, as after a program's, changes nothing of an answer.
+func (e *earlier) precedes(version versionKey, other *earlier) bool {
+	a, b := e.key.lastUpdated, other.key.lastUpdated
+	switch {
+	case a == b:
+		return bytes.Compare(e.id[:], other.id[:]) < 0
+	case a > version.lastUpdated && b > version.lastUpdated:
+		return a < b
+	case a <= version.lastUpdated && b <= version.lastUpdated:
+		return a > b
+	default:
+		return a < b
 	}
 }
 

@@ -120,6 +120,7 @@ func personLinkSettings() map[string]setting {
 		"unlinked":               {facts: byAdmin(byID)},
 		"unlinked-two-patients":  {of: "unlinked", facts: byAdmin(first, byID)},
 		"unlinked-person":        {of: "unlinked", facts: byAdmin(other)},
+		"unlinked-uuids":         {of: "unlinked", facts: byAdmin(linkTo("", uuid), linkTo("", "Patient/e7d44aa5-d1b6-5aea-b978-7c46cbe6f4e8"))},
 		"unlinked-none":          {of: "unlinked", facts: byAdmin(none...)},
 		"two-spellings":          {facts: byAdmin(byID, other, byUUID)},
 		"created":                {facts: byAdmin()},

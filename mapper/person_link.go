@@ -141,7 +141,7 @@ func unlinked(removed []personLink) []byte {
 	first := removed[0]
 	for _, l := range removed[1:] {
 		switch {
-		case bytes.Equal(l.reference, removed[0].reference):
+		case bytes.Equal(l.text(), removed[0].text()):
 		case len(l.uuid) > 0 && bytes.Equal(l.uuid, removed[0].uuid):
 			first.reference = nil
 		default:
