@@ -284,6 +284,7 @@ func (m *mapping) lookForRequests(ctx context.Context, facts []fact, full bool) 
 	now, missing := time.Now(), 0
 	for i, w := range waiters {
 		m.parts.Facts.learn(&w.fact, &w.version, answers[i])
+		w.version.LinksBefore = answers[i].Before
 		w.missing = w.fact.missing
 		m.waiting.answer(w.version.Collection, w.missing)
 		w.pause = lookup.NextPause(w.pause, now.Sub(w.since))

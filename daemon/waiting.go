@@ -318,5 +318,8 @@ func (p *pass) await(parts Parts, raw bson.Raw, f fact, peers int, before resume
 	w.queued = p.queues(&w.change)
 	w.version, _ = parts.Facts.versionOf(&w.change)
 	w.version.Age = f.age
+	if f.History != nil {
+		w.version.LinksBefore = f.History.Before
+	}
 	return w
 }

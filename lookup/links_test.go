@@ -121,3 +121,46 @@ func testLinksOfLives(t *testing.T, s fhirServer) {
 		t.Errorf("%d queries", queries)
 	}
 }
+
+// While only the version's own history is missing, the links before, for which all versions of the
+// Person are read, are asked for once; and once more when it has come.
+func testLinksFoundBefore(t *testing.T, s fhirServer) {
+	collection := s.history.Collection("Person_4_0_0_History")
+	write := func(number string, at time.Time, request bson.D) {
+		t.Helper()
+		_, err := collection.InsertOne(t.Context(), bson.D{
+			{Key: "resource", Value: bson.D{
+				{Key: "_uuid", Value: "u"},
+				{Key: "meta", Value: bson.D{{Key: "versionId", Value: number}, {Key: "lastUpdated", Value: bson.NewDateTimeFromTime(at)}}},
+				{Key: "link", Value: bson.A{bson.D{{Key: "target", Value: bson.D{{Key: "reference", Value: "Patient/" + number}}}}}},
+			}},
+			{Key: "request", Value: request},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := time.UnixMilli(1795395943000)
+	version := lookup.Version{
+		Collection: "Person_4_0_0", UUID: "u", VersionID: "2", LastUpdated: first.Add(time.Second), Links: true,
+		Enough: func(a lookup.Answer) bool { return a.RequestID != "" && a.Before != nil },
+	}
+	r := lookup.NewRequestIDs(s.history, lookup.RequestIDOptions{})
+	write("1", first, bson.D{{Key: "method", Value: "PUT"}})
+	for n, want := range []struct {
+		answer  string
+		queries int64
+	}{{" : Patient/1", 2}, {" : Patient/1", 3}, {"req 4_0_0/Person/u: Patient/1", 5}} {
+		if n == 2 {
+			write("2", version.LastUpdated, bson.D{{Key: "id", Value: "req"}, {Key: "method", Value: "POST"}, {Key: "url", Value: "4_0_0/Person/u"}})
+		}
+		answers, err := r.Look(t.Context(), []lookup.Version{version})
+		if err != nil {
+			t.Fatal(err)
+		}
+		version.LinksBefore = answers[0].Before
+		if got := answered(t, answers[0]); got != want.answer || r.Stats().Queries != want.queries || answers[0].Complete != (n == 2) {
+			t.Errorf("look %d: %q, complete %v, after %d queries; want %v", n, got, answers[0].Complete, r.Stats().Queries, want)
+		}
+	}
+}

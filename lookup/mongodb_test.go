@@ -23,6 +23,7 @@ func TestOnMongoDB(t *testing.T) {
 		"more versions than one query takes": testManyVersions,
 		"links of the recorded server":       testRecordedLinks,
 		"links of persons that came again":   testLinksOfLives,
+		"links that a look has found":        testLinksFoundBefore,
 		"persons follow the recorded server": testRecordedPersons,
 		"the smallest of several masters":    testSeveralMasters,
 		"persons of other types":             testMalformedPersons,

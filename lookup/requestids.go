@@ -28,6 +28,9 @@ type Version struct {
 	// Links asks for the links of the version before too, unless Enough says that the version's
 	// own history document is enough.
 	Links bool
+	// LinksBefore are the links of the version before as an earlier look has found them, else nil.
+	// They are asked for again only when the version's own document has come.
+	LinksBefore bson.RawArray
 	// Enough tells whether an answer says all that is asked for; nil asks for a request id.
 	Enough func(Answer) bool
 }

@@ -73,6 +73,7 @@ func newSearch(versions []Version) *search {
 		if w == nil {
 			w = &each[i]
 			w.Version, w.key = v, key
+			w.Before = v.LinksBefore
 			g.all[key] = w
 			g.pending = append(g.pending, w)
 		}
@@ -100,12 +101,16 @@ func (g *group) keys() []versionKey {
 // add takes an answer. It ignores keys that were not asked for: a query by uuids and times
 // also matches other pairs of them. If a version has two history documents, the one with the
 // smaller _id counts: it is the older one, so an earlier look at the same version found the same.
+// When it comes, all that was written before it has come too: the links before are asked for anew.
 func (g *group) add(key versionKey, a answer) {
 	w, asked := g.all[key]
 	if !asked || w.RequestID != "" && bytes.Compare(w.id[:], a.id[:]) <= 0 {
 		return
 	}
-	a.Before = w.Before
+	if w.Complete || w.RequestID != "" {
+		a.Before = w.Before
+	}
+	a.Complete = w.Complete
 	w.answer = a
 }
 
