@@ -143,9 +143,18 @@ func (a *attempt) make(ctx context.Context, s step, period replay.Period, b repl
 		return nil, nil, err
 	}
 	changes = a.known.missing(a.Mapper, changes)
-	out, err := a.translate(ctx, changes)
-	if err != nil {
+	var out mapper.Output
+	if err := a.translation.AppendChanges(ctx, changes, &out); err != nil {
 		return nil, nil, err
+	}
+	if lacksHistory(out.Failures) {
+		// With the history come versions that were overwritten meanwhile, which belong before
+		// others of the page.
+		if waited, err := a.awaitHistory(ctx); err != nil {
+			return nil, nil, err
+		} else if waited {
+			return a.make(ctx, s, period, b)
+		}
 	}
 	for _, f := range out.Failures {
 		if a.Stop[f.Kind] {
@@ -160,21 +169,14 @@ func (a *attempt) make(ctx context.Context, s step, period replay.Period, b repl
 	return a.known.drop(out.Events), out.Failures, nil
 }
 
-// translate maps the changes of one collection. A person link event needs its history: a change
-// right before the repair began may not have it yet.
-func (a *attempt) translate(ctx context.Context, changes []mapper.Change) (out mapper.Output, err error) {
-	if err := a.translation.AppendChanges(ctx, changes, &out); err != nil {
-		return out, err
+// lacksHistory tells whether changes may have failed because their history has not come yet, on
+// which some kinds depend: a change from right before the repair began.
+func lacksHistory(failures []mapper.Failure) bool {
+	byHistory := map[mapper.Kind]bool{}
+	for _, kind := range mapper.Kinds() {
+		byHistory[kind.Name] = kind.ByHistory
 	}
-	if !slices.ContainsFunc(out.Failures, func(f mapper.Failure) bool { return f.Kind == mapper.KindPersonLink }) {
-		return out, nil
-	}
-	waited, err := a.awaitHistory(ctx)
-	if err != nil || !waited {
-		return out, err
-	}
-	out = mapper.Output{}
-	return out, a.translation.AppendChanges(ctx, changes, &out)
+	return slices.ContainsFunc(failures, func(f mapper.Failure) bool { return byHistory[f.Kind] })
 }
 
 // catchUp reads the change stream up to a time after all changes that the scan has seen: the
