@@ -57,8 +57,9 @@ type KafkaOptions struct {
 	HeapMB int
 	// Progress, if set, is told what is being downloaded or started.
 	Progress func(string)
-	// Brief says that the broker does not live long enough for the optimising compiler to
-	// pay: a start takes a third less of the processors without it. Tests' brokers are.
+	// Brief says that the broker does not live long enough for the optimising compiler and
+	// the parallel collector to pay: a start takes a third less of the processors without
+	// them. Tests' brokers are.
 	Brief bool
 
 	// node is its place in a cluster; nil for a cluster of one node.
@@ -92,7 +93,7 @@ func (o KafkaOptions) heap() string {
 func (o KafkaOptions) javaArguments() []string {
 	args := []string{o.heap()}
 	if o.Brief || testing.Testing() {
-		args = append(args, "-XX:TieredStopAtLevel=1")
+		args = append(args, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.SystemProperties)) {
 		args = append(args, "-D"+name+"="+o.SystemProperties[name])
@@ -173,33 +174,61 @@ func kafkaFromPackages(ctx context.Context, opts KafkaOptions) (*Kafka, error) {
 	if err != nil {
 		return nil, err
 	}
-	reserved, release, err := opts.reserve()
+	var archived []string
+	if testing.Testing() {
+		archive, err := classArchive(ctx, java, libs)
+		if err != nil {
+			return nil, err
+		}
+		if archive != "" {
+			archived = append(archived, "-XX:SharedArchiveFile="+archive)
+		}
+	}
+	p, ports, err := kafkaProcess(ctx, opts, java, libs, archived...)
 	if err != nil {
 		return nil, err
+	}
+	opts.progress(fmt.Sprintf("starting Kafka %s on port %d", download.KafkaVersion, ports.plain))
+	return startKafka(ctx, p, opts, loopback, ports)
+}
+
+// kafkaProcess prepares a broker. archived is the Java machine's argument for an archive of
+// classes, if it is to write or read one.
+func kafkaProcess(ctx context.Context, opts KafkaOptions, java, libs string, archived ...string) (*process, kafkaPorts, error) {
+	reserved, release, err := opts.reserve()
+	if err != nil {
+		return nil, kafkaPorts{}, err
 	}
 	ports := newKafkaPorts(reserved)
 	dir, err := os.MkdirTemp("", "fhir-cdc-kafka-")
 	if err != nil {
 		release()
-		return nil, fmt.Errorf("make folder: %w", err)
+		return nil, kafkaPorts{}, fmt.Errorf("make folder: %w", err)
 	}
 	p := &process{dir: dir, data: filepath.Join(dir, "data"), release: release}
 	config := filepath.Join(dir, "server.properties")
 	logging := filepath.Join(dir, "log4j2.properties")
-	p.argv = append([]string{java}, opts.javaArguments()...)
-	p.argv = append(p.argv, "-Dlog4j2.configurationFile="+logging, "-cp", filepath.Join(libs, "*"), "kafka.Kafka", config)
-	opts.progress(fmt.Sprintf("starting Kafka %s on port %d", download.KafkaVersion, ports.plain))
+	p.argv = slices.Concat([]string{java}, opts.javaArguments(), archived,
+		[]string{"-Dlog4j2.configurationFile=" + logging, "-cp", filepath.Join(libs, "*"), "kafka.Kafka", config})
 	err = errors.Join(
-		os.WriteFile(config, []byte(propertiesFile(kafkaProperties(opts, "127.0.0.1", "127.0.0.1", ports, p.data))), 0o600),
+		os.WriteFile(config, []byte(propertiesFile(kafkaProperties(opts, loopback, loopback, ports, p.data))), 0o600),
 		os.WriteFile(logging, []byte(kafkaLogging), 0o600),
 	)
 	if err == nil {
-		err = formatKafka(ctx, java, libs, config, opts.TransactionVersion)
+		err = formatKafka(ctx, java, libs, p.data, opts.number(), opts.TransactionVersion)
 	}
 	if err != nil {
-		return nil, errors.Join(err, p.remove(false))
+		return nil, kafkaPorts{}, errors.Join(err, p.remove(false))
 	}
-	return startKafka(ctx, p, opts, "127.0.0.1", ports)
+	return p, ports, nil
+}
+
+// number is the node's id.
+func (o KafkaOptions) number() int {
+	if o.node == nil {
+		return 1
+	}
+	return o.node.number
 }
 
 // reserve are a broker's ports: those of its place in a cluster, whose other nodes have
@@ -209,24 +238,6 @@ func (o KafkaOptions) reserve() (ports []int, release func(), err error) {
 		return o.node.ports, o.node.release, nil
 	}
 	return reservePorts(o.ports())
-}
-
-// formatKafka prepares the broker's data folder. Feature levels are fixed here.
-func formatKafka(ctx context.Context, java, libs, config string, transactionVersion int) error {
-	args := []string{
-		// A second of work: the compiler and the collector that start fastest.
-		"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m",
-		"-cp", filepath.Join(libs, "*"), "kafka.tools.StorageTool", "format", "-t", clusterID, "-c", config,
-	}
-	if transactionVersion != 0 {
-		args = append(args, "--feature", fmt.Sprintf("transaction.version=%d", transactionVersion))
-	}
-	out, err := exec.CommandContext(ctx, java, args...).CombinedOutput()
-	if err != nil {
-		line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-		return fmt.Errorf("format Kafka's data folder: %w: %s", err, line)
-	}
-	return nil
 }
 
 // startKafka starts inst, whose listeners are reached at host.
@@ -250,9 +261,6 @@ func startKafka(ctx context.Context, inst instance, opts KafkaOptions, host stri
 	}
 	return k, nil
 }
-
-// clusterID is any valid id: a cluster of one node is mistaken for no other.
-const clusterID = "EU1pG_uIWM08cu2EGkA75w"
 
 // kafkaPorts are the ports of one broker; they are the same inside and outside
 // of a container.
@@ -288,7 +296,7 @@ func kafkaProperties(opts KafkaOptions, bind, host string, ports kafkaPorts, log
 	}
 	properties := map[string]string{
 		"process.roles":                  "broker,controller",
-		"node.id":                        "1",
+		"node.id":                        strconv.Itoa(opts.number()),
 		"controller.quorum.voters":       fmt.Sprintf("1@127.0.0.1:%d", ports.controller),
 		"controller.listener.names":      "CONTROLLER",
 		"inter.broker.listener.name":     "PLAINTEXT",
@@ -312,11 +320,12 @@ func kafkaProperties(opts KafkaOptions, bind, host string, ports kafkaPorts, log
 		// The defaults (9 s, 2 s) make every restart that long.
 		"broker.session.timeout.ms":    "4000",
 		"broker.heartbeat.interval.ms": "500",
+		// The default writes a record that says nothing twice a second.
+		"metadata.max.idle.interval.ms": "0",
 		// The default, 128 MB, is a quarter of the heap that is given here.
 		"log.cleaner.dedupe.buffer.size": "33554432",
 	}
 	if opts.node != nil {
-		properties["node.id"] = strconv.Itoa(opts.node.number)
 		properties["controller.quorum.voters"] = opts.node.voters
 		if !opts.node.controls {
 			properties["process.roles"] = "broker"

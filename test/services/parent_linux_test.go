@@ -39,6 +39,19 @@ func TestServerEndsWithItsParent(t *testing.T) {
 	waitForEnd(ctx, t, startAndKill(ctx, t))
 }
 
+// Without the archive all works too, but each start takes twice as long.
+func TestKafkaMapsItsClasses(t *testing.T) {
+	t.Setenv(services.EnvSource, "packages")
+	k := services.KafkaForTest(t, services.KafkaOptions{NeedControl: true})
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", k.Pid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(maps), "/classes.jsa\n") {
+		t.Error("the broker runs without the archive of its classes")
+	}
+}
+
 func TestContainerEndsWithTheNextStart(t *testing.T) {
 	services.Needs(t, "a container")
 	t.Setenv(services.EnvSource, "docker")

@@ -22,11 +22,11 @@ func CacheDir() string {
 	return filepath.Join(os.TempDir(), "fhir-cdc-cache")
 }
 
-// install returns the cache folder called name, after filling it by fill if it
+// Install returns the cache folder called name, after filling it by fill if it
 // is not there or does not pass check. Test binaries run side by side: one
 // downloads, the others wait. The folder appears under its name only when it is
 // complete.
-func install(ctx context.Context, name string, check func(dir string) error, fill func(ctx context.Context, dir string) error) (string, error) {
+func Install(ctx context.Context, name string, check func(dir string) error, fill func(ctx context.Context, dir string) error) (string, error) {
 	cache := CacheDir()
 	dir := filepath.Join(cache, name)
 	if check(dir) == nil {

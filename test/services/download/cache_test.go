@@ -27,7 +27,7 @@ func TestInstallFillsOnce(t *testing.T) {
 	var group errgroup.Group
 	for range 8 {
 		group.Go(func() error {
-			dir, err := install(t.Context(), "thing", complete, func(ctx context.Context, dir string) error {
+			dir, err := Install(t.Context(), "thing", complete, func(ctx context.Context, dir string) error {
 				filled.Add(1)
 				return writeFile(ctx, dir)
 			})
@@ -48,7 +48,7 @@ func TestInstallReplacesWhatDoesNotPass(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(cache, "thing", "half"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	dir, err := install(t.Context(), "thing", complete, writeFile)
+	dir, err := Install(t.Context(), "thing", complete, writeFile)
 	if err = errors.Join(err, complete(dir)); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestInstallLeavesNothingAfterAFailure(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cache := t.TempDir()
 			t.Setenv("FHIR_CDC_CACHE", cache)
-			if _, err := install(t.Context(), "thing", complete, fill); err == nil {
+			if _, err := Install(t.Context(), "thing", complete, fill); err == nil {
 				t.Fatal("no error")
 			}
 			left, err := filepath.Glob(filepath.Join(cache, "thing*"))

