@@ -17,10 +17,10 @@ func TestCheckOfBrokers(t *testing.T) {
 		t.Run(fmt.Sprintf("transactions_%d", version), func(t *testing.T) {
 			t.Parallel()
 			ctx := long(t)
-			k := kafka.ForTest(t)
+			k, mongoURI := kafka.ForTest(t), ownMongoDB(t)
 			check := func(address string) map[string]finding {
 				t.Helper()
-				env := harness.NewSite(t, shared.mongo.ForTest(t).URI, []string{address}).Env()
+				env := harness.NewSite(t, mongoURI, []string{address}).Env()
 				d := harness.Start(t, harness.Options{Env: env, Command: []string{"check", "--output", "json"}})
 				if _, err := d.Wait(ctx); err != nil {
 					t.Fatal(err)

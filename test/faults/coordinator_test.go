@@ -27,7 +27,7 @@ func TestCoordinatorMoves(t *testing.T) {
 	m := exactlyOnce()
 	m.env["FHIR_CDC_REPLICAS"] = "kafka"
 	m.env["FHIR_CDC_SESSION_TIMEOUT"] = sessionTimeout.String()
-	p := startPair(ctx, t, shared.mongo.ForTest(t).URI, cluster.Brokers, m, atLeastOnce("kafka"))
+	p := startPair(ctx, t, ownMongoDB(t), cluster.Brokers, m, atLeastOnce("kafka"))
 	alive, cancel := whileAlive(ctx, p.daemons()...)
 	defer cancel()
 	p.caughtUp(alive)

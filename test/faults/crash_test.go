@@ -64,7 +64,7 @@ func crashMatrix(t *testing.T, begin func(*testing.T) context.Context, changes, 
 				if got := transactionVersion(ctx, t, brokers); got != version {
 					t.Fatalf("the broker's transaction.version is %d, want %d", got, version)
 				}
-				site := harness.NewSite(t, shared.mongo.ForTest(t).URI, brokers).WithResourceChange("Consent", "ExportStatus")
+				site := harness.NewSite(t, ownMongoDB(t), brokers).WithResourceChange("Consent", "ExportStatus")
 				i := install(t, m, site)
 				i.crash(ctx, changes/(len(modes)*len(shared.kafka)), rounds)
 			})

@@ -55,7 +55,7 @@ const reconnects = 100
 func TestCursors(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t)
-	mongoURI, brokers := sharedServers(t)
+	mongoURI, brokers := ownMongoDB(t), sharedBrokers(t)
 	// At least once is only more than exactly once when something is repeated
 	// after a failure; a stream that is reopened in place repeats nothing.
 	p := newPair(t, mongoURI, brokers, exactlyOnce().withFacts(), atLeastOnce("mongodb"))
@@ -157,8 +157,6 @@ type refusal struct {
 // refuse has the server answer the next commands of a client with an error, and waits
 // until they have come or for a second. It returns how many came.
 func (f refusal) refuse(ctx context.Context, admin *mongo.Database, client string, code int, random *rand.Rand) (int, error) {
-	shared.refusing.Lock()
-	defer shared.refusing.Unlock()
 	data := bson.D{
 		{Key: "failCommands", Value: f.commands},
 		{Key: "appName", Value: client},

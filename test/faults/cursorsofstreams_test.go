@@ -16,7 +16,7 @@ import (
 func TestCursorsOfStreams(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t)
-	mongoURI, brokers := sharedServers(t)
+	mongoURI, brokers := ownMongoDB(t), sharedBrokers(t)
 	m := exactlyOnce()
 	m.env["FHIR_CDC_STREAMS"] = "[{name: consents, resources: [Consent], slices: 2}]"
 	p := newPair(t, mongoURI, brokers, m)

@@ -28,7 +28,7 @@ func TestSoakElections(t *testing.T) {
 
 func elections(ctx context.Context, t *testing.T, more func(n int, begin time.Time) bool) {
 	set := services.ReplicaSetForTest(t, 3, services.MongoDBOptions{CacheGB: 0.25})
-	_, brokers := sharedServers(t)
+	brokers := sharedBrokers(t)
 	// Its position is in the set as well.
 	p := startPair(ctx, t, set.URI, brokers, exactlyOnce(), atLeastOnce("mongodb"))
 	alive, cancel := whileAlive(ctx, p.daemons()...)

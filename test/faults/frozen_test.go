@@ -42,7 +42,7 @@ func withTransactionTimeout(i *installation) {
 func TestFrozen(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t)
-	mongoURI, _ := sharedServers(t)
+	mongoURI := ownMongoDB(t)
 	kafka := services.KafkaForTest(t, services.KafkaOptions{Properties: map[string]string{
 		// How often the broker looks for transactions that have been open too long.
 		"transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
@@ -80,7 +80,7 @@ func TestFrozen(t *testing.T) {
 func TestZombie(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t)
-	mongoURI, brokers := sharedServers(t)
+	mongoURI, brokers := ownMongoDB(t), sharedBrokers(t)
 	for _, m := range []mode{exactlyOnce(), atLeastOnce("kafka"), atLeastOnce("mongodb")} {
 		t.Run(m.name, func(t *testing.T) {
 			m.env["FHIR_CDC_REPLICAS"] = "none" // nobody gives the stream away but the one who takes it

@@ -30,7 +30,7 @@ const endsWithin = 75 * time.Second
 func TestInterruptedWhileKafkaHangs(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t)
-	mongoURI, _ := sharedServers(t)
+	mongoURI := ownMongoDB(t)
 	kafka := services.KafkaForTest(t, services.KafkaOptions{})
 	if kafka.Pid() == 0 {
 		t.Skip("the broker is not a process of this machine")

@@ -41,7 +41,7 @@ func TestSoakQuietOplogRollsOver(t *testing.T) {
 func quiet(ctx context.Context, t *testing.T, times int) {
 	t.Helper()
 	m := services.MongoDBForTest(t, services.MongoDBOptions{OplogMB: smallOplog, Args: []string{"--syncdelay", "1"}})
-	_, brokers := sharedServers(t)
+	brokers := sharedBrokers(t)
 	client := connect(t, m.URI)
 	modes := []mode{exactlyOnce(), atLeastOnce("mongodb"), atLeastOnce("file"), atLeastOnce("kafka")}
 	modes[0].env["FHIR_CDC_STREAMS"] = "[{name: consents, resources: [Consent], slices: 2}]"

@@ -66,10 +66,10 @@ func kill(ctx context.Context, t *testing.T, m mode, changes, kills, round int) 
 	i.enough(lives, busy)
 }
 
-// sharedSite is a site of the test's own on the shared servers.
+// sharedSite is a site on the shared Kafka, with a MongoDB of the test's own.
 func sharedSite(t *testing.T) harness.Site {
 	t.Helper()
-	mongoURI, brokers := sharedServers(t)
+	mongoURI, brokers := ownMongoDB(t), sharedBrokers(t)
 	return harness.NewSite(t, mongoURI, brokers)
 }
 

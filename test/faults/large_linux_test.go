@@ -33,7 +33,7 @@ const (
 func TestLargeDocuments(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t)
-	_, brokers := sharedServers(t)
+	brokers := sharedBrokers(t)
 	// The oplog of one that is shared is for others too.
 	mongodb := services.MongoDBForTest(t, services.MongoDBOptions{NeedControl: true, OplogMB: 2000})
 	site := harness.NewSite(t, mongodb.URI, brokers)

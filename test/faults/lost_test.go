@@ -38,7 +38,7 @@ func TestLostInATransaction(t *testing.T) {
 	m.env["FHIR_CDC_INSTANCE"] = "given-up"
 	// Far more than the test takes to end.
 	m.env["FHIR_CDC_SHUTDOWN_TIMEOUT"] = "3m"
-	p := newPair(t, shared.mongo.ForTest(t).URI, k.Brokers, m)
+	p := newPair(t, ownMongoDB(t), k.Brokers, m)
 	p.through(t, k.network)
 	p.start(ctx, networkRate)
 	i := p.installations[0]

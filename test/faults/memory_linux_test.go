@@ -91,7 +91,7 @@ func (i *installation) checkMemory(limit int) {
 func TestMemory(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t)
-	mongoURI, brokers := sharedServers(t)
+	mongoURI, brokers := ownMongoDB(t), sharedBrokers(t)
 	modes := []mode{exactlyOnce(), exactlyOnce().withFacts(), atLeastOnce("kafka")}
 	first := harness.NewSite(t, mongoURI, brokers)
 	var installations []*installation
@@ -117,7 +117,7 @@ func TestMemory(t *testing.T) {
 func TestMemoryWithoutKafka(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t)
-	mongoURI, _ := sharedServers(t)
+	mongoURI := ownMongoDB(t)
 	kafka := services.KafkaForTest(t, services.KafkaOptions{NeedControl: true})
 	client := connect(t, mongoURI)
 	first := harness.NewSite(t, mongoURI, kafka.Brokers)

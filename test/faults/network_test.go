@@ -202,7 +202,7 @@ func TestNetwork(t *testing.T) {
 			t.Parallel() // mostly waiting
 			ctx := long(t)
 			k := kafka.ForTest(t)
-			p := newPair(t, shared.mongo.ForTest(t).URI, k.Brokers, exactlyOnce(), atLeastOnce("kafka"))
+			p := newPair(t, ownMongoDB(t), k.Brokers, exactlyOnce(), atLeastOnce("kafka"))
 			n := p.through(t, k.network)
 			withTransactionTimeout(p.installations[0])
 			for _, i := range p.installations {

@@ -58,7 +58,7 @@ func TestQueries(t *testing.T) {
 	ctx := long(t)
 	table := documentedQueries(t)
 	m := services.MongoDBForTest(t, services.MongoDBOptions{TestCommands: true, Args: []string{"--setParameter", "maxLogSizeKB=1000"}})
-	_, brokers := sharedServers(t)
+	brokers := sharedBrokers(t)
 	site := harness.NewSite(t, m.URI+"&readConcernLevel=local&readPreference="+uriPreference, brokers).WithPersonLink()
 	i := install(t, atLeastOnce("mongodb").withFacts(), site)
 	client := connect(t, m.URI)

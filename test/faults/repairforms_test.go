@@ -83,7 +83,7 @@ func TestRepairForms(t *testing.T) {
 func (f *repairForm) run(ctx context.Context, t *testing.T, consents int) {
 	t.Helper()
 	m := services.MongoDBForTest(t, services.MongoDBOptions{OplogMB: smallOplog, Args: []string{"--syncdelay", "1"}})
-	_, brokers := sharedServers(t)
+	brokers := sharedBrokers(t)
 	i := install(t, f.mode, harness.NewSite(t, m.URI, brokers))
 	i.env["FHIR_CDC_STREAMS"] = f.streams
 	if f.replicas {

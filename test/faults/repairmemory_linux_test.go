@@ -49,7 +49,7 @@ func TestSoakRepairMemory(t *testing.T) {
 func repairMemory(ctx context.Context, t *testing.T, n, limit int) {
 	t.Helper()
 	m := services.MongoDBForTest(t, services.MongoDBOptions{TestCommands: true})
-	_, brokers := sharedServers(t)
+	brokers := sharedBrokers(t)
 	i := install(t, exactlyOnce(), harness.NewSite(t, m.URI, brokers))
 	i.env["GOMEMLIMIT"] = strconv.Itoa(int(math.Floor(float64(limit) * (1 << 20) * runtimeShare)))
 	client := connect(t, m.URI)

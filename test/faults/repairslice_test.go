@@ -18,7 +18,7 @@ func TestRepairOneSlice(t *testing.T) {
 	t.Parallel()
 	ctx := long(t)
 	m := services.MongoDBForTest(t, services.MongoDBOptions{TestCommands: true})
-	_, brokers := sharedServers(t)
+	brokers := sharedBrokers(t)
 	i := install(t, exactlyOnce(), harness.NewSite(t, m.URI, brokers))
 	i.env["FHIR_CDC_STREAMS"] = "[{name: consents, resources: [Consent], slices: 3}]"
 	i.env["FHIR_CDC_CHECKPOINT_IDLE_INTERVAL"] = "1s"

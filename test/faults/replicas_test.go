@@ -32,7 +32,7 @@ const (
 func TestReplicas(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t)
-	mongoURI, brokers := sharedServers(t)
+	mongoURI, brokers := ownMongoDB(t), sharedBrokers(t)
 	m := exactlyOnce()
 	m.env["FHIR_CDC_REPLICAS"] = "kafka"
 	m.env["FHIR_CDC_SESSION_TIMEOUT"] = sessionTimeout.String()
@@ -124,7 +124,7 @@ func TestReplicas(t *testing.T) {
 func TestTwins(t *testing.T) {
 	t.Parallel() // mostly waiting
 	ctx := long(t)
-	mongoURI, brokers := sharedServers(t)
+	mongoURI, brokers := ownMongoDB(t), sharedBrokers(t)
 	m := exactlyOnce()
 	m.env["FHIR_CDC_REPLICAS"] = "kafka"
 	m.env["FHIR_CDC_SESSION_TIMEOUT"] = sessionTimeout.String()

@@ -82,7 +82,7 @@ func survivors(ctx context.Context, t *testing.T, r *restorable, brokers []strin
 // once; what the oplog does not tell of is repaired.
 func TestRestored(t *testing.T) {
 	t.Parallel()
-	_, brokers := sharedServers(t)
+	brokers := sharedBrokers(t)
 	for _, name := range slices.Sorted(maps.Keys(restores())) {
 		way := restores()[name]
 		t.Run(name, func(t *testing.T) {
@@ -127,7 +127,7 @@ func TestRestored(t *testing.T) {
 // exit code 4, and nothing is published; check, replay, position set and verify tell of it.
 func TestRestoredIsSaid(t *testing.T) {
 	t.Parallel()
-	_, brokers := sharedServers(t)
+	brokers := sharedBrokers(t)
 	ctx := long(t)
 	r := newRestorable(ctx, t)
 	since := time.Now().UTC().Format(time.RFC3339)
@@ -171,7 +171,7 @@ func TestRestoredIsSaid(t *testing.T) {
 // client has seen, and publishes what was written again once.
 func TestReinitiatedWhileRunning(t *testing.T) {
 	t.Parallel()
-	_, brokers := sharedServers(t)
+	brokers := sharedBrokers(t)
 	ctx := long(t)
 	r := newRestorable(ctx, t)
 	for range 2 { // elections
@@ -206,7 +206,7 @@ func TestReinitiatedWhileRunning(t *testing.T) {
 // when the position in the former one is later than what was written in the new one.
 func TestMovedToAnotherCluster(t *testing.T) {
 	t.Parallel()
-	_, brokers := sharedServers(t)
+	brokers := sharedBrokers(t)
 	ctx := long(t)
 	former, next := newRestorable(ctx, t), newRestorable(ctx, t)
 	m := exactlyOnce()

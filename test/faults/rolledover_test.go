@@ -46,7 +46,7 @@ func rolledOver(ctx context.Context, t *testing.T, consents int) {
 		// The oplog is cut off up to the last checkpoint only, which is every minute.
 		Args: []string{"--syncdelay", "1"},
 	})
-	_, brokers := sharedServers(t)
+	brokers := sharedBrokers(t)
 	i := install(t, exactlyOnce(), harness.NewSite(t, m.URI, brokers).WithResourceChange("Consent", "ExportStatus"))
 	i.env["FHIR_CDC_EVENTS_RESOURCE_CHANGE_DELETES"] = "false" // a repair knows none
 	client := connect(t, m.URI)

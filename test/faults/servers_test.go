@@ -3,20 +3,15 @@ package faults_test
 import (
 	"context"
 	"errors"
-	"sync"
 	"testing"
 
 	"github.com/fhir-cdc/fhir-cdc/test/proxy"
 	"github.com/fhir-cdc/fhir-cdc/test/services"
 )
 
-// servers are those that tests share which leave them alone. Each test has databases and
-// topics of its own.
+// servers are those that tests share which leave them alone. Each test has topics of its
+// own.
 type servers struct {
-	mongo *services.Shared[*services.MongoDB]
-	// refusing is held while commands are refused: mongod has one failpoint for all
-	// clients, and it counts for all.
-	refusing sync.Mutex
 	// kafka is a broker of each version of the transactions' protocol.
 	kafka map[int]*services.Shared[*broker]
 }
@@ -52,10 +47,6 @@ func (b *broker) Close() error { return errors.Join(b.network.Close(), b.Kafka.C
 
 func newServers() *servers {
 	s := &servers{kafka: map[int]*services.Shared[*broker]{}}
-	s.mongo = services.Share("a MongoDB server", func(ctx context.Context) (*services.MongoDB, error) {
-		// With failpoints; they are set for one client each.
-		return services.StartMongoDB(ctx, services.MongoDBOptions{TestCommands: true})
-	})
 	for _, version := range []int{1, 2} {
 		var options services.KafkaOptions
 		if version != newestTransactions {
@@ -71,8 +62,16 @@ const newestTransactions = 2
 
 var shared = newServers()
 
-// sharedServers are the MongoDB and the Kafka of the newest kind.
-func sharedServers(t *testing.T) (mongoURI string, brokers []string) {
+// sharedBrokers are the Kafka of the newest kind.
+func sharedBrokers(t *testing.T) []string {
 	t.Helper()
-	return shared.mongo.ForTest(t).URI, shared.kafka[newestTransactions].ForTest(t).Brokers
+	return shared.kafka[newestTransactions].ForTest(t).Brokers
+}
+
+// ownMongoDB is a MongoDB of the test's own, with failpoints. A change stream looks at all
+// that is written to its server, so one that tests share takes far more of the processors
+// than the start of one for each.
+func ownMongoDB(t *testing.T) string {
+	t.Helper()
+	return services.MongoDBForTest(t, services.MongoDBOptions{TestCommands: true}).URI
 }

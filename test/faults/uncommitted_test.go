@@ -48,7 +48,7 @@ func newUncommitted(t *testing.T) *uncommitted {
 	set := services.ReplicaSetForTest(t, 3, services.MongoDBOptions{
 		TestCommands: true, CacheGB: 0.25, OplogMB: smallOplog, Args: []string{"--syncdelay", "1"},
 	})
-	_, brokers := sharedServers(t)
+	brokers := sharedBrokers(t)
 	u := &uncommitted{t: t, set: set, i: install(t, exactlyOnce().withFacts(), harness.NewSite(t, set.URI, brokers)), client: connect(t, set.URI)}
 	o := fhirserver.Options{Databases: u.i.site.Databases}
 	u.committed = fhirserver.New(u.client, o)

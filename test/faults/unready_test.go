@@ -54,7 +54,7 @@ func TestUnreadyWhileKafkaHangs(t *testing.T) {
 	if kafka.Pid() == 0 {
 		t.Skip("the broker is not a process of this machine")
 	}
-	i := install(t, exactlyOnce(), harness.NewSite(t, shared.mongo.ForTest(t).URI, kafka.Brokers))
+	i := install(t, exactlyOnce(), harness.NewSite(t, ownMongoDB(t), kafka.Brokers))
 	d := i.startReady(ctx)
 	l := i.load(t, seed(t, 0), math.MaxInt)
 	l.rate = 1
