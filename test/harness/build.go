@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -54,6 +55,8 @@ func Build(t testing.TB, tag string) string {
 // Main runs the tests of a package, ends the servers that they shared and removes what
 // Build has left. It returns the exit code.
 func Main(m *testing.M) int {
+	// Tests that hold all that was written and read would collect garbage a fifth of their time.
+	debug.SetGCPercent(400)
 	code := services.Main(m)
 	for _, b := range []*build{&built, &builtFaultPoints} {
 		if b.dir == "" {
