@@ -81,12 +81,15 @@ build: ## Build bin/fhir-cdc
 man: ## Write the man pages into bin/man
 	$(GO) run ./cmd/fhir-cdc man bin/man
 
+# The linter vets, which is a quarter of the work after a change.
+TEST = $(GO) test -vet=off
+
 .PHONY: test
 test: ## Run all tests, with the race detector, against real servers (ARGS=-short: those that need none)
 ifneq ($(filter -short,$(ARGS)),)
 	@# For each change: no server, no race detector, as many packages at once as there are processors.
-	@status=0; $(GO) test $(ARGS) $(PKG) || status=1; \
-	if [ '$(PKG)' = ./... ]; then for dir in $(NESTED); do (cd $$dir && $(GO) test $(ARGS) ./...) || status=1; done; fi; \
+	@status=0; $(TEST) $(ARGS) $(PKG) || status=1; \
+	if [ '$(PKG)' = ./... ]; then for dir in $(NESTED); do (cd $$dir && $(TEST) $(ARGS) ./...) || status=1; done; fi; \
 	exit $$status
 else
 	@test/setup/setup.sh check test
@@ -98,10 +101,10 @@ else
 	@# stretched time, so they come last and alone.
 	@export FHIR_CDC_TEST_SEED=$(SEED); packages=$$($(GO) list $(PKG) | sort -r); status=0; \
 	matching() { grep "$$@" <<<"$$packages" || true; }; \
-	plain() { [ $$# -eq 0 ] || $(GO) test -parallel $(TESTS_AT_ONCE) -timeout 45m $(ARGS) "$$@"; }; \
-	raced() { [ $$# -eq 0 ] || $(GO) test -race -p $(PACKAGES_AT_ONCE) -parallel $(TESTS_AT_ONCE) -timeout 45m $(ARGS) "$$@"; }; \
-	measured() { [ $$# -eq 0 ] || $(GO) test -run 'Memory|Instructions' $(ARGS) "$$@"; }; \
-	nested() { [ '$(PKG)' != ./... ] || (cd $$1 && $(GO) test -timeout 20m $(ARGS) ./...); }; \
+	plain() { [ $$# -eq 0 ] || $(TEST) -parallel $(TESTS_AT_ONCE) -timeout 45m $(ARGS) "$$@"; }; \
+	raced() { [ $$# -eq 0 ] || $(TEST) -race -p $(PACKAGES_AT_ONCE) -parallel $(TESTS_AT_ONCE) -timeout 45m $(ARGS) "$$@"; }; \
+	measured() { [ $$# -eq 0 ] || $(TEST) -run 'Memory|Instructions' $(ARGS) "$$@"; }; \
+	nested() { [ '$(PKG)' != ./... ] || (cd $$1 && $(TEST) -timeout 20m $(ARGS) ./...); }; \
 	beside() { \
 	  local status=0; \
 	  plain $$(matching '/test/faults$$') || status=1; \
