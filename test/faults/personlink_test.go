@@ -19,7 +19,7 @@ func TestRepairPersonLinks(t *testing.T) {
 	t.Parallel()
 	ctx := long(t)
 	m := services.MongoDBForTest(t, services.MongoDBOptions{TestCommands: true})
-	_, brokers := sharedServers(t)
+	brokers := sharedBrokers(t)
 	i := install(t, exactlyOnce(), harness.NewSite(t, m.URI, brokers).WithPersonLink())
 	for _, variable := range []string{"ENABLE_EVENTS_KAFKA", "ENABLE_BULK_EXPORT_KAFKA_EVENTS", "ENABLE_FHIR_OPERATION_USAGE_KAFKA_EVENTS"} {
 		i.env[variable] = "0"
