@@ -22,6 +22,9 @@ import (
 // testTimeout is for one test; it is only reached by a test that fails.
 const testTimeout = 5 * time.Minute
 
+// oplogAge is longer than a test's span begins before the test.
+const oplogAge = 3 * time.Second
+
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
 // servers are the MongoDB and the Kafka that the tests of this package share. Each
@@ -55,6 +58,11 @@ func (s *servers) start(ctx context.Context) error {
 		return err
 	})
 	err := group.Wait()
+	// The spans of tests begin up to two seconds before the test: the oplog has to reach back so far.
+	select {
+	case <-time.After(oplogAge):
+	case <-ctx.Done():
+	}
 	if err == nil {
 		s.client, err = mongo.Connect(options.Client().ApplyURI(s.mongoDB.URI))
 	}
