@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"reflect"
+	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -47,28 +49,37 @@ func (s Spec) Database() string {
 //
 // It is made to be cheap for the server's one thread that a stream has, which is what
 // limits a drain: the collections of a database that have no filter are one $in on
-// ns.coll, a stream on one database does not test the database's name again, and one clause
-// serves all lifecycle events. The $in is an expression, and no clause with it tests the
-// operation, because the server makes several conditions of each plain test, and tests them
-// all on each entry of the oplog (docs/benchmarks.md has the figures).
+// ns.coll, as are those of one filter, a stream on one database does not test the database's
+// name again, and one clause serves all lifecycle events. The $in is an expression, and no clause
+// with it tests the operation unless its filter does, because the server makes several conditions
+// of each plain test, and tests them all on each entry of the oplog (docs/benchmarks.md has the
+// figures).
 func (s Spec) Pipeline() mongo.Pipeline {
-	var clauses bson.A
-	var databases []string
-	names := map[string]bson.A{}
-	for _, f := range s.Feeds {
-		if len(f.Filter) > 0 {
-			clause := append(s.in(f.Database), bson.E{Key: "ns.coll", Value: f.Collection})
-			clauses = append(clauses, append(clause, f.Filter...))
-			continue
-		}
-		if names[f.Database] == nil {
-			databases = append(databases, f.Database)
-		}
-		names[f.Database] = append(names[f.Database], f.Collection)
+	type group struct {
+		database string
+		filter   bson.D
+		names    bson.A
 	}
-	for _, database := range databases {
-		in := bson.D{{Key: "$in", Value: bson.A{"$ns.coll", bson.D{{Key: "$literal", Value: names[database]}}}}}
-		clauses = append(clauses, append(s.in(database), bson.E{Key: "$expr", Value: in}))
+	var filtered, whole []*group
+	for _, f := range s.Feeds {
+		list := &whole
+		if len(f.Filter) > 0 {
+			list = &filtered
+		}
+		i := slices.IndexFunc(*list, func(g *group) bool { return g.database == f.Database && reflect.DeepEqual(g.filter, f.Filter) })
+		if i < 0 {
+			i = len(*list)
+			*list = append(*list, &group{database: f.Database, filter: f.Filter})
+		}
+		(*list)[i].names = append((*list)[i].names, f.Collection)
+	}
+	var clauses bson.A
+	for _, g := range append(filtered, whole...) {
+		names := bson.E{Key: "$expr", Value: bson.D{{Key: "$in", Value: bson.A{"$ns.coll", bson.D{{Key: "$literal", Value: g.names}}}}}}
+		if len(g.filter) > 0 && len(g.names) == 1 {
+			names = bson.E{Key: "ns.coll", Value: g.names[0]}
+		}
+		clauses = append(clauses, append(append(s.in(g.database), names), g.filter...))
 	}
 	if s.Slice.Of > 1 {
 		// The hash comes last, for watched changes only.

@@ -69,6 +69,19 @@ func TestPipeline(t *testing.T) {
 			},
 		},
 		{
+			"collections of one filter are one clause",
+			watcher.Spec{Feeds: []watcher.Feed{
+				{Database: "a", Collection: "x", Filter: bson.D{{Key: "n", Value: 1}}},
+				{Database: "a", Collection: "y", Filter: bson.D{{Key: "n", Value: 2}}},
+				{Database: "a", Collection: "z", Filter: bson.D{{Key: "n", Value: 1}}},
+			}},
+			[][]any{{
+				append(of("", among("x", "z")), bson.E{Key: "n", Value: 1}),
+				bson.D{{Key: "ns.coll", Value: "y"}, {Key: "n", Value: 2}},
+				lifecycle,
+			}},
+		},
+		{
 			"other databases and filters are clauses of their own",
 			watcher.Spec{Project: project, Feeds: []watcher.Feed{
 				{Database: "a", Collection: "x"},
