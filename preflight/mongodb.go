@@ -13,6 +13,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fhir-cdc/fhir-cdc/majority"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
@@ -121,16 +122,33 @@ func clock(subject string, theirs, before, after time.Time) Finding {
 // Readable checks that the collections of a database can be read. They may be missing.
 func (m MongoDB) Readable(ctx context.Context, database string, collections []string) []Finding {
 	db := m.Client.Database(database)
-	var findings []Finding
-	for _, name := range collections {
-		if err := majority.Readable(ctx, db.Collection(name), comment); err != nil {
-			findings = append(findings, failure(m.subject("read "+database), short(err),
-				fmt.Sprintf("grant the user find on database %s, for example the role {role: \"read\", db: %q}", database, database)))
-			return findings // all collections of a database would have the same finding
-		}
+	errs := make([]error, len(collections))
+	var asking errgroup.Group
+	asking.SetLimit(questions)
+	for i, name := range collections {
+		asking.Go(func() error {
+			errs[i] = majority.Readable(ctx, db.Collection(name), comment)
+			return nil
+		})
 	}
-	return append(findings, ok(m.subject("read "+database), "the user may read %s", strings.Join(collections, ", ")))
+	_ = asking.Wait() // No question returns an error here.
+	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
+		return []Finding{failure(m.subject("read "+database), short(errs[i]), // all collections of a database would have the same finding
+			fmt.Sprintf("grant the user find on database %s, for example the role {role: \"read\", db: %q}", database, database))}
+	}
+	named := strings.Join(collections, ", ")
+	if len(collections) > mostNamed {
+		named = fmt.Sprintf("%d collections", len(collections))
+	}
+	return []Finding{ok(m.subject("read "+database), "the user may read %s", named)}
 }
+
+const (
+	// questions is how many collections are read at once.
+	questions = 8
+	// mostNamed is how many collections a finding names.
+	mostNamed = 20
+)
 
 // Collections checks which of the collections exist, and that the watched ones have change
 // events. One collection of each group is enough: a group has a resource type's collections by
