@@ -125,11 +125,15 @@ type OAuth struct {
 // Events holds one section for each event kind; the section names are the kinds'.
 // What holds for any kind goes by Of.
 type Events struct {
-	Change             ChangeEvents `mapstructure:"change"`
-	Export             KindEvents   `mapstructure:"export"`
-	AccessedEverything KindEvents   `mapstructure:"accessed_everything"`
-	ResourceChange     ChangeEvents `mapstructure:"resource_change"`
-	PersonLink         KindEvents   `mapstructure:"person_link"`
+	// DataChangeWindow is the length of the windows of patient and person data change events.
+	DataChangeWindow   time.Duration `mapstructure:"data_change_window"`
+	Change             ChangeEvents  `mapstructure:"change"`
+	Export             KindEvents    `mapstructure:"export"`
+	AccessedEverything KindEvents    `mapstructure:"accessed_everything"`
+	ResourceChange     ChangeEvents  `mapstructure:"resource_change"`
+	PersonLink         KindEvents    `mapstructure:"person_link"`
+	PatientDataChange  KindEvents    `mapstructure:"patient_data_change"`
+	PersonDataChange   KindEvents    `mapstructure:"person_data_change"`
 }
 
 // ChangeEvents are the settings of a kind whose resource types can be chosen.
@@ -156,6 +160,8 @@ func (e *Events) Of(kind mapper.Kind) *KindEvents {
 		mapper.KindAccessedEverything: &e.AccessedEverything,
 		mapper.KindResourceChange:     &e.ResourceChange.KindEvents,
 		mapper.KindPersonLink:         &e.PersonLink,
+		mapper.KindPatientDataChange:  &e.PatientDataChange,
+		mapper.KindPersonDataChange:   &e.PersonDataChange,
 	}[kind]
 	if section == nil {
 		panic("config: Events has no section for the kind " + string(kind)) // every test would meet it
@@ -233,6 +239,21 @@ func (c *Config) MapperConfig() mapper.Config {
 		if events.Profile != mapper.ProfileSeed {
 			m.Profiles[kind.Name] = events.Profile
 		}
+	}
+	return m
+}
+
+// WindowsConfig is the configuration of the mapper of the kinds that have events of windows.
+// MapperConfig is that of all others.
+func (c *Config) WindowsConfig() mapper.Config {
+	m := mapper.Config{Topics: map[mapper.Kind]string{}, Database: c.MongoDB.Main().Database, Window: c.Events.DataChangeWindow}
+	for _, kind := range c.Events.Enabled() {
+		if kind.Windowed {
+			m.Topics[kind.Name] = c.Events.Of(kind.Name).Topic
+		}
+	}
+	if history := c.MongoDB.HistoryCluster(); history.Same(c.MongoDB.Main()) {
+		m.Histories = history.Database
 	}
 	return m
 }

@@ -44,7 +44,8 @@ func Default() *Config {
 			SASL:           SASL{Mechanism: SASLAWS, OAuth: OAuth{Scopes: []string{}, Extensions: SecretPairs{}}},
 		},
 		// The proposal of compact events has deletes.
-		Events: Events{ResourceChange: ChangeEvents{Deletes: true}},
+		// The FHIR server sends data change events every 10 s.
+		Events: Events{DataChangeWindow: 10 * time.Second, ResourceChange: ChangeEvents{Deletes: true}},
 		Facts: Facts{
 			RequestID:                true,
 			Wait:                     time.Second,

@@ -55,6 +55,7 @@ func TestFaults(t *testing.T) {
 		{name: "too long", set: []string{"facts.wait=5000h"}, want: []string{"5000h is not between 0s and 1h"}},
 		{name: "not in the set", set: []string{"delivery=twice"}, want: []string{`"twice" is not one of exactly_once, at_least_once`}},
 		{name: "a profile that there is not", environ: []string{"FHIR_CDC_EVENTS_EXPORT_PROFILE=loose"}, want: []string{"(FHIR_CDC_EVENTS_EXPORT_PROFILE): ", `"loose" is not one of seed, strict`}},
+		{name: "windows of no whole seconds", set: []string{"events.data_change_window=1500ms"}, want: []string{"is not of whole seconds"}},
 		{name: "a profile that the kind has not", set: []string{"events.resource_change.profile=strict"}, want: []string{`"strict" is not one of seed`}},
 		{name: "name", set: []string{"name=a b"}, want: []string{"is not a name"}},
 		{name: "start", set: []string{"start=yesterday"}, want: []string{"is neither now, oldest nor a time"}},

@@ -42,6 +42,10 @@ const (
 	StreamAccessLogs  = "access-logs"
 )
 
+// StreamDataChanges is the stream of the kinds that have events of windows. It reads what the
+// others read, and no group takes any of it.
+const StreamDataChanges = "data-changes"
+
 // StreamNames are the names of a group's streams: its own, or one for each slice.
 func (g StreamGroup) StreamNames() []string {
 	if g.Slices < 2 {
@@ -124,7 +128,7 @@ func streamsNode(groups []StreamGroup) *yaml.Node {
 // streams finds what is wrong with the groups.
 func (v *validator) streams() {
 	// Positions are stored under these names, and the layout of the streams.
-	reserved := []string{StreamMain, StreamAuditEvents, StreamAccessLogs, "layout"}
+	reserved := []string{StreamMain, StreamAuditEvents, StreamAccessLogs, StreamDataChanges, "layout"}
 	made := map[string]StreamGroup{} // by the streams' names
 	var resources, databases []string
 	for i, g := range v.cfg.Streams {

@@ -90,7 +90,7 @@ func TestWrongStreams(t *testing.T) {
 		{`[{name: hot, resources: [Consent], slices: many}]`, "is not a list of streams"},
 		{`[{resources: [Consent]}]`, `the first stream needs a name`},
 		{`[{name: "a b", resources: [Consent]}]`, "needs a name"},
-		{`[{name: main, resources: [Consent]}]`, `the stream "main" has a name that belongs to fhir-cdc, as do main, audit-events, access-logs, layout`},
+		{`[{name: main, resources: [Consent]}]`, `the stream "main" has a name that belongs to fhir-cdc, as do main, audit-events, access-logs, data-changes, layout`},
 		{`[{name: a, resources: [Consent]}, {name: a, resources: [Patient]}]`, `the stream "a" is there more than once`},
 		{`[{name: a, resources: [Consent], slices: 2}, {name: a, resources: [Patient]}]`, `the stream "a" is there more than once`},
 		{`[{name: a, resources: [Consent], slices: 2}, {name: a-2-of-2, resources: [Patient]}]`, `the stream "a-2-of-2" has the name of a slice of the stream "a"`},

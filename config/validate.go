@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
@@ -46,6 +47,9 @@ func (v *validator) kinds() {
 	e := v.cfg.Events
 	if len(e.Enabled()) == 0 {
 		v.faults = append(v.faults, Fault{Key: "events", Message: noKind()})
+	}
+	if e.DataChangeWindow%time.Second != 0 {
+		v.fault("events.data_change_window", "is not of whole seconds, which cluster times are")
 	}
 	for _, kind := range mapper.Kinds() {
 		if kind.ResourcesVariable == "" {

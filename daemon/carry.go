@@ -47,7 +47,12 @@ func (s *Stream) carry(ctx context.Context, p Publisher, position resumetoken.Po
 	g.Go(func() error {
 		defer close(batches)
 		m := &mapping{Stream: s, publisher: p, position: position, seen: seen, waiting: newWaiting(s.parts.Facts.RequestIDs)}
-		err := m.run(working, reading.Done(), chunks, batches)
+		var err error
+		if s.parts.Mapper.Windowed() {
+			err = newWindowing(m).run(working, chunks, batches)
+		} else {
+			err = m.run(working, reading.Done(), chunks, batches)
+		}
 		if errors.As(err, &stopped) {
 			// No error to the group: what comes before the failure is committed first.
 			stopReading()

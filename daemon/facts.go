@@ -42,6 +42,7 @@ type Facts struct {
 	// LinksOnly says that request ids are not wanted, only what decides about person link events.
 	LinksOnly bool
 	Persons   Persons
+	Links     PersonLinks
 	// Newest asks for the newest operation of the cluster that the changes come from: with
 	// it old changes are told from new ones. Without it all count as new.
 	Newest func(ctx context.Context) (bson.Timestamp, error)

@@ -132,6 +132,8 @@ type Stream struct {
 	// bound outlives an attempt, which ends with each transaction that was not done in time.
 	bound        bound
 	pauseRequest *pauseRequest
+	// mostOpen bounds a window's patients and persons.
+	mostOpen int
 }
 
 // NewStream returns a stream of the parts.
@@ -143,6 +145,7 @@ func NewStream(opts Options, parts Parts, log *zap.Logger) *Stream {
 	return &Stream{
 		opts: opts, parts: parts, log: log.With(zap.String("stream", opts.Name)),
 		progress: newProgress(opts.Name, opts.AnswerLimits, resources), pauseRequest: newPauseRequest(),
+		mostOpen: maxOpen,
 	}
 }
 
@@ -309,6 +312,18 @@ func (s *Stream) first(ctx context.Context, p Publisher) (resumetoken.Position, 
 	}
 	s.progress.answered()
 	position := s.position(token, resumetoken.Position{})
+	if s.parts.Mapper.Windowed() {
+		position.Window = &resumetoken.Window{}
+		if !s.opts.Start.Oldest {
+			// The first window is whole: so a replay gives the same events.
+			begin := watcher.From{ClusterTime: bson.Timestamp{T: s.parts.Mapper.WindowAt(position.ClusterTime.T).Start}, OrFirst: true}
+			if token, err = s.parts.Source.Begin(ctx, begin); err != nil {
+				return resumetoken.Position{}, fmt.Errorf("begin stream: %w", err)
+			}
+			position.ClusterTime = bson.Timestamp{}
+			position = s.position(token, position)
+		}
+	}
 	position.WallTime = time.Unix(int64(position.ClusterTime.T), 0).UTC() // no change before it is the stream's
 	if err := p.Commit(ctx, &publisher.Batch{Position: position}); err != nil {
 		return resumetoken.Position{}, fmt.Errorf("store first position: %w", err)
@@ -325,7 +340,7 @@ func clusterTime(t bson.Timestamp) string { return fmt.Sprintf("%d,%d", t.T, t.I
 func (s *Stream) position(token bson.Raw, before resumetoken.Position) resumetoken.Position {
 	p := resumetoken.Position{
 		Stream: s.opts.Name, Token: token, Fingerprint: s.parts.Source.Fingerprint(), History: cmp.Or(s.parts.Source.History(), before.History),
-		ClusterTime: before.ClusterTime, WallTime: before.WallTime, Published: before.Published,
+		ClusterTime: before.ClusterTime, WallTime: before.WallTime, Published: before.Published, Window: before.Window,
 	}
 	if at, ok := tokens.ClusterTime(token); ok && at.After(p.ClusterTime) {
 		p.ClusterTime = at

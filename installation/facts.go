@@ -42,6 +42,18 @@ func (o *Installation) factsOf(personCache int, sameCluster bool) (daemon.Facts,
 		facts.Newest = func(ctx context.Context) (bson.Timestamp, error) { return majority.Newest(ctx, main) }
 		facts.RequestIDs = lookup.NewRequestIDs(client.Database(history.Database), lookup.RequestIDOptions{Wait: cfg.Facts.Wait})
 	}
+	if cfg.Events.PersonDataChange.Enabled {
+		main, history := cfg.MongoDB.Main(), cfg.MongoDB.HistoryCluster()
+		client, err := clients.Client(main.URI)
+		if err != nil {
+			return facts, err
+		}
+		past, err := clients.Client(history.URI)
+		if err != nil {
+			return facts, err
+		}
+		facts.Links = lookup.NewLinkedPersons(client.Database(main.Database), past.Database(history.Database), cfg.Repair.ClockTolerance)
+	}
 	if cfg.Events.AccessedEverything.Enabled {
 		main := cfg.MongoDB.Main()
 		client, err := clients.Client(main.URI)

@@ -147,7 +147,7 @@ func (o *Installation) ReachAll(ctx context.Context, stream string) error {
 // a stream may well lie elsewhere.
 func (o *Installation) reachFacts(ctx context.Context) error {
 	cfg := o.Config
-	if requests, links := historyWanted(cfg); requests || links {
+	if requests, links := historyWanted(cfg); requests || links || cfg.Events.PersonDataChange.Enabled {
 		if err := o.Clients.Reach(ctx, cfg.MongoDB.HistoryCluster()); err != nil {
 			return fmt.Errorf("history: %w", err)
 		}

@@ -92,6 +92,10 @@ func (o *Installation) NewReader(facts daemon.Facts, maxEventBytes func(string) 
 	return &replay.Reader{
 		Lags:  WarnOfLag(log),
 		Facts: facts, SeenWindow: cfg.Facts.AccessedEverythingWindow, SeenRequests: cfg.Facts.SeenRequests, MaxEventBytes: maxEventBytes,
+		LeftOut: func(stream string, w mapper.Window) {
+			_, _ = fmt.Fprintf(stderr, "fhir-cdc: stream %s: the window from %s to %s is left out, because only a part of it can be read\n", stream,
+				replay.Clock(bson.Timestamp{T: w.Start}), replay.Clock(bson.Timestamp{T: w.End}))
+		},
 		Forgotten: func(stream string, err error) {
 			_, _ = fmt.Fprintf(stderr, "fhir-cdc: stream %s: which $everything requests came right before could not be read (%v); one may have its event twice, with one id\n", stream, err)
 		},

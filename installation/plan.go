@@ -34,11 +34,23 @@ func Plan(c *config.Config) []PlannedStream { return planGroups(c, c.Streams) }
 func planGroups(c *config.Config, groups []config.StreamGroup) []PlannedStream {
 	with := *c
 	with.Streams = groups
-	plan := planGroup(&with, nil)
+	plan := append(planGroup(&with, nil), planWindows(c)...)
 	for i := range groups {
 		plan = append(plan, planGroup(&with, &groups[i])...)
 	}
 	return plan
+}
+
+// planWindows is the stream of the kinds that have events of windows, if any is on. It has a home
+// of its own, since its positions are no places between single changes as the others' are.
+func planWindows(c *config.Config) []PlannedStream {
+	cfg := c.WindowsConfig()
+	feeds := mapper.New(cfg).Feeds()
+	if len(feeds) == 0 {
+		return nil
+	}
+	const name = config.StreamDataChanges
+	return []PlannedStream{{Name: name, home: name, Place: c.MongoDB.Main(), Feeds: feeds, Mapper: cfg}}
 }
 
 // layoutOf is a plan as it is stored beside the positions.
@@ -208,8 +220,11 @@ func (p PlannedStream) reads(c mapper.Collection) bool {
 }
 
 // HistoriesRead lists the histories that look-ups or repairs read for the events of a mapper. A
-// repair reads all of them, look-ups those of change events and person link events.
+// repair reads all of them, look-ups those of change events and person link events, windows all.
 func HistoriesRead(cfg *config.Config, m *mapper.Mapper) []mapper.Collection {
+	if m.Windowed() { // It follows deletes and links in them too.
+		return m.Collections(mapper.History)
+	}
 	repairs := cfg.Repair.OnHistoryLost == config.RepairHistory
 	requests, links := historyWanted(cfg)
 	if !repairs && !requests && !links {

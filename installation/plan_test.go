@@ -78,6 +78,31 @@ func TestPlanStreams(t *testing.T) {
 	}
 }
 
+// Events of windows have a stream of their own, beside all groups, with a home of its own.
+func TestPlanWindows(t *testing.T) {
+	const groups = "[{name: rest, databases: [fhir]}]"
+	more := []string{"ENABLE_PERSON_DATA_CHANGE_EVENTS=1", "ENABLE_EVENTS_KAFKA=0", "ENABLE_BULK_EXPORT_KAFKA_EVENTS=0"}
+	for _, test := range []struct {
+		name  string
+		more  []string
+		feeds int // those of the older FHIR version are shown as histories only
+	}{
+		{"histories on the same cluster", []string{"RESOURCE_HISTORY_MONGO_DB_NAME=history"}, 3 * 72},
+		{"histories elsewhere", []string{"RESOURCE_HISTORY_MONGO_URL=mongodb://other:27017"}, 72},
+	} {
+		plan := planned(t, groups, slices.Concat(more, test.more)...)
+		last := plan[slices.IndexFunc(plan, func(p string) bool { return strings.HasPrefix(p, "data-changes") })]
+		if !strings.HasPrefix(last, "data-changes 0/0 data-changes: ") || strings.Count(last, "[person_data_change]") != test.feeds {
+			t.Errorf("%s: %d feeds, want %d: %s", test.name, strings.Count(last, "[person_data_change]"), test.feeds, last)
+		}
+		for _, p := range plan {
+			if !strings.HasPrefix(p, "data-changes") && strings.Contains(p, "data_change") {
+				t.Errorf("%s: another stream has the kind too: %s", test.name, p)
+			}
+		}
+	}
+}
+
 // Without groups nothing has changed: each stream has the whole mapper, so that its
 // pipeline, and with it its tokens, stay what they were.
 func TestPlanWithoutGroups(t *testing.T) {

@@ -25,6 +25,10 @@ func ReplicaConfiguration(c *config.Config, plan []PlannedStream, positionPartit
 	if err != nil {
 		return nil, fmt.Errorf("compare with other replicas: %w", err)
 	}
+	if slices.ContainsFunc(c.Events.Enabled(), func(kind mapper.Definition) bool { return kind.Windowed }) {
+		windows := c.WindowsConfig()
+		m.Window, m.Histories = windows.Window, windows.Histories
+	}
 	if c.Events.ResourceChange.Enabled {
 		// What the streams cover does not tell which of two kinds comes from a collection.
 		m.Resources = slices.Sorted(slices.Values(m.Resources))

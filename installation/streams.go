@@ -62,7 +62,7 @@ const HistoryAwait = 10 * time.Millisecond
 func Watchers(c *config.Config, client *mongo.Client, p PlannedStream, projection *mapper.Mapper, log *zap.Logger, broke func(error)) (main, history *watcher.Watcher, err error) {
 	spec := watcher.Spec{
 		Project: projection.Projection(), Slice: p.Slice,
-		PreImages: len(c.Events.WithDeletes()) > 0,
+		PreImages: len(c.Events.WithDeletes()) > 0 || projection.Windowed(),
 	}
 	past := spec
 	for _, f := range p.Feeds {

@@ -328,7 +328,7 @@ func (h *Handover) change(ctx context.Context, expected storedLayout) error {
 		if !p.IsZero() {
 			last := lastPosition{
 				Coverage: e.coverage, Token: p.Token, ClusterTime: p.ClusterTime, WallTime: p.WallTime, Fingerprint: p.Fingerprint, History: p.History,
-				Published: owned(p.Published, e.coverage), Paused: p.Paused, Counts: p.Counts,
+				Published: owned(p.Published, e.coverage), Window: p.Window, Paused: p.Paused, Counts: p.Counts,
 			}
 			if p.Repair != nil {
 				last.Live = &livePoint{Token: p.Repair.Token, ClusterTime: p.Repair.ClusterTime}

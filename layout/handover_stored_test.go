@@ -184,3 +184,30 @@ func TestCountsAreHandedOver(t *testing.T) {
 		t.Errorf("where both streams are gone, -want +got:\n%s", diff)
 	}
 }
+
+// What a stream of windows had published goes on with it, and an older program refuses the layout.
+func TestWindowIsHandedOver(t *testing.T) {
+	own := resumetoken.Coverage{Stream: "data-changes", Cluster: "data-changes", Collections: []string{"fhir.a"}}
+	window := &resumetoken.Window{Start: 990, End: 1000, Unfinished: true, After: "patient_data_change/a"}
+	record := storedLayout{ID: "x", Generation: 1, Before: []lastPosition{
+		{Coverage: own, Token: position(t, "", 990).Token, ClusterTime: bson.Timestamp{T: 990}, Window: window},
+		{Coverage: resumetoken.Coverage{Stream: "main", Cluster: "main", Collections: []string{"fhir.a"}}, Token: position(t, "", 900).Token, ClusterTime: bson.Timestamp{T: 900}},
+	}}
+	p, err := record.position()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := resumetoken.Encode(p, "me")
+	if err != nil || !bytes.Contains(data, []byte(`"v":4`)) {
+		t.Errorf("%v, %s", err, data)
+	}
+	stored, err := read(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own.Collections = append(own.Collections, "fhir.b")
+	got := stored.start(own)
+	if diff := cmp.Diff(window, got.Window); diff != "" || got.ClusterTime.T != 990 || len(got.Published) > 0 {
+		t.Errorf("it goes on at %+v (-want +got):\n%s", got, diff)
+	}
+}

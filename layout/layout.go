@@ -91,6 +91,7 @@ type lastPosition struct {
 	Fingerprint          string                  `bson:"fingerprint"`
 	History              string                  `bson:"history,omitempty"`
 	Published            []resumetoken.Published `bson:"published,omitempty"`
+	Window               *resumetoken.Window     `bson:"window,omitempty"`
 	Paused               bool                    `bson:"paused,omitempty"`
 	// Counts are what the stream had committed.
 	Counts *resumetoken.Counts `bson:"counts,omitempty"`
@@ -138,7 +139,7 @@ func (r storedLayout) start(c resumetoken.Coverage) resumetoken.Position {
 	lowest := slices.MinFunc(from, func(a, b lastPosition) int {
 		return livePoint{a.Token, a.ClusterTime}.compare(livePoint{b.Token, b.ClusterTime})
 	})
-	p := resumetoken.Position{Stream: c.Stream, Token: lowest.Token, ClusterTime: lowest.ClusterTime, Fingerprint: lowest.Fingerprint, History: lowest.History}
+	p := resumetoken.Position{Stream: c.Stream, Token: lowest.Token, ClusterTime: lowest.ClusterTime, Fingerprint: lowest.Fingerprint, History: lowest.History, Window: lowest.Window}
 	for _, b := range from {
 		// A repair's gap begins at the last change of the stream that is furthest behind.
 		if !b.WallTime.IsZero() && (p.WallTime.IsZero() || b.WallTime.Before(p.WallTime)) {
@@ -197,8 +198,11 @@ func (r storedLayout) position() (resumetoken.Position, error) {
 	}
 	p := resumetoken.Position{Stream: name, State: &resumetoken.State{Document: document, Generation: r.Generation, ID: r.ID}}
 	for _, b := range r.Before {
-		// An older program would misread an entry with a From. With one in the position
-		// itself, the position has a version that the older program refuses.
+		// An older program would misread an entry with a From, and a window. With one in the
+		// position itself, the position has a version that the older program refuses.
+		if b.Window != nil {
+			p.Window = b.Window
+		}
 		if i := slices.IndexFunc(b.Published, func(p resumetoken.Published) bool { return len(p.From) > 0 }); i >= 0 {
 			p.Published = []resumetoken.Published{{From: b.Published[i].From, Token: b.Published[i].Token}}
 		}

@@ -27,6 +27,7 @@ func TestOnMongoDB(t *testing.T) {
 		"persons follow the recorded server": testRecordedPersons,
 		"the smallest of several masters":    testSeveralMasters,
 		"persons of other types":             testMalformedPersons,
+		"persons by links":                   testLinkedPersons,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newFHIRServer(t, client)) })
 	}

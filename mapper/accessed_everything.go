@@ -164,6 +164,9 @@ func (m *Mapper) appendAccessedEverything(c *Change, facts Facts, to destination
 	})
 }
 
+// The places of an event's own headers among cloudEventHeaders.
+const headerID, headerTime = 1, 2
+
 // cloudEventHeaders are the headers of a binary CloudEvent, in the FHIR server's order.
 func cloudEventHeaders(id, time []byte, typ string) []Header {
 	const contentType = "application/json;charset=utf-8"

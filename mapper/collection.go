@@ -45,13 +45,18 @@ type Collection struct {
 func (m *Mapper) Collections(form Form) []Collection {
 	var all []Collection
 	for _, r := range m.sorted() {
-		if len(r.kinds) == 0 || (form == History && !r.history()) {
+		if len(r.kinds) == 0 || r.recordsOnly() || (form == History && !r.history()) {
 			continue
 		}
 		c := Collection{Namespace: r.namespace, StoredIn: r.namespace.Collection, Resource: r.resource, Kinds: r.names(), Projection: r.documents(form), Filter: r.filter(""), Time: r.time()}
 		if form == History {
 			c.StoredIn += historySuffix
 			c.Time = "resource." + c.Time
+			c.Filter = nil
+			if m.Windowed() { // Its deletes count.
+				all = append(all, c)
+				continue
+			}
 			// A delete is written with the last version's number and is no version.
 			c.Filter = bson.D{{Key: "request.method", Value: bson.D{{Key: "$ne", Value: "DELETE"}}}}
 		}
@@ -85,6 +90,9 @@ func (r *route) documents(form Form) bson.D {
 				{Key: "lastUpdated", Value: metaField(document, "lastUpdated")},
 			}},
 		}},
+	}
+	if r.kinds[0].Windowed {
+		return append(p, bson.E{Key: touchedPart, Value: touchedIn(document, pathOf(r.resource))})
 	}
 	for _, kind := range r.kinds {
 		if kind.everywhere != nil {

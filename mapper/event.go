@@ -22,6 +22,8 @@ type Event struct {
 	// Change names the change behind the event. It goes on the wire only in dead letters, for
 	// events that cannot be published.
 	Change ChangeName
+	// Unsure says that the changes may give no such event when they are read again.
+	Unsure bool
 }
 
 // Size is the number of bytes that the record's key, value and headers take,

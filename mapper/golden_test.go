@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -195,6 +196,25 @@ func settings() map[string]setting {
 			auditEventsInMain(c)
 		}},
 	})
+	for name, s := range map[string]setting{
+		"subject": {}, "list": {}, "patient": {}, "person": {}, "stu3": {}, "delete-record": {}, "delete-with-pre-image": {}, "update-deleted": {}, "without-uuid": {}, "uuid-too-long": {},
+		"delete-without-record-or-pre-image": {configure: func(c *mapper.Config) { c.Histories = "" }},
+		"delete-with-record-to-come":         {of: "delete-without-record-or-pre-image"},
+		"persons-off":                        {of: "list", configure: func(c *mapper.Config) { c.Topics[mapper.KindPersonDataChange] = "" }},
+		"patients-off":                       {of: "list", configure: func(c *mapper.Config) { c.Topics[mapper.KindPatientDataChange] = "" }},
+	} {
+		if s.of != "" {
+			s.of = "data-change-" + s.of
+		}
+		of := s.configure
+		s.configure = func(c *mapper.Config) {
+			c.Window, c.Histories = 10*time.Second, "resource-history"
+			if of != nil {
+				of(c)
+			}
+		}
+		all["data-change-"+name] = s
+	}
 	for _, name := range []string{
 		"create", "replace", "update", "update-without-version", "update-version-int", "version-empty", "delete", "delete-without-pre-image",
 		"patient", "subject-of-no-patient", "subject-list", "subject-int", "source-int", "stu3", "export-status",
@@ -341,6 +361,13 @@ func appendTo(t testing.TB, m *mapper.Mapper, c *mapper.Change, facts mapper.Fac
 	t.Helper()
 	had := len(o.Events)
 	m.Append(c, facts, o)
+	for _, touch := range o.Touches { // as if each were alone in its window
+		kind := mapper.KindPatientDataChange
+		if touch.Person {
+			kind = mapper.KindPersonDataChange
+		}
+		m.AppendDataChange(m.WindowAt(c.Name.ClusterTime.T), &mapper.DataChange{Kind: kind, UUID: string(touch.UUID), Types: []string{touch.Type}, Last: c.Name}, o)
+	}
 	for _, e := range o.Events[had:] {
 		r := contract.Record{Key: e.Key, Value: e.Value}
 		for _, h := range e.Headers {

@@ -23,8 +23,11 @@ type Definition struct {
 	EnableVariable, TopicVariable string
 	// OptIn says that the kind is off where the configuration does not name it.
 	OptIn bool
+	// Windowed says that the events are not of single changes but of windows: only a mapper of
+	// a Config with Window makes them.
+	Windowed bool
 	// Resources are the resource types whose documents make the events; access logs and
-	// AuditEvents are no resource types here. Where ResourcesVariable, the FHIR server's own
+	// AuditEvents are no resource types here, and events of windows are of several. Where ResourcesVariable, the FHIR server's own
 	// variable that names them, is set, the configuration may have others.
 	Resources         []string
 	ResourcesVariable string
@@ -53,7 +56,9 @@ type Definition struct {
 
 // Kinds are all kinds of events, in the order of the FHIR server's page on Kafka events.
 func Kinds() []Definition {
-	return []Definition{changeKind(), exportKind(), accessedEverythingKind(), resourceChangeKind(), personLinkKind()}
+	return []Definition{
+		changeKind(), exportKind(), accessedEverythingKind(), resourceChangeKind(), personLinkKind(), patientDataChangeKind(), personDataChangeKind(),
+	}
 }
 
 // Namespaces are the namespaces whose documents make events of the kind.
@@ -87,6 +92,8 @@ type source struct {
 	history bool
 	// factsOnly says that the changes make no events: they keep facts fresh.
 	factsOnly bool
+	// recordsOnly says that the documents are the history's records of deletes.
+	recordsOnly bool
 }
 
 // resourceSource is the collection of a resource type, of one FHIR version.
@@ -140,6 +147,9 @@ func (r *route) makes(kind Kind) bool {
 	return slices.ContainsFunc(r.kinds, func(k routedKind) bool { return k.Name == kind })
 }
 
+// recordsOnly tells whether the namespace is a history, of which deletes are read.
+func (r *route) recordsOnly() bool { return r.sources[0].recordsOnly }
+
 // names are the kinds that come from the namespace.
 func (r *route) names() []Kind {
 	var names []Kind
@@ -163,7 +173,7 @@ func (r *route) filter(prefix string) bson.D {
 		}
 		filters = append(filters, s.filter(prefix))
 	}
-	if len(filters) == 1 {
+	if len(filters) == 1 || r.recordsOnly() {
 		return filters[0].(bson.D)
 	}
 	return bson.D{{Key: "$or", Value: filters}}

@@ -3,6 +3,7 @@ package mapper
 import (
 	"slices"
 	"strings"
+	"time"
 )
 
 // Suffixes of the server's main collections, one for each FHIR version it serves.
@@ -37,6 +38,13 @@ type Config struct {
 	// Profiles are the profiles of the kinds whose events are not ProfileSeed.
 	Profiles map[Kind]Profile `json:",omitempty"` // as ResourceChange
 
+	// Window, if set, is the length of windows, in whole seconds: the mapper makes the events of
+	// windows then, and no others.
+	Window time.Duration `json:",omitempty"` // as ResourceChange
+	// Histories is the database of the resources' histories where it is on their cluster. Only
+	// events of windows come from there.
+	Histories string `json:",omitempty"`
+
 	// AccessLogs and AuditEvents are the two sources of AccessedEverything.
 	AccessLogs, AuditEvents Namespace
 }
@@ -59,6 +67,8 @@ type Mapper struct {
 	cfg    Config
 	kinds  []Definition // those that are on
 	routes map[string]map[string]*route
+	// dataHeaders are those of the events of windows, by CloudEvents type, without id and time.
+	dataHeaders map[string][]Header
 }
 
 // route has the kinds that come from one namespace.
@@ -76,10 +86,12 @@ type route struct {
 
 // New returns a Mapper for cfg.
 func New(cfg Config) *Mapper {
-	m := &Mapper{cfg: cfg, routes: map[string]map[string]*route{}}
+	m := &Mapper{cfg: cfg, routes: map[string]map[string]*route{}, dataHeaders: map[string][]Header{
+		patientDataChangeType: cloudEventHeaders(nil, nil, patientDataChangeType), personDataChangeType: cloudEventHeaders(nil, nil, personDataChangeType),
+	}}
 	for _, kind := range Kinds() {
 		topic := cfg.Topics[kind.Name]
-		if topic == "" {
+		if topic == "" || kind.Windowed != m.Windowed() {
 			continue
 		}
 		m.kinds = append(m.kinds, kind)
@@ -142,6 +154,8 @@ type Facts struct {
 type Output struct {
 	Events   []Event
 	Failures []Failure
+	// Touches are what windows gather; only a mapper of windows gives them.
+	Touches []Touch
 
 	arena   []byte
 	headers []Header
@@ -184,6 +198,10 @@ func (o *Output) header(headers ...Header) []Header {
 // failure of one does not affect the other.
 func (m *Mapper) Append(c *Change, facts Facts, out *Output) {
 	if c.route == nil {
+		return
+	}
+	if m.Windowed() {
+		m.touches(c, out)
 		return
 	}
 	for i := range c.route.kinds {

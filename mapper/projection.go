@@ -42,6 +42,9 @@ func (m *Mapper) Feeds() []Feed {
 // of an update's own values, and no document beside a pre-image. So it is at most one
 // document, which MongoDB bounds by 16 MB.
 func (m *Mapper) Projection() bson.D {
+	if m.Windowed() {
+		return m.touchedProjection()
+	}
 	p := bson.D{
 		{Key: "operationType", Value: 1},
 		{Key: "clusterTime", Value: 1},

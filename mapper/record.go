@@ -10,7 +10,9 @@ type Record struct {
 	// ID is the header ce_id of a binary CloudEvent or event_id of a compact event, and Type
 	// the header ce_type; nil for other records.
 	ID, Type []byte
-	Value    []byte
+	// Time is the header ce_time.
+	Time  []byte
+	Value []byte
 
 	strict bool
 }
@@ -22,6 +24,8 @@ func (r *Record) Header(key string, value []byte) {
 		r.ID = value
 	case "ce_type":
 		r.Type = value
+	case "ce_time":
+		r.Time = value
 	case headerTraceparent:
 		r.strict = true
 	}

@@ -68,8 +68,8 @@ func reasonsInTheCode(t *testing.T) []string {
 						}
 					}
 				case *ast.CallExpr:
-					if called, ok := n.Fun.(*ast.SelectorExpr); ok && called.Sel.Name == "fail" && len(n.Args) == 3 {
-						collect(n.Args[2])
+					if called, ok := n.Fun.(*ast.SelectorExpr); ok && (called.Sel.Name == "fail" && len(n.Args) == 3 || called.Sel.Name == "failTouches") {
+						collect(n.Args[len(n.Args)-1])
 					}
 				}
 				return true

@@ -56,6 +56,9 @@ func (s Sample) kind(ctx context.Context, kind mapper.Definition) (findings []Fi
 			continue
 		}
 		enabled = true
+		if about := aboutOf(kind.Name); about != "" && c.Resource != about {
+			continue
+		}
 		documents, err := s.documents(ctx, c, most)
 		if errors.Is(err, mongo.ErrNoDocuments) {
 			continue
@@ -76,6 +79,12 @@ func (s Sample) kind(ctx context.Context, kind mapper.Definition) (findings []Fi
 		}
 	}
 	return []Finding{ok(subject, "there is no document yet that makes one")}, enabled
+}
+
+// aboutOf is the resource type that an event of a window is about, whose own documents make the
+// sample; "" for other kinds.
+func aboutOf(kind mapper.Kind) string {
+	return map[mapper.Kind]string{mapper.KindPatientDataChange: "Patient", mapper.KindPersonDataChange: "Person"}[kind]
 }
 
 // documents reads the newest documents that may become an event, as the changes that wrote them.
@@ -109,6 +118,15 @@ func (s Sample) documents(ctx context.Context, c mapper.Collection, most int) ([
 
 func (s Sample) translate(ctx context.Context, documents []bson.Raw) (*mapper.Output, error) {
 	out := &mapper.Output{}
+	if s.Mapper.Windowed() {
+		var c mapper.Change
+		s.Mapper.Read(documents[0], &c)
+		written, _ := c.Written()
+		c.Name.ClusterTime = bson.Timestamp{T: uint32(written.Unix())}
+		t := daemon.NewWindowTranslation(s.Mapper, s.Facts, s.MaxEventBytes)
+		emit := func(o mapper.Output) error { *out = o; return nil }
+		return out, errors.Join(t.AppendChange(ctx, &c, emit), t.End(ctx, bson.Timestamp{}, emit))
+	}
 	return out, daemon.NewTranslation(s.Mapper, s.Facts, 1, s.MaxEventBytes).Append(ctx, documents, out)
 }
 

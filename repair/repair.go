@@ -89,6 +89,7 @@ func (r *Repairer) Repair(ctx context.Context, p daemon.Publisher, position resu
 		log:   r.Log.With(zap.String("stream", r.Stream)),
 	}
 	a.scanner = r.Scanner.Telling(a.waits)
+	a.windows = daemon.NewWindowTranslation(r.Mapper, r.Facts, p.MaxEventBytes)
 	a.translation = daemon.NewTranslation(r.Mapper, r.Facts, r.SeenRequests, p.MaxEventBytes)
 	next, err := a.repair(ctx)
 	var known *watcher.Error
@@ -114,6 +115,7 @@ type attempt struct {
 	scanner     *replay.Scanner
 	publisher   daemon.Publisher
 	translation *daemon.Translation
+	windows     *daemon.WindowTranslation // in place of translation, in a stream of windows
 	position    resumetoken.Position
 	state       resumetoken.Repair
 	since       time.Time
@@ -145,8 +147,10 @@ func (a *attempt) repair(ctx context.Context) (resumetoken.Position, error) {
 	if err := a.begin(ctx); err != nil {
 		return a.position, err
 	}
-	if err := a.readBack(ctx); err != nil {
-		return a.position, err
+	if !a.Mapper.Windowed() {
+		if err := a.readBack(ctx); err != nil {
+			return a.position, err
+		}
 	}
 	steps := a.steps()
 	for i, s := range steps {
@@ -196,6 +200,14 @@ func (a *attempt) begin(ctx context.Context) error {
 		return fmt.Errorf("take a fresh token: %w", err)
 	}
 	at, ok := tokens.ClusterTime(token)
+	if ok && stored == nil && a.Mapper.Windowed() {
+		// The windows that the live stream publishes are whole ones.
+		whole := watcher.From{ClusterTime: bson.Timestamp{T: a.Mapper.WindowAt(at.T).Start}, OrFirst: true}
+		if token, err = a.Changes.Begin(ctx, whole); err != nil {
+			return fmt.Errorf("take a fresh token: %w", err)
+		}
+		at, ok = tokens.ClusterTime(token)
+	}
 	if !ok {
 		return errors.New("take a fresh token: its time cannot be read; MongoDB 6.0 or newer is needed")
 	}
@@ -287,6 +299,9 @@ func (a *attempt) end(ctx context.Context) (resumetoken.Position, error) {
 		Stream: a.position.Stream, Token: a.state.Token, ClusterTime: a.state.ClusterTime, Fingerprint: a.state.Fingerprint, History: a.Changes.History(),
 		WallTime: time.Unix(int64(a.state.ClusterTime.T), 0).UTC(), Paused: a.position.Paused,
 		Published: resumetoken.Ahead(a.position.Published, a.state.Token),
+	}
+	if a.Mapper.Windowed() {
+		next.Window = &resumetoken.Window{}
 	}
 	details := a.gap()
 	details["events"], details["deadLetters"], details["unproducible"] = a.state.Events, a.state.DeadLetters, a.unproducible

@@ -113,6 +113,9 @@ func (a *attempt) step(ctx context.Context, s step) error {
 func (a *attempt) make(ctx context.Context, s step, period replay.Period, b replay.Page) ([]mapper.Event, []mapper.Failure, error) {
 	changes := b.Changes
 	var err error
+	if a.Mapper.Windowed() {
+		return a.touched(ctx, s, changes)
+	}
 	if s.history != nil && len(changes) > 0 {
 		if changes, err = a.scanner.Versions(ctx, *s.history, period, changes); err != nil {
 			return nil, nil, err
@@ -177,6 +180,28 @@ func lacksHistory(failures []mapper.Failure) bool {
 		byHistory[kind.Name] = kind.ByHistory
 	}
 	return slices.ContainsFunc(failures, func(f mapper.Failure) bool { return byHistory[f.Kind] })
+}
+
+// touched makes one event for each patient and person of a page's changes. A touch too many does no
+// harm, so nothing is known: what the page has from before the gap, or from after its end, is
+// published too. The time that names the events grows with each that the repair has published, and
+// goes with them in one transaction.
+func (a *attempt) touched(ctx context.Context, s step, changes []mapper.Change) ([]mapper.Event, []mapper.Failure, error) {
+	const millis = 1000
+	var out mapper.Output
+	if err := a.windows.Touched(ctx, changes, int64(a.state.ClusterTime.T)*millis+a.state.Events, &out); err != nil {
+		return nil, nil, err
+	}
+	for _, f := range out.Failures {
+		if a.Stop[f.Kind] {
+			return nil, nil, &daemon.PolicyError{Failure: f}
+		}
+	}
+	if s.form == mapper.History {
+		a.unproducible += int64(len(out.Failures))
+		out.Failures = nil
+	}
+	return out.Events, out.Failures, nil
 }
 
 // catchUp reads the change stream up to a time after all changes that the scan has seen: the

@@ -1,14 +1,16 @@
 package replay
 
 import (
+	"slices"
+
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
 
 // Filter chooses events. An empty list chooses all; of several lists all must agree.
 type Filter struct {
 	Kinds []mapper.Kind
-	// Resources are the resource types of change and export events; with it, no usage
-	// event is chosen.
+	// Resources are the resource types of events that are of one; with it, no others are
+	// chosen.
 	Resources []string
 	// IDs are events' ids or the keys of their records, which for change events are
 	// the resources' ids.
@@ -48,5 +50,9 @@ func (f *Filter) source(kind mapper.Kind, s mapper.ChangeName) bool {
 	if len(f.kinds) > 0 && !f.kinds[string(kind)] {
 		return false
 	}
-	return len(f.resources) == 0 || (kind != mapper.KindAccessedEverything && f.resources[mapper.ResourceOf(s.Collection)])
+	if len(f.resources) == 0 {
+		return true
+	}
+	one := slices.ContainsFunc(mapper.Kinds(), func(k mapper.Definition) bool { return k.Name == kind && len(k.Resources) > 0 })
+	return one && f.resources[mapper.ResourceOf(s.Collection)]
 }

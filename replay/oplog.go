@@ -53,11 +53,17 @@ type Reader struct {
 	// Lags, if set, is called about every second with the stream or collection that waits for a
 	// majority, and with "" when the wait is over.
 	Lags func(what string)
+	// LeftOut, if set, is called with a window that the span has only a part of, and that is left
+	// out.
+	LeftOut func(stream string, window mapper.Window)
+
+	// parts says that the events of such a window are handed over too: their ids are right.
+	parts bool
 }
 
 // IDsOnly is a Reader for the ids of events. It looks up only what decides whether there is one.
 func (r Reader) IDsOnly() Reader {
-	r.Facts.Persons, r.Facts.LinksOnly = noPersons{}, true
+	r.Facts.Persons, r.Facts.LinksOnly, r.parts = noPersons{}, true, true
 	r.MaxEventBytes = func(string) int { return math.MaxInt }
 	return r
 }
@@ -99,31 +105,53 @@ type Part struct {
 // Read hands the events of a span to each, part by part, in order. The next part is
 // read and mapped meanwhile.
 func (r *Reader) Read(ctx context.Context, s StreamOplog, span watcher.Span, each func(context.Context, Part) error) error {
+	if s.Mapper.Windowed() {
+		return r.readWindows(ctx, s, span, each)
+	}
 	t := r.Translation(s.Mapper)
 	if err := r.remember(ctx, s, span, t); err != nil {
 		return err
 	}
+	return r.read(ctx, s, span, func(ctx context.Context, c watcher.Chunk, emit func(mapper.Output) error) error {
+		var out mapper.Output
+		if err := t.Append(ctx, c.Changes, &out); err != nil {
+			return err
+		}
+		return emit(out)
+	}, nil, each)
+}
+
+// read hands over what translate makes of the chunks of a span, and in the end what is left.
+func (r *Reader) read(ctx context.Context, s StreamOplog, span watcher.Span, translate func(context.Context, watcher.Chunk, func(mapper.Output) error) error,
+	end func(context.Context, func(mapper.Output) error) error, each func(context.Context, Part) error,
+) error {
 	parts := make(chan Part, 1)
 	still := Standstill{Lags: r.Lags}
 	defer still.End()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(parts)
-		return s.Oplog.ReadSpan(ctx, span, func(ctx context.Context, c watcher.Chunk) error {
-			still.Look(c, "the oplog of stream "+s.Name)
-			var out mapper.Output
-			if err := t.Append(ctx, c.Changes, &out); err != nil {
-				return err
-			}
-			p := Part{Events: out.Events, Failures: out.Failures, Changes: len(c.Changes), Token: c.Token}
-			p.At, _ = tokens.ClusterTime(c.Token)
+		var last watcher.Chunk
+		emit := func(out mapper.Output) error {
+			p := Part{Events: out.Events, Failures: out.Failures, Changes: len(last.Changes), Token: last.Token}
+			p.At, _ = tokens.ClusterTime(last.Token)
+			last.Changes = nil // They are counted.
 			select {
 			case parts <- p:
 				return nil
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
+		}
+		err := s.Oplog.ReadSpan(ctx, span, func(ctx context.Context, c watcher.Chunk) error {
+			still.Look(c, "the oplog of stream "+s.Name)
+			last = c
+			return translate(ctx, c, emit)
 		})
+		if err != nil || end == nil {
+			return err
+		}
+		return end(ctx, emit)
 	})
 	var handing error
 	g.Go(func() error {

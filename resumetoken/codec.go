@@ -12,20 +12,25 @@ import (
 
 // codecVersion is the version of the stored form. It goes up when an older
 // program would misread what a newer one writes; new members alone do not need it.
-const codecVersion = 3
+const codecVersion = 4
 
 // A position that an older program can read carries that program's version: plainVersion if
-// it has no trace of hand-overs, handoverVersion if none of its published entries has a From.
+// it has no trace of hand-overs, handoverVersion if none of its published entries has a From,
+// aheadVersion if it is of no stream of windows.
 const (
 	plainVersion    = 1
 	handoverVersion = 2
+	aheadVersion    = 3
 )
 
-// version is the version of the stored form of a position with these fields.
-func version(published []Published, handedTo int) int {
+// version is the version of the stored form of a position.
+func version(p Position) int {
+	published, handedTo := p.Published, p.HandedTo
 	switch {
-	case slices.ContainsFunc(published, func(p Published) bool { return len(p.From) > 0 }):
+	case p.Window != nil:
 		return codecVersion
+	case slices.ContainsFunc(published, func(p Published) bool { return len(p.From) > 0 }):
+		return aheadVersion
 	case len(published) > 0 || handedTo > 0:
 		return handoverVersion
 	}
@@ -46,6 +51,7 @@ type document struct {
 	Writer      string          `json:"writer,omitempty"`
 	Layout      string          `json:"layout,omitempty"`
 	Published   []published     `json:"published,omitempty"`
+	Window      *Window         `json:"window,omitempty"`
 	HandedTo    int             `json:"handedTo,omitempty"`
 	Repair      *repairDocument `json:"repair,omitempty"`
 	Counts      *Counts         `json:"counts,omitempty"`
@@ -82,7 +88,7 @@ func Encode(p Position, writer string) ([]byte, error) {
 	}
 	d := document{
 		Repair:      repair,
-		Version:     version(p.Published, p.HandedTo),
+		Version:     version(p),
 		Stream:      p.Stream,
 		Token:       token,
 		ClusterTime: jsonTimestamp{T: p.order().T, I: p.order().I},
@@ -91,6 +97,7 @@ func Encode(p Position, writer string) ([]byte, error) {
 		Paused:      p.Paused,
 		Writer:      writer,
 		Layout:      p.Layout,
+		Window:      p.Window,
 		HandedTo:    p.HandedTo,
 		Counts:      p.Counts,
 	}
@@ -129,6 +136,7 @@ func Decode(data []byte) (Position, error) {
 		History:  d.History,
 		Paused:   d.Paused,
 		Layout:   d.Layout,
+		Window:   d.Window,
 		HandedTo: d.HandedTo,
 		Counts:   d.Counts,
 	}

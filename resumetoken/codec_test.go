@@ -116,7 +116,7 @@ func TestRunsAreStoredSmallAndNotMisread(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	for _, tc := range []struct{ name, data, want string }{
-		{"a newer format", `{"v":4,"stream":"a","token":"in a new form"}`, "upgrade"},
+		{"a newer format", `{"v":5,"stream":"a","token":"in a new form"}`, "upgrade"},
 		{"no version", `{"stream":"a"}`, "fhir-cdc has not written it"},
 		{"no JSON", `<xml/>`, "decode position of 6 bytes"},
 		{"no token", `{"v":1,"stream":"a"}`, `stream "a": token`},
@@ -154,6 +154,26 @@ func TestPublishedIsStored(t *testing.T) {
 	got, err := Decode(data)
 	if diff := cmp.Diff(p, got); diff != "" || err != nil {
 		t.Errorf("%v, -want +got:\n%s", err, diff)
+	}
+}
+
+// A position within a window survives being stored, and an older program refuses it: it would take
+// the window's first events for unpublished ones.
+func TestWindowIsStored(t *testing.T) {
+	token, err := bson.Marshal(bson.D{{Key: "_data", Value: "826922C70000000003"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range []Window{{}, {Start: 10, End: 20}, {Start: 10, End: 20, Unfinished: true, Part: 2, After: "patient_data_change/a"}} {
+		p := Position{Stream: "data-changes", Token: token, ClusterTime: bson.Timestamp{T: 1763886848}, Fingerprint: "f", Window: &w}
+		data, err := Encode(p, "w")
+		if err != nil || !strings.Contains(string(data), `"v":4`) {
+			t.Fatalf("%v, %s", err, data)
+		}
+		got, err := Decode(data)
+		if diff := cmp.Diff(p, got); diff != "" || err != nil {
+			t.Errorf("%v, -want +got:\n%s", err, diff)
+		}
 	}
 }
 

@@ -150,7 +150,7 @@ func TestKafkaRefuses(t *testing.T) {
 	})
 	t.Run("a position that a newer program wrote", func(t *testing.T) {
 		client := plainClient(t, opts...)
-		r := &kgo.Record{Topic: positions, Key: []byte("test/newer"), Value: []byte(`{"v":4}`)}
+		r := &kgo.Record{Topic: positions, Key: []byte("test/newer"), Value: []byte(`{"v":5}`)}
 		if err := client.ProduceSync(t.Context(), r).FirstErr(); err != nil {
 			t.Fatal(err)
 		}

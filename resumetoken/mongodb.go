@@ -46,10 +46,11 @@ type mongoPosition struct {
 	Paused  bool      `bson:"paused"`
 	// Repair is the stored form of a Repair, as JSON text; "" for none.
 	Repair string `bson:"repair"`
-	// History, Layout, Published and HandedTo are Position's.
+	// History, Layout, Published, Window and HandedTo are Position's.
 	History   string      `bson:"history"`
 	Layout    string      `bson:"layout"`
 	Published []Published `bson:"published"`
+	Window    *Window     `bson:"window"`
 	HandedTo  int         `bson:"handedTo"`
 	// Counts are Position's; a position without any leaves those that are stored.
 	Counts *Counts `bson:"counts"`
@@ -84,7 +85,7 @@ func (d mongoPosition) position(stream string) (Position, error) {
 	}
 	p := d.Spot.position(stream, d.HandedTo)
 	p.History, p.Layout, p.Published, p.Paused, p.Repair = d.History, d.Layout, Expand(d.Published), d.Paused, repair
-	p.Counts = d.Counts
+	p.Window, p.Counts = d.Window, d.Counts
 	return p, nil
 }
 
@@ -165,7 +166,7 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 	spot := spotOf(p)
 	filter := append(bson.D{{Key: "_id", Value: m.stream}, {Key: "epoch", Value: m.epoch}}, condition...)
 	set := bson.D{
-		{Key: "v", Value: max(version(p.Published, p.HandedTo), handoverVersion)},
+		{Key: "v", Value: max(version(p), handoverVersion)},
 		{Key: "token", Value: spot.Token},
 		{Key: "clusterTime", Value: spot.ClusterTime},
 		{Key: "wallTime", Value: spot.WallTime},
@@ -175,6 +176,7 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 		{Key: "history", Value: p.History},
 		{Key: "layout", Value: p.Layout},
 		{Key: "published", Value: Abbreviate(p.Published)},
+		{Key: "window", Value: p.Window},
 		{Key: "handedTo", Value: p.HandedTo},
 	}
 	if p.Counts != nil {

@@ -49,6 +49,8 @@ type Position struct {
 	// after the position waited for their facts. The stream leaves these changes out when it
 	// comes to them.
 	Published []Published
+	// Window is set in a stream whose events are of windows.
+	Window *Window
 	// HandedTo, the seal, is the generation of the layout that the stream has been handed over
 	// to; 0 if it has not been handed over. Only layout.Handover goes on from a sealed
 	// position. A stream that never began is sealed without a token.
@@ -56,6 +58,21 @@ type Position struct {
 	// State is set if the position is not a stream's. Token, ClusterTime and Fingerprint are
 	// empty then.
 	State *State
+}
+
+// Window tells which windows of a stream have been published. The token lies before the first
+// change whose window has not, so what is read again may be of a window that has.
+type Window struct {
+	// Start and End bound, in seconds of cluster time, the window that was published last; both
+	// are 0 before the first.
+	Start uint32 `json:"start" bson:"start"`
+	End   uint32 `json:"end" bson:"end"`
+	// Unfinished says that the window has more events than those that are published. The token
+	// lies before the first change of its part Part; After is the last event that is published
+	// of that part, "" for none.
+	Unfinished bool   `json:"unfinished,omitempty" bson:"unfinished,omitempty"`
+	Part       uint32 `json:"part,omitempty" bson:"part,omitempty"`
+	After      string `json:"after,omitempty" bson:"after,omitempty"`
 }
 
 // State is something else that a store keeps beside the streams' positions: the layout of

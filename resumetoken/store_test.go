@@ -72,6 +72,8 @@ func contract(t *testing.T, open home) {
 		mustSave(t, s, position(t, "last", 1000))
 		mustSave(t, s, position(t, "last", 2000))
 		want := position(t, "last", 2000)
+		want.Window = &Window{Start: 1990, End: 2000, Unfinished: true, Part: 1, After: "patient_data_change/a"}
+		mustSave(t, s, want)
 		if diff := cmp.Diff(want, mustAcquire(t, s)); diff != "" {
 			t.Error("the same process:", diff)
 		}

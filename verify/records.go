@@ -47,6 +47,12 @@ func (v *verification) readTopics(ctx context.Context, reader *publisher.TopicRe
 			v.report.unexpected(e.topic, 1, place)
 			return nil
 		}
+		if v.selfMade(record, r.Key) {
+			own := entry{id: e.id, topic: e.topic, class: possible, partition: int32(uint32(e.key))}
+			if err := v.compare.add(&own); err != nil {
+				return err
+			}
+		}
 		return v.compare.add(&e)
 	})
 	if err != nil {
@@ -58,6 +64,12 @@ func (v *verification) readTopics(ctx context.Context, reader *publisher.TopicRe
 	v.Read(count, count)
 	v.retention(reader, earliest)
 	return nil
+}
+
+// selfMade tells whether a record of a window has the id that its own key and time make. Nothing
+// else tells of an event of a link that has been removed since, or of a repair.
+func (v *verification) selfMade(r mapper.Record, key []byte) bool {
+	return slices.ContainsFunc(v.Streams, func(s VerifiedStream) bool { return s.Mapper.MadeDataChange(r, key) })
 }
 
 // readHeld notes the records behind transactions that do not end.

@@ -168,6 +168,10 @@ func (v *verification) tellScanned(stream int, versions int64) {
 	if !s.Asked {
 		return
 	}
+	if s.Mapper.Windowed() {
+		v.report.note(fmt.Sprintf("stream %s: the oplog begins at %s, and nothing else tells of windows: no events of earlier ones were looked for, and their records count as unseen", s.Name, replay.Clock(from)))
+		return
+	}
 	v.report.note(fmt.Sprintf("stream %s: the oplog begins at %s. Before that, since %s, events were looked for by what the collections and their history hold (%s), and their order was not checked. "+
 		"What cannot be seen: versions that were overwritten or deleted without history, earlier statuses of an ExportStatus, deletes, requests whose access logs and AuditEvents are gone. "+
 		"Records that may be of those count as unseen", s.Name, replay.Clock(from), v.Since.UTC().Format(time.RFC3339), terminal.Counted(versions, "version")))

@@ -235,9 +235,10 @@ func (v *verification) readOplog(ctx context.Context, stream int, done *StreamRe
 			at := packTime(e.Change.ClusterTime)
 			class := possible
 			if wanted && at >= since && at <= until {
-				if v.tooLargeNow(e) {
+				switch {
+				case v.tooLargeNow(e):
 					done.DeadLetters++ // or, of before the limit was lowered, there
-				} else {
+				case !e.Unsure:
 					class = required
 				}
 			}

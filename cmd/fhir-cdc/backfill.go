@@ -227,6 +227,12 @@ func (f *backfillFlags) narrow(cfg *config.Config) (*config.Config, error) {
 			e.Of(kind.Name).Enabled = wanted(kind)
 		}
 	}
+	for _, kind := range mapper.Kinds() {
+		if kind.Windowed && slices.Contains(kinds, kind.Name) {
+			return nil, installation.Usagef("--kinds %s: documents do not tell what changed in which window; fhir-cdc replay publishes its events once more from the oplog", kind.Name)
+		}
+	}
+	only(func(kind mapper.Definition) bool { return !kind.Windowed })
 	if len(f.kinds) > 0 {
 		only(func(kind mapper.Definition) bool { return slices.Contains(kinds, kind.Name) })
 	}

@@ -41,8 +41,10 @@ func (c *checking) run(ctx context.Context) {
 			c.position(ctx, p)
 		}
 	}
-	if all := mapper.New(c.Config.MapperConfig()); kafka && c.isUp(up, c.Config.MongoDB.Main()) {
-		c.sampleEvents(ctx, all, up)
+	for _, m := range []*mapper.Mapper{mapper.New(c.Config.MapperConfig()), mapper.New(c.Config.WindowsConfig())} {
+		if kafka && c.isUp(up, c.Config.MongoDB.Main()) {
+			c.sampleEvents(ctx, m, up)
+		}
 	}
 }
 
@@ -79,13 +81,21 @@ func mongoClustersOf(cfg *config.Config) []mongoCluster {
 		}
 		clusters[i].uses = append(clusters[i].uses, mongoUse{name: name, database: place.Database, collections: collections})
 	}
-	m, all := cfg.MongoDB, mapper.New(cfg.MapperConfig())
+	m, all, windows := cfg.MongoDB, mapper.New(cfg.MapperConfig()), mapper.New(cfg.WindowsConfig())
 	feeds := all.Feeds()
-	add("main", m.Main(), resourceCollections(feeds))
-	if histories := installation.HistoriesRead(cfg, all); len(histories) > 0 {
+	resources := resourceCollections(feeds)
+	for _, c := range windows.Collections(mapper.Current) { // of which most sites have few
+		resources[ofPatients] = append(resources[ofPatients], c.StoredIn)
+	}
+	add("main", m.Main(), resources)
+	histories := slices.Concat(installation.HistoriesRead(cfg, all), installation.HistoriesRead(cfg, windows))
+	if len(histories) > 0 {
 		byResource := map[string][]string{}
-		for _, h := range histories {
+		for i, h := range histories {
 			name := "history of " + h.Resource
+			if i >= len(histories)-len(windows.Collections(mapper.History)) {
+				name = "history of " + ofPatients
+			}
 			byResource[name] = append(byResource[name], h.StoredIn)
 		}
 		add("history", m.HistoryCluster(), byResource)
@@ -104,6 +114,9 @@ func mongoClustersOf(cfg *config.Config) []mongoCluster {
 	}
 	return clusters
 }
+
+// ofPatients are the types that data change events come from.
+const ofPatients = "patients' resources"
 
 // resourceCollections are the collections of the main database by resource type.
 func resourceCollections(feeds []mapper.Feed) map[string][]string {
@@ -168,13 +181,16 @@ func (c *checking) database(ctx context.Context, at preflight.MongoDB, u mongoUs
 				return at.PreImages(ctx, kind.Name, u.database, deleted)
 			})
 		}
-		if c.Config.Events.AccessedEverything.Enabled {
+		if c.Config.Events.AccessedEverything.Enabled || c.Config.Events.PersonDataChange.Enabled {
 			c.do(ctx, func(ctx context.Context) []preflight.Finding {
 				return at.Indexes(ctx, u.database, lookup.PersonCollection, []string{"_uuid", "link.target._uuid"}, slow)
 			})
 		}
 	case "history":
-		for _, collection := range collections {
+		lookedUp := slices.DeleteFunc(slices.Clone(collections), func(name string) bool {
+			return slices.Contains(u.collections["history of "+ofPatients], name) && name != lookup.PersonCollection+"_History"
+		})
+		for _, collection := range lookedUp {
 			c.do(ctx, func(ctx context.Context) []preflight.Finding {
 				return at.Indexes(ctx, u.database, collection, []string{"resource._uuid"}, slow)
 			})

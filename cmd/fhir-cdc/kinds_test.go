@@ -67,7 +67,11 @@ func everywhere(t *testing.T, kind mapper.Definition, cfg *config.Config) {
 	if got, err := installation.KindsOf(cfg, []string{string(kind.Name)}); err != nil || !slices.Equal(got, names) {
 		t.Errorf("--kinds reads %v, %v", got, err)
 	}
-	if narrow, err := (&backfillFlags{prefix: "p.", kinds: []string{string(kind.Name)}}).narrow(cfg); err != nil || narrow.Events.Of(kind.Name).Topic != "p.own" {
+	if narrow, err := (&backfillFlags{prefix: "p.", kinds: []string{string(kind.Name)}}).narrow(cfg); kind.Windowed {
+		if err == nil || !strings.Contains(err.Error(), "fhir-cdc replay") {
+			t.Errorf("backfill says %v", err)
+		}
+	} else if err != nil || narrow.Events.Of(kind.Name).Topic != "p.own" {
 		t.Errorf("backfill writes to %+v, %v", narrow, err)
 	}
 	if section := cfg.Events.Chosen(kind); section != nil {
@@ -93,7 +97,7 @@ func everywhere(t *testing.T, kind mapper.Definition, cfg *config.Config) {
 		for _, f := range p.Feeds {
 			if slices.Contains(f.Kinds, kind.Name) {
 				events++
-				if f.Resource != "" && !slices.Contains(cfg.Events.ResourcesOf(kind), f.Resource) {
+				if f.Resource != "" && !kind.Windowed && !slices.Contains(cfg.Events.ResourcesOf(kind), f.Resource) {
 					t.Errorf("--resources does not know %s", f.Resource)
 				}
 			}
@@ -129,7 +133,7 @@ func groupOfItsOwn(t *testing.T, kind mapper.Definition, cfg *config.Config) {
 	grouped := kindAlone(t, kind, fmt.Sprintf("FHIR_CDC_STREAMS=[{name: own, databases: [%s]}]", strings.Join(databases, ",")))
 	for _, p := range installation.Plan(grouped) {
 		makes := slices.ContainsFunc(p.Feeds, func(f mapper.Feed) bool { return slices.Contains(f.Kinds, kind.Name) })
-		if makes != (p.Name == "own") {
+		if of := map[bool]string{false: "own", true: config.StreamDataChanges}[kind.Windowed]; makes != (p.Name == of) {
 			t.Errorf("with a group of %q the stream %s reads %v", databases, p.Name, p.Feeds)
 		}
 	}

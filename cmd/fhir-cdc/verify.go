@@ -234,14 +234,17 @@ func positioned(ctx context.Context, o *installation.Installation, streams []rep
 			return nil, fmt.Errorf("stream %s: read its position: %w", stream.Name, err)
 		}
 		all[i] = verify.VerifiedStream{StreamOplog: stream, Position: stored.Position, Asked: f.stream == "" || f.stream == stream.Name}
+		if all[i].Asked && stored.Position.IsZero() && f.until.IsZero() {
+			return nil, installation.Usagef("stream %s has no stored position, so it is not known up to where it has published: give --until", stream.Name)
+		}
+		if stream.Mapper.Windowed() {
+			continue // No collection tells of windows.
+		}
 		if all[i].Current, err = o.ScanSources(o.Plan[i], stream.Mapper, mapper.Current); err != nil {
 			return nil, err
 		}
 		if all[i].History, err = o.ScanSources(o.Plan[i], stream.Mapper, mapper.History); err != nil {
 			return nil, err
-		}
-		if all[i].Asked && stored.Position.IsZero() && f.until.IsZero() {
-			return nil, installation.Usagef("stream %s has no stored position, so it is not known up to where it has published: give --until", stream.Name)
 		}
 	}
 	return all, somePublished(all, f.since.Time)

@@ -37,6 +37,8 @@ func messages() ([]message, error) {
 		"resource_change":            resourceChange,
 		"person_link":                personLink,
 		"person_link_strict":         personLinkStrict,
+		"patient_data_change":        patientDataChange,
+		"person_data_change":         personDataChange,
 	}
 	var all []message
 	var names []string
@@ -271,6 +273,35 @@ func link(more member) message {
 		value: object(
 			must("personId", text().says("The person's uuid.")),
 			must("patientId", text().says("The patient's id as the link spells it; of a new person the uuid.")),
+		),
+	}
+}
+
+func patientDataChange() message {
+	m := dataChange("Patient")
+	m.when = "a patient's data changed, once a [window](#patient-and-person-data); off by default"
+	return m
+}
+
+func personDataChange() message {
+	m := dataChange("Person")
+	m.when = "the same of a person, also by linked patients; off by default"
+	return m
+}
+
+// dataChange are the events of windows, of patients or persons.
+func dataChange(resource string) message {
+	types := list(matching(`^[A-Za-z]+$`))
+	return message{
+		form:        "CloudEvent, binary mode",
+		contentType: binaryContent,
+		key:         text().says("The uuid."),
+		headers: binaryHeaders("The end of the window.", constant(resource+"DataChangeEvent"),
+			must("ce_datacontenttype", constant(binaryContent))),
+		value: object(
+			must("id", text().says("The uuid.")),
+			must("resourceType", constant(resource)),
+			must("changedResourceTypes", types.says("In the order of their first change.")),
 		),
 	}
 }

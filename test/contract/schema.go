@@ -30,6 +30,8 @@ type schema struct {
 	MaxProperties int `json:"maxProperties,omitempty"`
 	MinItems      int `json:"minItems,omitempty"`
 	MaxItems      int `json:"maxItems,omitempty"`
+	// UniqueItems is true for lists that have nothing twice.
+	UniqueItems bool `json:"uniqueItems,omitempty"`
 }
 
 // member is a member of an object.
@@ -109,6 +111,11 @@ func may(name string, s schema) member  { return member{name: name, schema: s, o
 
 // one is a list of one.
 func one(item schema) schema { return schema{Type: "array", Items: &item, MinItems: 1, MaxItems: 1} }
+
+// list is a list of one or more, each once.
+func list(item schema) schema {
+	return schema{Type: "array", Items: &item, MinItems: 1, UniqueItems: true}
+}
 
 func constant(v any) schema { return schema{Const: v} }
 

@@ -75,8 +75,11 @@ func (i *installation) copied(prefix string, live []harness.Record, more ...harn
 	i.check(responses.Error())
 	i.produce(prefix, slices.Concat(live, more))
 	i.with("KAFKA_RESOURCE_CHANGE_TOPIC", topics[0], "KAFKA_BULK_EXPORT_EVENT_TOPIC", topics[1], "KAFKA_FHIR_OPERATION_USAGE_EVENT_TOPIC", topics[2])
-	if len(topics) > 3 {
-		i.with("KAFKA_SSE_RESOURCE_CHANGE_TOPIC", topics[3])
+	if topic := i.site.Topics.ResourceChange; topic != "" {
+		i.with("KAFKA_SSE_RESOURCE_CHANGE_TOPIC", prefix+topic)
+	}
+	if topic := i.site.Topics.PatientData; topic != "" {
+		i.with("PATIENT_DATA_CHANGE_EVENT_TOPIC", prefix+topic, "PERSON_DATA_CHANGE_EVENT_TOPIC", prefix+i.site.Topics.PersonData)
 	}
 }
 

@@ -51,5 +51,7 @@ func soaked() map[string]func(*testing.T) {
 		"Reinitiated":        TestReinitiatedWhileRunning,
 		"Uncommitted":        TestUncommitted,
 		"CheckOfBrokers":     TestCheckOfBrokers,
+		"DataChangesRepair":  TestDataChangesRepair,
+		"DataChangesMemory":  TestDataChangesMemory,
 	}
 }

@@ -41,6 +41,14 @@ func PersonLinkID(namespace, uuid, versionID string, lastUpdated time.Time) stri
 	return versionEventID("person_link", namespace, uuid, versionID, lastUpdated)
 }
 
+// DataChangeID is the id of a data change event of a patient or person (kind) in a window that begins
+// at a second.
+func DataChangeID(kind, uuid string, start, length int64) string {
+	const millis = 1000
+	window := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(start*millis)), uint64(length*millis))
+	return eventID(kind+"_data_change", uuid, string(window))
+}
+
 // AccessedEverythingID is the id of the usage event of a request, by the FHIR
 // server's own id of the request.
 func AccessedEverythingID(requestID string) string {

@@ -21,7 +21,9 @@ type Topics struct {
 	// ResourceChange is the topic of compact events, empty where they are off.
 	ResourceChange string
 	// PersonLink is the topic of person link events, empty where they are off.
-	PersonLink                    string
+	PersonLink string
+	// PatientData and PersonData are the topics of data change events, empty where they are off.
+	PatientData, PersonData       string
 	Positions, DeadLetters, Audit string
 }
 
@@ -33,6 +35,9 @@ func (t Topics) Events() []string {
 	}
 	if t.PersonLink != "" {
 		all = append(all, t.PersonLink)
+	}
+	if t.PatientData != "" {
+		all = append(all, t.PatientData, t.PersonData)
 	}
 	return all
 }
@@ -51,6 +56,7 @@ type Site struct {
 	Name string
 	// compact are the resource types that have compact events.
 	compact []string
+	window  string
 	profile mapper.Profile
 }
 
@@ -69,6 +75,12 @@ func (s Site) WithResourceChange(resources ...string) Site {
 // WithPersonLink is the site with person link events.
 func (s Site) WithPersonLink() Site {
 	s.Topics.PersonLink = s.Name + ".person-link"
+	return s
+}
+
+// WithDataChanges is the site with data change events, of windows of a length.
+func (s Site) WithDataChanges(window string) Site {
+	s.Topics.PatientData, s.Topics.PersonData, s.window = s.Name+".patient-data", s.Name+".person-data", window
 	return s
 }
 
@@ -136,6 +148,13 @@ func (s Site) ServerEnv() map[string]string {
 	if s.Topics.PersonLink != "" {
 		env["ENABLE_PERSON_PATIENT_MANUAL_LINKING_KAFKA_EVENTS"] = "1"
 		env["KAFKA_PATIENT_PERSON_LINK_EVENT_TOPIC"] = s.Topics.PersonLink
+	}
+	if s.Topics.PatientData != "" {
+		maps.Copy(env, map[string]string{
+			"ENABLE_PATIENT_DATA_CHANGE_EVENTS": "1", "ENABLE_PERSON_DATA_CHANGE_EVENTS": "1",
+			"PATIENT_DATA_CHANGE_EVENT_TOPIC": s.Topics.PatientData, "PERSON_DATA_CHANGE_EVENT_TOPIC": s.Topics.PersonData,
+			"FHIR_CDC_EVENTS_DATA_CHANGE_WINDOW": s.window,
+		})
 	}
 	return env
 }
