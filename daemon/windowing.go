@@ -31,7 +31,9 @@ func newWindowing(m *mapping) *windowing {
 	if m.position.Window == nil {
 		m.position.Window = &resumetoken.Window{}
 	}
-	return &windowing{mapping: m, windows: newWindows(m.parts.Mapper, m.parts.Facts.Links, m.mostOpen), stored: m.position, base: m.position}
+	w := newWindows(m.parts.Mapper, m.parts.Facts.Links, m.mostOpen)
+	w.answered = func() { m.progress.mapping(time.Now()) }
+	return &windowing{mapping: m, windows: w, stored: m.position, base: m.position}
 }
 
 // run makes batches of chunks until chunks is closed. A window that is still open then is read
@@ -131,15 +133,20 @@ func (w *windowing) publish(ctx context.Context, at bson.Timestamp, early bool, 
 	}
 	var out mapper.Output
 	bytes := 0
+	page := func() error {
+		if len(out.Events)+len(out.Failures) < w.bound.atMost(min(w.opts.MaxRecords, pageEvents)) && bytes < w.opts.MaxBytes {
+			return nil
+		}
+		position := w.base
+		position.Window = &resumetoken.Window{Start: window.Start, End: window.End, Part: window.Part, Unfinished: true, After: done}
+		err := w.sendEvents(ctx, &out, position, bytes, batches)
+		out, bytes = mapper.Output{}, 0
+		return err
+	}
 	for _, c := range all {
 		if place := c.place(); place > done {
-			if len(out.Events) >= w.bound.atMost(min(w.opts.MaxRecords, pageEvents)) || bytes >= w.opts.MaxBytes {
-				position := w.base
-				position.Window = &resumetoken.Window{Start: window.Start, End: window.End, Part: window.Part, Unfinished: true, After: done}
-				if err := w.sendEvents(ctx, &out, position, bytes, batches); err != nil {
-					return err
-				}
-				out, bytes = mapper.Output{}, 0
+			if err := page(); err != nil {
+				return err
 			}
 			n := len(out.Events)
 			w.windows.append(c, &out)
@@ -149,7 +156,15 @@ func (w *windowing) publish(ctx context.Context, at bson.Timestamp, early bool, 
 			done = place
 		}
 	}
-	out.Failures = append(out.Failures, w.windows.failures...)
+	for i, place := range w.windows.failed() {
+		if place > done {
+			if err := page(); err != nil {
+				return err
+			}
+			f := w.windows.failures[i]
+			out.Failures, bytes, done = append(out.Failures, f), bytes+sizeOf(f), place
+		}
+	}
 	w.windows.clear()
 	next := &resumetoken.Window{Start: window.Start, End: window.End}
 	if early {
@@ -169,13 +184,15 @@ func (w *windowing) sendEvents(ctx context.Context, out *mapper.Output, position
 	if stop := w.stopping(out.Failures); stop != nil {
 		return stop
 	}
-	return w.send(ctx, &publisher.Batch{Events: out.Events, Failures: out.Failures, Position: position, Changes: len(out.Events), Bytes: bytes}, batches)
+	return w.send(ctx, &publisher.Batch{Events: out.Events, Failures: out.Failures, Position: position, Changes: len(out.Events) + len(out.Failures), Bytes: bytes}, batches)
 }
 
 func (w *windowing) send(ctx context.Context, b *publisher.Batch, batches chan<- *publisher.Batch) error {
 	b.Read, b.Map, b.Mapped = w.read, w.began, time.Now()
+	w.progress.mapping(time.Time{}) // It is not MongoDB that is waited for.
 	select {
 	case batches <- b:
+		w.progress.mapping(time.Now())
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("publish a window: %w", context.Cause(ctx))

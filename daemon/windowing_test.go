@@ -364,3 +364,78 @@ func TestWindowsOfAnotherLength(t *testing.T) {
 		}
 	})
 }
+
+// Dead letters of a window are cut into batches as its events are, each once: a mass delete
+// without pre-images would be one transaction otherwise, that could never be done in time.
+func TestFailuresOfAWindowAreCut(t *testing.T) {
+	for kill := range 9 {
+		synctest.Test(t, func(t *testing.T) {
+			var c watcher.Chunk
+			for n := range 10 {
+				change := scripted{second: 1003, typ: "Observation", failure: n > 1, uuids: []string{fmt.Sprintf("Patient/%d", n)}}
+				c.Changes, c.Token = append(c.Changes, change.raw(t, n/3)), tokenAt(1003, n/3) // some of a transaction
+			}
+			k, left := &kept{position: resumetoken.Position{Stream: "data-changes", Token: tokenAt(1001, 1), ClusterTime: bson.Timestamp{T: 1001}, Fingerprint: "f"}}, kill
+			source := &whole{script: &script{fingerprint: "f", chunks: []watcher.Chunk{c, {Token: tokenAt(1010, 1)}}}}
+			publish := func() (Publisher, error) { return &fatal{&recorder{kept: k}, &left, kill%2 == 0}, nil }
+			if err := play(t, windowed(source, k, publish, nil, 3), time.Minute); err != nil && !errors.Is(err, errKilled) {
+				t.Fatal(err)
+			}
+			letters := map[string]int{}
+			for _, b := range k.batches {
+				if len(b.Events)+len(b.Failures) > 3 {
+					t.Errorf("a batch has %d events and %d dead letters", len(b.Events), len(b.Failures))
+				}
+				for _, f := range b.Failures {
+					letters[fmt.Sprint(f.Kind, f.Change.ClusterTime)]++
+				}
+			}
+			events, failures := got(k)
+			if len(events) != 2 || failures != 16 || letters["patient_data_change{1003 1}"] != 3 {
+				t.Errorf("killed at %d: %d events, %d failures: %v", kill, len(events), failures, letters)
+			}
+		})
+	}
+}
+
+// hanging is a publisher whose brokers do not answer.
+type hanging struct{ *recorder }
+
+func (h *hanging) Commit(ctx context.Context, _ *publisher.Batch) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// A window that waits for Kafka does not wait for MongoDB.
+func TestAWindowWaitsForKafka(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		change := scripted{second: 1003, typ: "Group"}
+		for n := range 9 {
+			change.uuids = append(change.uuids, fmt.Sprintf("Patient/%d", n))
+		}
+		k := &kept{position: resumetoken.Position{Stream: "data-changes", Token: tokenAt(1001, 1), ClusterTime: bson.Timestamp{T: 1001}, Fingerprint: "f"}}
+		chunks := []watcher.Chunk{{Changes: []bson.Raw{change.raw(t, 1)}, Token: tokenAt(1003, 1)}, {Token: tokenAt(1010, 1)}}
+		stream := windowed(&whole{script: &script{fingerprint: "f", chunks: chunks}}, k, func() (Publisher, error) { return &hanging{&recorder{kept: k}}, nil }, nil, 1)
+		time.AfterFunc(time.Minute, func() {
+			if p := stream.Progress(); p.Committing.IsZero() || !p.Mapping.IsZero() {
+				t.Errorf("committing since %v, mapping since %v", p.Committing, p.Mapping)
+			}
+		})
+		_ = play(t, stream, 2*time.Minute) // It cannot commit.
+	})
+}
+
+// Nobody has an empty uuid, which would be the key of the event of all of them.
+func TestAnEmptyUUIDFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		raw := scripted{second: 1003, typ: "Patient", uuids: []string{""}}.raw(t, 1)
+		k := &kept{position: resumetoken.Position{Stream: "data-changes", Token: tokenAt(1001, 1), ClusterTime: bson.Timestamp{T: 1001}, Fingerprint: "f"}}
+		source := &whole{script: &script{fingerprint: "f", chunks: []watcher.Chunk{{Changes: []bson.Raw{raw}, Token: tokenAt(1010, 1)}}}}
+		if err := play(t, windowed(source, k, nil, nil, 10), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if events, failures := got(k); len(events) > 0 || failures != 2 {
+			t.Errorf("events %v, %d failures", events, failures)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -25,6 +26,8 @@ const (
 	maxOpen = 1_000_000
 	// maxLinked is how many patients one look-up of Persons asks for.
 	maxLinked = 2000
+	// maxFailureBytes bounds the failures of a window, which ends early with more.
+	maxFailureBytes = 128 << 20
 )
 
 // windows gathers the changes of one window after the other. A window that is read anew becomes
@@ -40,6 +43,10 @@ type windows struct {
 	// unsure are persons that only links tell of which may be others later.
 	unsure   map[string]bool
 	failures []mapper.Failure
+	// failureBytes is about the memory of the failures, whose keys and tokens may have megabytes.
+	failureBytes int
+	// answered, if set, is called after each look-up.
+	answered func()
 	// last is the last change that counts.
 	last mapper.ChangeName
 	most int
@@ -55,14 +62,16 @@ func newWindows(m *mapper.Mapper, links PersonLinks, most int) *windows {
 // clear begins anew; maps are not kept, since a large window would hold its memory.
 func (w *windows) clear() {
 	w.open, w.patients, w.persons, w.lists = false, map[string]typeList{}, map[string]typeList{}, newTypeLists()
-	w.unsure, w.failures, w.last = map[string]bool{}, nil, mapper.ChangeName{}
+	w.unsure, w.failures, w.failureBytes, w.last = map[string]bool{}, nil, 0, mapper.ChangeName{}
 }
 
 // ends tells whether a time, in seconds, lies after the open window.
 func (w *windows) ends(second uint32) bool { return w.open && second >= w.window.End }
 
 // full tells whether the window ends early.
-func (w *windows) full() bool { return len(w.patients)+len(w.persons)+len(w.failures) >= w.most }
+func (w *windows) full() bool {
+	return len(w.patients)+len(w.persons)+len(w.failures) >= w.most || w.failureBytes >= maxFailureBytes
+}
 
 // add adds a change, and begins a window with it if none is open. It is false if the change
 // concerns nobody.
@@ -89,7 +98,7 @@ func (w *windows) add(c *mapper.Change, next mapper.Window) bool {
 	w.last.DocumentKey, w.last.Token = nil, slices.Clone(c.Name.Token)
 	for _, f := range w.out.Failures {
 		f.Change.DocumentKey, f.Change.Token = slices.Clone(c.Name.DocumentKey), w.last.Token
-		w.failures = append(w.failures, f)
+		w.failures, w.failureBytes = append(w.failures, f), w.failureBytes+sizeOf(f)
 	}
 	return true
 }
@@ -103,6 +112,29 @@ type concerned struct {
 
 // place is the place of an event among those of its window.
 func (c concerned) place() string { return string(c.kind) + "/" + c.uuid }
+
+// sizeOf is about what a failure takes in memory, and in its dead letter.
+func sizeOf(f mapper.Failure) int {
+	const besides = 256
+	return len(f.Change.DocumentKey) + len(f.Change.Token) + besides
+}
+
+// failed are the places of the failures: after those of all events, by their changes' times, of
+// which the changes of a transaction have one.
+func (w *windows) failed() iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		var at bson.Timestamp
+		n := 0
+		for i, f := range w.failures {
+			if n++; f.Change.ClusterTime != at {
+				at, n = f.Change.ClusterTime, 0
+			}
+			if !yield(i, fmt.Sprintf("~/%08x%08x/%08x", at.T, at.I, n)) {
+				return
+			}
+		}
+	}
+}
 
 // all are the patients and persons of the window, in a fixed order, with the persons that link to
 // its patients.
@@ -159,6 +191,9 @@ func (w *windows) link(ctx context.Context, after bson.Timestamp) error {
 		})
 		if err != nil {
 			return refused(fmt.Errorf("look persons up by their links: %w", err))
+		}
+		if w.answered != nil {
+			w.answered()
 		}
 	}
 	return nil
