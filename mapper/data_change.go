@@ -257,7 +257,7 @@ func (m *Mapper) touches(c *Change, o *Output) {
 			break
 		}
 		uuid, ok := v.text()
-		if !ok {
+		if !ok || len(uuid) == 0 {
 			continue
 		}
 		found = true
