@@ -93,7 +93,7 @@ func specs() []spec {
 		text("kafka.sasl.oauth.ca_file", "PEM file of the endpoint's authorities; empty: the system's."),
 
 		section("events", "The event kinds."),
-		duration("events.data_change_window", time.Second, time.Minute, "Length of data changes' windows, in whole seconds; another changes ids."),
+		duration("events.data_change_window", time.Second, 15*time.Second, "Length of data changes' windows, in whole seconds; another changes ids."),
 	}, kinds, []spec{
 		section("facts", "Look-ups of facts that a change lacks."),
 		text("facts.request_id", "Look up request ids in the history."),
