@@ -14,6 +14,10 @@ import (
 
 const patientPrefix = "Patient/"
 
+// historyReference is the field of a history document whose version is in object storage: the FHIR
+// server leaves but a few fields of it in MongoDB (CLOUD_STORAGE_HISTORY_RESOURCES).
+const historyReference = "_ref"
+
 // withoutLinkedPersons is the setting that needs no links of persons.
 const withoutLinkedPersons = "set events.person_data_change.enabled: false"
 
@@ -40,12 +44,14 @@ type LinkedPerson struct {
 	// first says that no version is older.
 	first   bool
 	written bson.DateTime
+	// elsewhere says that the links are in object storage, with the rest of the version.
+	elsewhere bool
 }
 
 // Find hands over the Persons that link to any of the patients. A Person that was written after the end, in seconds,
 // has the links of its newest version before: so the answer does not depend on when it is asked
-// for. Without such a version in the history it has those of today, or is not handed over if it
-// did not exist yet. A link that has been removed since is not found. The answer includes what was
+// for. Without such a version in the history, or with its links in object storage, it has those of
+// today, or is not handed over if it did not exist yet. A link that has been removed since is not found. The answer includes what was
 // written up to after.
 func (l *LinkedPersons) Find(ctx context.Context, patients []string, end uint32, after bson.Timestamp, each func(LinkedPerson)) error {
 	const millis = 1000
@@ -67,9 +73,10 @@ func (l *LinkedPersons) Find(ctx context.Context, patients []string, end uint32,
 			return err
 		}
 		for _, p := range chunk {
-			if v, known := versions[p.UUID]; known {
+			switch v, known := versions[p.UUID]; {
+			case known && !v.elsewhere:
 				p = v
-			} else if p.first {
+			case !known && p.first:
 				continue
 			}
 			each(p)
@@ -118,11 +125,12 @@ func (l *LinkedPersons) versions(ctx context.Context, persons []LinkedPerson, be
 			{Key: "resource._uuid", Value: bson.D{{Key: "$in", Value: uuids}}},
 			{Key: "resource.meta.lastUpdated", Value: bson.D{{Key: "$lt", Value: before}}},
 		},
-		fields: []string{"resource._uuid", "resource.link.target._uuid", "resource.meta.lastUpdated", "resource.meta.versionId"},
+		fields: []string{"resource._uuid", "resource.link.target._uuid", "resource.meta.lastUpdated", "resource.meta.versionId", historyReference},
 	}
 	return newest, q.each(ctx, func(doc bson.Raw) {
 		resource, _ := doc.Lookup("resource").DocumentOK()
 		v := readLinkedPerson(resource)
+		v.elsewhere = !doc.Lookup(historyReference).IsZero()
 		if known, ok := newest[v.UUID]; v.UUID != "" && (!ok || known.written < v.written) {
 			newest[v.UUID] = v
 		}

@@ -42,6 +42,11 @@ func testLinkedPersons(t *testing.T, s fhirServer) {
 	version(person("linked since", "3", at(0), "Patient/a", "Patient/b"))
 	insert(person("made since", "1", at(5), "Patient/a"))
 	insert(person("of a lost history", "7", at(5), "Patient/a"))
+	insert(person("of a history elsewhere", "7", at(5), "Patient/a"))
+	elsewhere := bson.D{{Key: "_uuid", Value: "of a history elsewhere"}, {Key: "meta", Value: bson.D{{Key: "versionId", Value: "6"}, {Key: "lastUpdated", Value: at(-20)}}}}
+	if _, err := s.history.Collection("Person_4_0_0_History").InsertOne(t.Context(), bson.D{{Key: "resource", Value: elsewhere}, {Key: "_ref", Value: "6.json"}}); err != nil {
+		t.Fatal(err)
+	}
 	insert(person("of another", "1", at(-10), "Patient/c"))
 	insert(person("without a time", "1", "no date", "Patient/a"))
 	insert(bson.D{{Key: "_uuid", Value: 7}, {Key: "link", Value: bson.D{{Key: "target", Value: bson.D{{Key: "_uuid", Value: "Patient/a"}}}}}})
@@ -58,7 +63,7 @@ func testLinkedPersons(t *testing.T, s fhirServer) {
 		t.Fatal(err)
 	}
 	want := map[string][]string{
-		"before": {"b", "a"}, "long before": {"a"}, "linked since": {"b"}, "of a lost history": {"a"}, "without a time": {"a"},
+		"before": {"b", "a"}, "long before": {"a"}, "linked since": {"b"}, "of a lost history": {"a"}, "of a history elsewhere": {"a"}, "without a time": {"a"},
 	}
 	if !maps.EqualFunc(got, want, slices.Equal) {
 		t.Errorf("got %v, want %v", got, want)
