@@ -66,6 +66,13 @@ func (c *comparison) add(e *entry) error {
 	return c.entries.add(c.buffer)
 }
 
+// addOwn notes the event that a record itself tells of, in the record's own form.
+func (c *comparison) addOwn(record *entry, profile mapper.Profile) error {
+	return c.add(&entry{
+		id: record.id, topic: record.topic, class: possible, partition: int32(uint32(record.key)), origin: c.origin(eventOrigin{Profile: profile}),
+	})
+}
+
 // origin is the number of a namespace and kind.
 func (c *comparison) origin(o eventOrigin) uint16 {
 	c.mu.Lock()

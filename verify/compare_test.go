@@ -213,3 +213,33 @@ func TestEntriesKeepWhatTheyHold(t *testing.T) {
 		t.Error("steps are not sorted by the order of the oplog")
 	}
 }
+
+// A record that alone tells of its event needs no other event, and has no form but its own.
+func TestOwnRecordOnly(t *testing.T) {
+	for name, before := range map[string][]eventOrigin{"no event": nil, "one of another form": {{Kind: "change", Profile: mapper.ProfileStrict}}} {
+		t.Run(name, func(t *testing.T) {
+			c := newComparison(t.TempDir(), []string{"events"})
+			defer func() {
+				if err := c.close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			for _, o := range before {
+				c.origin(o)
+			}
+			record := entry{id: idOf('a'), class: found, key: recordKey([]byte("k")), at: 5000}
+			for _, err := range []error{c.addOwn(&record, mapper.ProfileSeed), c.add(&record)} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := newReporter(c.topics, map[string][]mapper.Kind{"events": {mapper.KindPersonDataChange}}, 10)
+			if err := c.compare(r); err != nil {
+				t.Fatal(err)
+			}
+			if got := r.finish(false); !got.Clean || len(got.Notes) > 0 {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+}

@@ -48,8 +48,7 @@ func (v *verification) readTopics(ctx context.Context, reader *publisher.TopicRe
 			return nil
 		}
 		if v.selfMade(record, r.Key) {
-			own := entry{id: e.id, topic: e.topic, class: possible, partition: int32(uint32(e.key))}
-			if err := v.compare.add(&own); err != nil {
+			if err := v.compare.addOwn(&e, record.Profile()); err != nil {
 				return err
 			}
 		}
