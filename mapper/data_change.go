@@ -276,7 +276,7 @@ func (m *Mapper) touches(c *Change, o *Output) {
 		}
 	}
 	if !found && (resource == patient || resource == personType) {
-		o.failTouches(c, "_uuid is missing or not a string")
+		o.failTouches(c, "_uuid is missing, empty or not a string")
 	}
 }
 

@@ -197,7 +197,7 @@ func settings() map[string]setting {
 		}},
 	})
 	for name, s := range map[string]setting{
-		"subject": {}, "list": {}, "patient": {}, "person": {}, "stu3": {}, "delete-record": {}, "delete-with-pre-image": {}, "update-deleted": {}, "without-uuid": {}, "uuid-too-long": {},
+		"subject": {}, "list": {}, "patient": {}, "person": {}, "stu3": {}, "delete-record": {}, "delete-with-pre-image": {}, "update-deleted": {}, "without-uuid": {}, "empty-uuid": {}, "uuid-too-long": {},
 		"delete-without-record-or-pre-image": {configure: func(c *mapper.Config) { c.Histories = "" }},
 		"delete-with-record-to-come":         {of: "delete-without-record-or-pre-image"},
 		"persons-off":                        {of: "list", configure: func(c *mapper.Config) { c.Topics[mapper.KindPersonDataChange] = "" }},
