@@ -65,8 +65,9 @@ type Options struct {
 	// 20,000. It bounds the server's work between two cursors, however few of the
 	// documents are in the period.
 	Chunk int
-	// Page is the most changes of one Page; default 2,000.
-	Page int
+	// Page is the most changes of one Page; default 2,000. PageBytes bounds it too, but for its
+	// last change, since a change may have a list of the document's length; default 8 MiB.
+	Page, PageBytes int
 	// Waits, if set, is called about every second with a collection that cannot be read yet,
 	// because no majority has the primary's writes, and with "" when the wait is over.
 	Waits func(collection string)
@@ -75,6 +76,8 @@ type Options struct {
 const (
 	defaultChunk = 20_000
 	defaultPage  = 2_000
+	// defaultPageBytes is far more than that many changes have without such lists.
+	defaultPageBytes = 8 << 20
 	// closeTimeout bounds the clean-up of a cursor that was left early.
 	closeTimeout = 5 * time.Second
 )
@@ -94,6 +97,9 @@ func NewScanner(m *mapper.Mapper, opts Options) *Scanner {
 	}
 	if opts.Page <= 0 {
 		opts.Page = defaultPage
+	}
+	if opts.PageBytes <= 0 {
+		opts.PageBytes = defaultPageBytes
 	}
 	if opts.Waits == nil {
 		opts.Waits = func(string) {}
@@ -191,28 +197,28 @@ func (s *scan) chunk(ctx context.Context) (more bool, err error) {
 	}
 	defer closeCursor(ctx, cur)
 	for {
-		changes, err := s.read(ctx, cur)
+		changes, full, err := s.read(ctx, cur)
 		if err != nil {
 			return false, err
 		}
 		b := Page{Changes: changes, After: last}
-		if len(changes) == s.opts.Page {
+		if full {
 			id := changes[len(changes)-1].Name.DocumentKey.Lookup("_id")
 			b.After = Cursor{bson.RawValue{Type: id.Type, Value: bytes.Clone(id.Value)}}
 			b.Scanned = int64(len(changes))
 		}
-		if err := s.emit(ctx, b); err != nil {
+		if err := s.emit(ctx, b, full); err != nil {
 			return false, err
 		}
-		if len(changes) < s.opts.Page {
+		if !full {
 			return n == int64(s.opts.Chunk), nil
 		}
 	}
 }
 
-func (s *scan) emit(ctx context.Context, b Page) error {
+func (s *scan) emit(ctx context.Context, b Page, full bool) error {
 	b.Scanned = min(max(b.Scanned, 0), s.scanned)
-	if len(b.Changes) < s.opts.Page {
+	if !full {
 		b.Scanned = s.scanned // the rest of the chunk
 	}
 	s.scanned -= b.Scanned
@@ -288,13 +294,16 @@ func (s Period) filter(field string) bson.D {
 	return bson.D{{Key: field, Value: limits}}
 }
 
-// read reads the cursor's next documents, at most a page.
-func (s *scan) read(ctx context.Context, cur *mongo.Cursor) ([]mapper.Change, error) {
-	var changes []mapper.Change
-	for len(changes) < s.opts.Page && cur.Next(ctx) {
+// read reads the cursor's next documents, at most a page. It is full if there may be more.
+func (s *scan) read(ctx context.Context, cur *mongo.Cursor) (changes []mapper.Change, full bool, err error) {
+	size := 0
+	for len(changes) < s.opts.Page && size < s.opts.PageBytes {
+		if !cur.Next(ctx) {
+			return changes, false, cur.Err()
+		}
 		var c mapper.Change
 		s.mapper.Read(bytes.Clone(cur.Current), &c)
-		changes = append(changes, c)
+		changes, size = append(changes, c), size+len(cur.Current)
 	}
-	return changes, cur.Err()
+	return changes, true, cur.Err()
 }

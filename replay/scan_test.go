@@ -150,7 +150,7 @@ func testEveryType(t *testing.T, p place) {
 	if _, err := source.Documents.InsertMany(t.Context(), documents); err != nil {
 		t.Fatal(err)
 	}
-	for _, sizes := range []replay.Options{{Chunk: 1, Page: 1}, {Chunk: 4, Page: 3}, {Chunk: 3, Page: 3}, {Chunk: 100, Page: 2}, {}} {
+	for _, sizes := range []replay.Options{{Chunk: 1, Page: 1}, {Chunk: 4, Page: 3}, {Chunk: 3, Page: 3}, {Chunk: 100, Page: 2}, {Chunk: 4, PageBytes: 1}, {}} {
 		scanner := replay.NewScanner(p.mapper, sizes)
 		var cursor replay.Cursor
 		var got []string
@@ -158,6 +158,9 @@ func testEveryType(t *testing.T, p place) {
 		broken := errors.New("broken off")
 		for err := broken; errors.Is(err, broken); { // goes on at the cursor after every page
 			err = scanner.Scan(t.Context(), source, replay.Period{}, cursor, func(_ context.Context, b replay.Page) error {
+				if sizes.PageBytes > 0 && len(b.Changes) > 1 {
+					t.Errorf("%+v: a page has %d changes", sizes, len(b.Changes))
+				}
 				for _, c := range b.Changes {
 					version, _ := c.Name.DocumentKey.LookupErr("_id")
 					got = append(got, version.String())
