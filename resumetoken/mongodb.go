@@ -176,8 +176,13 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 		{Key: "history", Value: p.History},
 		{Key: "layout", Value: p.Layout},
 		{Key: "published", Value: Abbreviate(p.Published)},
-		{Key: "window", Value: p.Window},
 		{Key: "handedTo", Value: p.HandedTo},
+	}
+	var unset bson.D
+	if p.Window != nil {
+		set = append(set, bson.E{Key: "window", Value: p.Window})
+	} else {
+		unset = bson.D{{Key: "window", Value: ""}}
 	}
 	if p.Counts != nil {
 		set = append(set, bson.E{Key: "counts", Value: p.Counts})
@@ -185,6 +190,9 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 	update := bson.D{
 		{Key: "$set", Value: set},
 		{Key: "$currentDate", Value: bson.D{{Key: "saved", Value: true}}},
+	}
+	if len(unset) > 0 {
+		update = append(update, bson.E{Key: "$unset", Value: unset})
 	}
 	if newHour(m.last, spot.ClusterTime) {
 		update = append(update, bson.E{Key: "$push", Value: bson.D{{Key: "hours", Value: bson.D{

@@ -4,7 +4,8 @@
 const interval = 2000;
 const $ = (id) => document.getElementById(id);
 const cards = new Map();
-const kinds = { change: "Change", export: "Bulk export", accessed_everything: "$everything", resource_change: "Compact", person_link: "Person link" };
+const kinds = { change: "Change", export: "Bulk export", accessed_everything: "$everything", resource_change: "Compact", person_link: "Person link",
+  patient_data_change: "Patient data", person_data_change: "Person data" };
 const states = {
   running: ["Running", "good"], standing_by: ["Standing by", "idle"], acquiring: ["Acquiring", "warn"],
   paused: ["Paused", "warn"], waiting: ["Waiting", "bad"], stopped: ["Stopped", "bad"], repairing: ["Repairing", "warn"],

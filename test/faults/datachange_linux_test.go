@@ -48,7 +48,7 @@ func TestDataChangesMemory(t *testing.T) {
 	t.Parallel()
 	ctx := long(t)
 	mongoURI, brokers := ownMongoDB(t), sharedBrokers(t)
-	i := dataChanges(t, mongoURI, brokers, "20s")
+	i := dataChanges(t, mongoURI, brokers, "15s")
 	server := fhirserver.New(connect(t, mongoURI), fhirserver.Options{Databases: i.site.Databases})
 	d := i.startReady(ctx)
 	before := peakMemory(t, d)

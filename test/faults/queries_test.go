@@ -93,7 +93,7 @@ func TestQueries(t *testing.T) {
 		}
 	}
 	d := i.startReady(ctx)
-	since := time.Now().UTC().Format(time.RFC3339) // later than the set's first entry
+	since := time.Now().Add(time.Second).UTC().Format(time.RFC3339) // later than the set's first entry
 	write("live")
 	arrived(3)
 	stop(d)
