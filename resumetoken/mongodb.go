@@ -178,11 +178,8 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 		{Key: "published", Value: Abbreviate(p.Published)},
 		{Key: "handedTo", Value: p.HandedTo},
 	}
-	var unset bson.D
 	if p.Window != nil {
 		set = append(set, bson.E{Key: "window", Value: p.Window})
-	} else {
-		unset = bson.D{{Key: "window", Value: ""}}
 	}
 	if p.Counts != nil {
 		set = append(set, bson.E{Key: "counts", Value: p.Counts})
@@ -191,8 +188,8 @@ func (m *MongoDB) save(ctx context.Context, p Position, condition ...bson.E) err
 		{Key: "$set", Value: set},
 		{Key: "$currentDate", Value: bson.D{{Key: "saved", Value: true}}},
 	}
-	if len(unset) > 0 {
-		update = append(update, bson.E{Key: "$unset", Value: unset})
+	if p.Window == nil {
+		update = append(update, bson.E{Key: "$unset", Value: bson.D{{Key: "window", Value: ""}}})
 	}
 	if newHour(m.last, spot.ClusterTime) {
 		update = append(update, bson.E{Key: "$push", Value: bson.D{{Key: "hours", Value: bson.D{
