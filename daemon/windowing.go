@@ -109,7 +109,7 @@ func (w *windowing) windowOf(second uint32) (next mapper.Window, had bool) {
 	last := w.position.Window
 	switch {
 	case last.Unfinished && second < last.End:
-		return mapper.Window{Start: last.Start, End: last.End, Part: last.Part}, second < last.Start
+		return stored(last), second < last.Start
 	case second < last.End:
 		return next, true
 	}
@@ -117,6 +117,11 @@ func (w *windowing) windowOf(second uint32) (next mapper.Window, had bool) {
 	// Windows of another length may have been published up to the middle of it.
 	next.Start = max(next.Start, last.End)
 	return next, false
+}
+
+// stored is the window, or the part of one, that a position tells of.
+func stored(last *resumetoken.Window) mapper.Window {
+	return mapper.Window{Start: last.Start, End: last.End, Part: last.Part}
 }
 
 // publish sends the events of the open window, or of a part of it that ends early, in batches. at
@@ -128,7 +133,7 @@ func (w *windowing) publish(ctx context.Context, at bson.Timestamp, early bool, 
 		return err
 	}
 	window, done := w.windows.window, ""
-	if last := w.position.Window; last.Unfinished && (mapper.Window{Start: last.Start, End: last.End, Part: last.Part}) == window {
+	if last := w.position.Window; last.Unfinished && stored(last) == window {
 		done = last.After
 	}
 	var out mapper.Output
