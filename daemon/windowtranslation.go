@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"math"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 
@@ -116,12 +117,11 @@ func (t *WindowTranslation) close(ctx context.Context, after bson.Timestamp, emi
 }
 
 // Touched maps changes that a repair of lost history finds to one event for each patient or
-// person: at names them, in milliseconds, and ends their window.
+// person: at names them, in milliseconds. Persons have the links of today: a link that was written
+// in the gap may bear a time after it, by another clock, and one too many does no harm.
 func (t *WindowTranslation) Touched(ctx context.Context, changes []mapper.Change, at int64, out *mapper.Output) error {
-	const millis = 1000
-	second := uint32(at / millis)
 	for i := range changes {
-		t.windows.add(&changes[i], mapper.Window{Start: second, End: second})
+		t.windows.add(&changes[i], mapper.Window{End: math.MaxUint32})
 	}
 	all, err := t.windows.all(ctx, bson.Timestamp{})
 	if err != nil {

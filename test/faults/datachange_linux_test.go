@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -85,8 +86,8 @@ func TestDataChangesMemory(t *testing.T) {
 }
 
 // TestDataChangesRepair has the oplog lose the position while resources are written, moved and
-// deleted: each patient that was concerned has an event, and each event is there once although the
-// repair is killed in its midst.
+// deleted, by a FHIR server whose clock is ahead: each patient that was concerned has an event, and
+// each event is there once although the repair is killed in its midst.
 func TestDataChangesRepair(t *testing.T) {
 	t.Parallel()
 	ctx := long(t)
@@ -94,7 +95,8 @@ func TestDataChangesRepair(t *testing.T) {
 	brokers := sharedBrokers(t)
 	i := dataChanges(t, m.URI, brokers, "1s")
 	client := connect(t, m.URI)
-	server := fhirserver.New(client, fhirserver.Options{Databases: i.site.Databases})
+	ahead := func() time.Time { return time.Now().Add(time.Minute) }
+	server := fhirserver.New(client, fhirserver.Options{Databases: i.site.Databases, Now: ahead})
 	create := func(resource, id string, content bson.D) fhirserver.Resource {
 		t.Helper()
 		r, err := server.Create(ctx, resource, id, fhirserver.Owner, content)
