@@ -60,25 +60,32 @@ func (b *bound) grow(changes, most int, took time.Duration) {
 	}
 }
 
-// pieces cuts a chunk into chunks within the bound, which may change from one to the next. It
-// cuts only after changes whose token can be stored.
+// pieces cuts a chunk into chunks within the bound, which may change from one to the next.
 func (b *bound) pieces(c watcher.Chunk) iter.Seq[watcher.Chunk] {
 	return func(yield func(watcher.Chunk) bool) {
-		for n := b.atMost(len(c.Changes)); n < len(c.Changes); n++ {
-			token, ok := c.Changes[n-1].Lookup("_id").DocumentOK()
-			if !ok || large(token) {
-				continue
-			}
-			piece := watcher.Chunk{Changes: c.Changes[:n:n], Read: c.Read, Token: token}
-			for _, raw := range piece.Changes {
-				piece.Size += len(raw)
-			}
-			if !yield(piece) {
+		for more := true; more; {
+			var piece watcher.Chunk
+			piece, c = cut(c, b.atMost(len(c.Changes)))
+			if more = len(c.Changes) > 0; !yield(piece) {
 				return
 			}
-			c.Changes, c.Size = c.Changes[n:], c.Size-piece.Size
-			n = b.atMost(len(c.Changes)) - 1
 		}
-		yield(c)
 	}
+}
+
+// cut cuts a chunk after n changes, or after the next one whose token can be stored.
+func cut(c watcher.Chunk, n int) (piece, left watcher.Chunk) {
+	for ; n < len(c.Changes); n++ {
+		token, ok := c.Changes[n-1].Lookup("_id").DocumentOK()
+		if !ok || large(token) {
+			continue
+		}
+		piece, left = watcher.Chunk{Changes: c.Changes[:n:n], Read: c.Read, Token: token}, c
+		for _, raw := range piece.Changes {
+			piece.Size += len(raw)
+		}
+		left.Changes, left.Size = c.Changes[n:], c.Size-piece.Size
+		return piece, left
+	}
+	return c, watcher.Chunk{}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 	"github.com/fhir-cdc/fhir-cdc/wait"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
 // linksBefore knows the links before a version, but not the version's own history.
@@ -53,14 +54,14 @@ func TestLinksBeforeAreKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := m.batch(t.Context(), []bson.Raw{raw}, token(2)); err != nil {
+		if _, err := m.batch(t.Context(), unmapped{Chunk: watcher.Chunk{Changes: []bson.Raw{raw}, Token: token(2)}}); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
 			if err := wait.Sleep(t.Context(), 200*time.Millisecond); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := m.batch(t.Context(), nil, nil); err != nil {
+			if _, err := m.batch(t.Context(), unmapped{}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -27,6 +27,8 @@ type mapping struct {
 	// changes is used again for each batch; events keep only what it points to.
 	changes []mapper.Change
 	waiting waiting
+	// left is what a batch has left of its chunk, because too many changes waited.
+	left unmapped
 	// newest is the cluster's newest operation, as it was when it was asked for.
 	newest bson.Timestamp
 	asked  time.Time
@@ -34,6 +36,31 @@ type mapping struct {
 	// that one waits any more.
 	stop   *PolicyError
 	stopAt uint64
+}
+
+// unmapped are changes that were just read, with their facts if they have been looked up.
+type unmapped struct {
+	watcher.Chunk
+	facts []fact
+}
+
+// take takes about n of the changes: no more may find a place, and to look for all that are left
+// takes time and memory.
+func (u *unmapped) take(n int) unmapped {
+	var taken unmapped
+	taken.Chunk, u.Chunk = cut(u.Chunk, n)
+	n = len(taken.Changes)
+	taken.facts, u.facts = u.facts[:n:n], u.facts[n:]
+	return taken
+}
+
+// back puts changes before the others.
+func (u *unmapped) back(first unmapped) {
+	if len(u.Changes) > 0 {
+		first.Changes, first.facts = append(first.Changes, u.Changes...), append(first.facts, u.facts...)
+		first.Token = u.Token
+	}
+	*u = first
 }
 
 // run makes batches of chunks until chunks is closed, and of the changes that wait when
@@ -46,13 +73,12 @@ func (m *mapping) run(ctx context.Context, ended <-chan struct{}, chunks <-chan 
 		if !more {
 			return nil
 		}
-		raw, token := first.Changes, first.Token
-		if len(token) > 0 {
-			raw, token = m.gather(first, chunks)
+		if len(first.Token) > 0 && first.facts == nil {
+			first.Changes, first.Token = m.gather(first.Chunk, chunks)
 		}
 		began := time.Now()
 		m.progress.mapping(began)
-		b, err := m.batch(ctx, raw, token)
+		b, err := m.batch(ctx, first)
 		m.progress.mapping(time.Time{})
 		if b != nil {
 			b.Read, b.Map, b.Mapped = first.Read, began, time.Now()
@@ -70,8 +96,11 @@ func (m *mapping) run(ctx context.Context, ended <-chan struct{}, chunks <-chan 
 
 // await waits for a chunk. It returns an empty one when it is time to look again for what the
 // waiting changes miss, and false when there is nothing more to do.
-func (m *mapping) await(ended <-chan struct{}, chunks <-chan watcher.Chunk) (watcher.Chunk, bool) {
+func (m *mapping) await(ended <-chan struct{}, chunks <-chan watcher.Chunk) (unmapped, bool) {
 	full := m.waiting.full(m.opts.MaxBytes)
+	if m.stop == nil && !full && len(m.left.Changes) > 0 {
+		return m.left.take(maxWaiting - len(m.waiting.list)), true
+	}
 	var due <-chan time.Time
 	if at := m.waiting.next(full); !at.IsZero() {
 		timer := time.NewTimer(time.Until(at))
@@ -85,18 +114,23 @@ func (m *mapping) await(ended <-chan struct{}, chunks <-chan watcher.Chunk) (wat
 	}
 	select {
 	case c, more := <-chunks:
-		return c, more
+		return unmapped{Chunk: c}, more
 	case <-due:
-		return watcher.Chunk{}, true
+		return unmapped{}, true
 	case <-ended:
-		return watcher.Chunk{}, false
+		return unmapped{}, false
 	}
 }
 
-// gather adds the chunks that were read while the batch before was being made.
+// gather adds the chunks that were read while the batch before was being made; few at first
+// and while changes wait, since more may have to.
 func (m *mapping) gather(first watcher.Chunk, chunks <-chan watcher.Chunk) ([]bson.Raw, bson.Raw) {
 	changes, token, size := first.Changes, first.Token, first.Size
-	for len(changes) < m.bound.atMost(m.opts.MaxRecords) && size < m.opts.MaxBytes {
+	most := m.opts.MaxRecords
+	if len(m.waiting.list) > 0 || m.waiting.read == 0 {
+		most = min(most, maxWaiting)
+	}
+	for len(changes) < m.bound.atMost(most) && size < m.opts.MaxBytes {
 		select {
 		case c, ok := <-chunks:
 			if !ok {
@@ -111,18 +145,21 @@ func (m *mapping) gather(first watcher.Chunk, chunks <-chan watcher.Chunk) ([]bs
 }
 
 // batch makes one batch of changes that have waited and of the changes that were just read, up to
-// token; without a token none were read. With the policy stop, a failure ends the batch right
-// before the failed change. When all changes before that one are in this batch or published,
-// batch returns a *PolicyError beside it.
-func (m *mapping) batch(ctx context.Context, raw []bson.Raw, token bson.Raw) (*publisher.Batch, error) {
+// their token; without a token none were read. It leaves the later ones when too many wait. With the
+// policy stop, a failure ends the batch right before the failed change. When all changes before
+// that one are in this batch or published, batch returns a *PolicyError beside it.
+func (m *mapping) batch(ctx context.Context, c unmapped) (*publisher.Batch, error) {
+	raw, token, facts := c.Changes, c.Token, c.facts
 	m.changes = slices.Grow(m.changes[:0], len(raw))[:len(raw)]
-	facts := make([]fact, len(raw))
+	if facts == nil {
+		facts = make([]fact, len(raw))
+	}
 	for i := range raw {
 		m.parts.Mapper.Read(raw[i], &m.changes[i])
 		facts[i].published = Published(m.position.Published, raw[i])
 	}
 	full := m.waiting.full(m.opts.MaxBytes)
-	peers, err := m.look(ctx, facts, full)
+	peers, err := m.look(ctx, facts, full, c.facts != nil)
 	if err != nil {
 		return nil, refused(fmt.Errorf("look facts up: %w", err))
 	}
@@ -158,6 +195,10 @@ func (m *mapping) batch(ctx context.Context, raw []bson.Raw, token bson.Raw) (*p
 	}
 	read := 0
 	for ; read < len(raw) && m.stop == nil; read++ {
+		if p.waiting.full(m.opts.MaxBytes) && !large(m.tokenBefore(read)) {
+			m.left.back(unmapped{watcher.Chunk{Changes: raw[read:], Token: token, Read: c.Read}, facts[read:]})
+			break
+		}
 		c := &m.changes[read]
 		if !facts[read].published {
 			if err := m.noteLifecycle(ctx, c); err != nil {
@@ -251,12 +292,16 @@ func (m *mapping) stopping(failures []mapper.Failure) *PolicyError {
 }
 
 // look looks up the facts of the changes that were just read and of the changes that wait, with
-// one question to each source. peers is the number of versions that are missing now.
-func (m *mapping) look(ctx context.Context, facts []fact, full bool) (peers int, err error) {
+// one question to each source. peers is the number of versions that are missing now. Those
+// that were looked up before are only looked for again.
+func (m *mapping) look(ctx context.Context, facts []fact, full, again bool) (peers int, err error) {
 	if m.parts.Facts.RequestIDs != nil {
 		if peers, err = m.lookForRequests(ctx, facts, full); err != nil {
 			return 0, fmt.Errorf("request ids: %w", err)
 		}
+	}
+	if again {
+		return peers, nil
 	}
 	return peers, m.parts.Facts.findPersons(ctx, m.changes, facts, m.seen)
 }

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// maxWaiting is from how many waiting changes on a stream reads no more: as many as
-	// one query asks for. A batch may exceed it.
+	// maxWaiting is from how many waiting changes on a stream reads no more. Each has its position
+	// and a copy of its change.
 	maxWaiting = 1000
 	// maxRuns bounds the runs of published changes between waiting ones, which are stored
 	// with each position, and maxRunBytes the size of their tokens.

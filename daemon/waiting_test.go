@@ -15,6 +15,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 	"github.com/fhir-cdc/fhir-cdc/tokens"
+	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
 const ms = time.Millisecond
@@ -186,7 +187,7 @@ func TestAfterAStopNothingIsLookedFor(t *testing.T) {
 		}
 		m.waiting.read = 3
 		for range 2 { // the first time tells that it is over its time
-			if _, err := m.batch(t.Context(), nil, nil); err != nil {
+			if _, err := m.batch(t.Context(), unmapped{}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -228,6 +229,48 @@ func TestPublishedByOthersMakesNoMoreRuns(t *testing.T) {
 				if id, _ := raw.Lookup("_id").DocumentOK(); tokens.After(id, b.Position.Token) && !Published(b.Position.Published, raw) {
 					t.Fatalf("after a crash at %v the change %v is published again", b.Position.Token, id)
 				}
+			}
+		}
+	})
+}
+
+// However many changes are read at once, only so many wait: each holds memory. All have their
+// events, in order, and a request that is told of twice has one.
+func TestOneChunkOfManyWithoutHistory(t *testing.T) {
+	const many, late = 4 * maxWaiting, 3 * maxWaiting / 2
+	var changes []bson.Raw
+	for i := range many {
+		changes = append(changes, put(t, 10+i, fmt.Sprintf("c%d", i/2), 1+i%2))
+		if i%late == late-1 {
+			changes = append(changes, accessLog(t, 10+i, "request"))
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		h := &histories{}
+		s := stream(&script{fingerprint: "f"}, nil, &kept{}, func(_ *Options, f *Facts) { f.RequestIDs = h })
+		p, err := (&kept{}).publisher()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &mapping{Stream: s, publisher: p, waiting: newWaiting(h), position: resumetoken.Position{Token: token(1)}}
+		if _, err := m.batch(t.Context(), unmapped{Chunk: watcher.Chunk{Changes: changes, Token: token(9000)}}); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(m.waiting.list); n != maxWaiting {
+			t.Errorf("%d changes wait, want %d", n, maxWaiting)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		r, h, err := waits(t, changes, nil, map[int]time.Duration{many / 2: 500 * ms}, func(_ *Options, f *Facts) { f.Persons = nobody{} })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.all) != many+1 || h.gaveUp != many-1 {
+			t.Errorf("%d events, want %d; %d of %d given up", len(r.all), many+1, h.gaveUp, many-1)
+		}
+		for i := range many / 2 {
+			if got := r.of(fmt.Sprintf("c%d", i)); len(got) != 2 || got[0].id == got[1].id || got[1].at.Before(got[0].at) {
+				t.Errorf("c%d came as %+v", i, got)
 			}
 		}
 	})

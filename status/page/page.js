@@ -4,8 +4,7 @@
 const interval = 2000;
 const $ = (id) => document.getElementById(id);
 const cards = new Map();
-const kinds = { change: "Change", export: "Bulk export", accessed_everything: "$everything", resource_change: "Compact", person_link: "Person link",
-  patient_data_change: "Patient data", person_data_change: "Person data" };
+const named = (kind) => kind.replaceAll("_", " ");
 const states = {
   running: ["Running", "good"], standing_by: ["Standing by", "idle"], acquiring: ["Acquiring", "warn"],
   paused: ["Paused", "warn"], waiting: ["Waiting", "bad"], stopped: ["Stopped", "bad"], repairing: ["Repairing", "warn"],
@@ -109,13 +108,13 @@ function fillKinds(entry, s) {
   const since = s.countedSince ? `since ${new Date(s.countedSince).toLocaleDateString(undefined, { dateStyle: "medium" })}, by every process` : "since this process began";
   set(entry.fields.caption, `Events of stream ${s.stream} ${since}`);
   set(entry.fields.counted, `Counted ${since}`);
-  for (const kind of Object.keys(s.events).sort((a, b) => Object.keys(kinds).indexOf(a) - Object.keys(kinds).indexOf(b))) {
+  for (const kind of Object.keys(s.events)) {
     let cells = entry.rows.get(kind);
     if (!cells) {
       const row = entry.fields.kinds.insertRow();
       const head = document.createElement("th");
       head.scope = "row";
-      head.textContent = kinds[kind] ?? kind;
+      head.textContent = named(kind);
       row.append(head);
       cells = [0, 1, 2, 3].map(() => row.insertCell());
       entry.rows.set(kind, cells);
@@ -287,12 +286,12 @@ const lists = [
       [["Documents", "Events", "Dead letters"][i], (b) => (b.progress ? number(b.progress[count]) : "–")])),
   ]],
   ["events", "Events of this process", [
-    ["Committed", (e) => clock(e.committed), "time"], ["Kind", (e) => kinds[e.kind] ?? e.kind], ["Resource", (e) => e.resourceType],
+    ["Committed", (e) => clock(e.committed), "time"], ["Kind", (e) => named(e.kind)], ["Resource", (e) => e.resourceType],
     ["Action", (e) => e.action], ["Document", (e) => e.document || "–", "code"], ["Event", (e) => e.id, "code"],
     ["After", (e) => brief(Math.max(0, (new Date(e.committed) - new Date(e.changed)) / 1000))], ["Stream", (e) => e.stream],
   ]],
   ["deadLetters", "Dead letters", [
-    ["Stored", (l) => clock(l.stored), "time"], ["Kind", (l) => kinds[l.kind] ?? l.kind],
+    ["Stored", (l) => clock(l.stored), "time"], ["Kind", (l) => named(l.kind)],
     ["Document", (l) => l.key, "code"], ["Reason", (l) => l.reason, "long"], ["Retried", (l) => (l.retried ? "yes" : "no")],
     ["Place", (l) => [l.place, ...(l.again ?? [])].join(", "), "code"], ["Stream", (l) => l.stream],
   ]],

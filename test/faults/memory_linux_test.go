@@ -100,9 +100,6 @@ func TestMemory(t *testing.T) {
 		site.Databases = first.Databases
 		i := install(t, m, site)
 		delete(i.env, "FHIR_CDC_KAFKA_COMPRESSION") // its memory counts
-		// The backlog has no history, and waits for none, as one that is older than the wait: how
-		// much of a young one waits depends on the machine's speed.
-		i.env["FHIR_CDC_FACTS_WAIT"] = "0s"
 		installations = append(installations, i)
 	}
 	l := backlog(ctx, t, connect(t, mongoURI), first.Databases, scaled(50000, 4))
