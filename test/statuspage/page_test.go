@@ -29,7 +29,7 @@ const (
 // The expressions ask for the first stream's card and the tiles.
 const (
 	state   = `document.querySelector(".card [data-f=state]")?.textContent`
-	created = `document.querySelector(".card tbody tr td")?.textContent`
+	created = `[...document.querySelectorAll(".card tbody tr")].find((row) => row.cells[0].textContent === "change")?.cells[1].textContent`
 	answer  = `document.querySelector("#answer").textContent`
 )
 
@@ -131,7 +131,7 @@ func (s *stage) loadsAndUpdates() {
 	s.check(err)
 	_, err = s.fhir.SetStatus(s.ctx, job, "in-progress")
 	s.check(err)
-	s.until("the exports are counted", `document.querySelectorAll(".card tbody tr")[1].textContent.includes("11")`)
+	s.until("the exports are counted", `[...document.querySelectorAll(".card tbody tr")].some((row) => row.textContent.startsWith("export11"))`)
 	s.until("the chart has a line", `document.querySelector(".card .line").getAttribute("d").split("L").length > 5`)
 	s.until("the lag is known", `document.querySelector("#sum-lag").textContent !== "–"`)
 	s.until("the oplog is known", `document.querySelector("#sum-oplog").textContent !== "–"`)
