@@ -94,7 +94,7 @@ func (m *mapping) run(ctx context.Context, ended <-chan struct{}, chunks <-chan 
 	}
 }
 
-// await waits for a chunk. It returns an empty one when it is time to look again for what the
+// await waits for a chunk, or takes what is left of one. It returns an empty one when it is time to look again for what the
 // waiting changes miss, and false when there is nothing more to do.
 func (m *mapping) await(ended <-chan struct{}, chunks <-chan watcher.Chunk) (unmapped, bool) {
 	full := m.waiting.full(m.opts.MaxBytes)
@@ -292,11 +292,11 @@ func (m *mapping) stopping(failures []mapper.Failure) *PolicyError {
 }
 
 // look looks up the facts of the changes that were just read and of the changes that wait, with
-// one question to each source. peers is the number of versions that are missing now. Those
-// that were looked up before are only looked for again.
+// one question to each source. peers is the number of versions that are missing now. Of those that
+// were looked up before, only what was missing is looked for again.
 func (m *mapping) look(ctx context.Context, facts []fact, full, again bool) (peers int, err error) {
 	if m.parts.Facts.RequestIDs != nil {
-		if peers, err = m.lookForRequests(ctx, facts, full); err != nil {
+		if peers, err = m.lookForRequests(ctx, facts, full, again); err != nil {
 			return 0, fmt.Errorf("request ids: %w", err)
 		}
 	}
@@ -306,7 +306,7 @@ func (m *mapping) look(ctx context.Context, facts []fact, full, again bool) (pee
 	return peers, m.parts.Facts.findPersons(ctx, m.changes, facts, m.seen)
 }
 
-func (m *mapping) lookForRequests(ctx context.Context, facts []fact, full bool) (peers int, err error) {
+func (m *mapping) lookForRequests(ctx context.Context, facts []fact, full, again bool) (peers int, err error) {
 	waiters := m.waiting.asks(time.Now(), full)
 	versions := make([]lookup.Version, 0, len(waiters)+len(m.changes))
 	for _, w := range waiters {
@@ -314,7 +314,10 @@ func (m *mapping) lookForRequests(ctx context.Context, facts []fact, full bool) 
 	}
 	var of []int
 	for i := range m.changes {
-		if v, ok := m.parts.Facts.versionOf(&m.changes[i]); ok && !facts[i].published {
+		if v, ok := m.parts.Facts.versionOf(&m.changes[i]); ok && !facts[i].published && (!again || facts[i].missing) {
+			if found := facts[i].History; found != nil {
+				v.LinksBefore = found.Before
+			}
 			versions = append(versions, v)
 			of = append(of, i)
 		}

@@ -313,7 +313,7 @@ func (p *pass) await(parts Parts, raw bson.Raw, f fact, peers int, before resume
 		size: len(raw), fact: f, missing: f.missing, number: p.last, before: before, since: p.now, peers: peers,
 		pause: lookup.NextPause(0, 0),
 	}
-	w.look = p.now.Add(w.pause)
+	w.look, w.before.Token = p.now.Add(w.pause), bytes.Clone(before.Token)
 	parts.Mapper.Read(bytes.Clone(raw), &w.change)
 	w.queued = p.queues(&w.change)
 	w.version, _ = parts.Facts.versionOf(&w.change)

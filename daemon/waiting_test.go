@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -253,20 +255,36 @@ func TestOneChunkOfManyWithoutHistory(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := &mapping{Stream: s, publisher: p, waiting: newWaiting(h), position: resumetoken.Position{Token: token(1)}}
-		if _, err := m.batch(t.Context(), unmapped{Chunk: watcher.Chunk{Changes: changes, Token: token(9000)}}); err != nil {
+		block := slices.Clone(changes)
+		block[0] = bytes.Clone(block[0])
+		if _, err := m.batch(t.Context(), unmapped{Chunk: watcher.Chunk{Changes: block, Token: token(9000)}}); err != nil {
 			t.Fatal(err)
+		}
+		clear(block[0])
+		if got := m.waiting.list[1].before.Token; !bytes.Equal(got, token(10)) {
+			t.Errorf("the change that waits keeps what was read with it")
 		}
 		if n := len(m.waiting.list); n != maxWaiting {
 			t.Errorf("%d changes wait, want %d", n, maxWaiting)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		r, h, err := waits(t, changes, nil, map[int]time.Duration{many / 2: 500 * ms}, func(_ *Options, f *Facts) { f.Persons = nobody{} })
+		const known = 1000
+		found := map[int]time.Duration{} // at once
+		for i := range known {
+			found[many/2+i] = 0
+		}
+		r, h, err := waits(t, changes, nil, found, func(_ *Options, f *Facts) { f.Persons = nobody{} })
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(r.all) != many+1 || h.gaveUp != many-1 {
-			t.Errorf("%d events, want %d; %d of %d given up", len(r.all), many+1, h.gaveUp, many-1)
+		if len(r.all) != many+1 || h.gaveUp != many-known {
+			t.Errorf("%d events, want %d; %d of %d given up", len(r.all), many+1, h.gaveUp, many-known)
+		}
+		for version, n := range h.asked {
+			if n != 1 {
+				t.Errorf("the history of %s was known, and asked for %d times", version, n)
+			}
 		}
 		for i := range many / 2 {
 			if got := r.of(fmt.Sprintf("c%d", i)); len(got) != 2 || got[0].id == got[1].id || got[1].at.Before(got[0].at) {

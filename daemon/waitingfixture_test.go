@@ -25,6 +25,8 @@ type histories struct {
 	from   map[string]time.Time // by uuid/version
 	looks  int
 	gaveUp int
+	// asked counts how often each version that is known was asked for.
+	asked map[string]int
 }
 
 func (h *histories) Patience(n int) time.Duration { return testWait + testWait/10*time.Duration(n-1) }
@@ -35,9 +37,14 @@ func (h *histories) Find(context.Context, []lookup.Version) ([]lookup.Answer, er
 
 func (h *histories) Look(_ context.Context, versions []lookup.Version) ([]lookup.Answer, error) {
 	h.looks++
+	if h.asked == nil {
+		h.asked = map[string]int{}
+	}
 	answers := make([]lookup.Answer, len(versions))
 	for i, v := range versions {
-		if at, ok := h.from[v.UUID+"/"+v.VersionID]; ok && !time.Now().Before(at) {
+		name := v.UUID + "/" + v.VersionID
+		if at, ok := h.from[name]; ok && !time.Now().Before(at) {
+			h.asked[name]++
 			answers[i] = lookup.Answer{RequestID: "request-" + v.UUID + "-" + v.VersionID, Complete: true}
 		}
 	}
