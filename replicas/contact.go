@@ -86,11 +86,14 @@ func (c *contact) failed(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.begin()
-	now, _ := meaning(c.opts, err)
-	told := c.err != nil
-	if told {
-		before, _ := meaning(c.opts, c.err)
+	now, answered := meaning(c.opts, err)
+	told := false
+	if c.err != nil {
+		before, had := meaning(c.opts, c.err)
 		told = before.says == now.says
+		if answered && !had {
+			c.ends()
+		}
 	}
 	c.err = err
 	if told {
@@ -109,13 +112,18 @@ func (c *contact) joined() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
-		message := "Kafka is back: the group of replicas answers again"
-		if errors.As(c.err, new(*kerr.Error)) {
-			message = "back in the group of replicas"
-		}
-		c.log.Info(message, zap.Duration("took", time.Since(c.since)))
+		c.ends()
 	}
 	c.err, c.lost = nil, false
+}
+
+// ends logs the end of the trouble that the error is.
+func (c *contact) ends() {
+	message := "Kafka is back: the group of replicas answers again"
+	if errors.As(c.err, new(*kerr.Error)) {
+		message = "back in the group of replicas"
+	}
+	c.log.Info(message, zap.Duration("took", time.Since(c.since)))
 }
 
 func refuses(err error) bool {

@@ -97,7 +97,10 @@ func TestContactExplains(t *testing.T) {
 			t.Errorf("%v: refuses %v", c.err, got)
 		}
 	}
-	if n := logged.Len(); n != 6 {
-		t.Errorf("%d lines, want one of each trouble", n)
+	if n := logged.Len(); n != 7 {
+		t.Errorf("%d lines, want one of each trouble, and one of the end of the first", n)
+	}
+	if n := logged.FilterMessage("Kafka is back: the group of replicas answers again").Len(); n != 1 {
+		t.Errorf("%d lines say that Kafka is back although the group has answered, want 1", n)
 	}
 }
