@@ -49,7 +49,7 @@ endif
 # Tests wait most of their time, for elections, time limits and servers that start; the
 # table in CONTRIBUTING.md says which. So more run at once than there are processors.
 PACKAGES_AT_ONCE ?= 2
-TESTS_AT_ONCE ?= 6
+TESTS_AT_ONCE ?= 8
 FUZZ_TIME ?= 60s
 SOAK_TIME ?= 1h
 
@@ -97,24 +97,25 @@ else
 	@# The fault tests run beside all others, without the race detector: it slows their own
 	@# bookkeeping down, which would be what they measure, and the daemon that they run is
 	@# built without it anyway. Nor can it be there where memory is measured. The longest
-	@# packages are the last by name, so they go first. The alerts of test/alerts are in
-	@# stretched time, so they come last and alone.
+	@# packages are the last by name, so they go first. Measures and modules of their own run
+	@# beside both. The alerts of test/alerts are in stretched time, so they come last and alone.
 	@export FHIR_CDC_TEST_SEED=$(SEED); packages=$$($(GO) list $(PKG) | sort -r); status=0; \
 	matching() { grep "$$@" <<<"$$packages" || true; }; \
 	plain() { [ $$# -eq 0 ] || $(TEST) -parallel $(TESTS_AT_ONCE) -timeout 45m $(ARGS) "$$@"; }; \
 	raced() { [ $$# -eq 0 ] || $(TEST) -race -p $(PACKAGES_AT_ONCE) -parallel $(TESTS_AT_ONCE) -timeout 45m $(ARGS) "$$@"; }; \
 	measured() { [ $$# -eq 0 ] || $(TEST) -run 'Memory|Instructions' $(ARGS) "$$@"; }; \
 	nested() { [ '$(PKG)' != ./... ] || (cd $$1 && $(TEST) -timeout 20m $(ARGS) ./...); }; \
-	beside() { \
+	small() { \
 	  local status=0; \
-	  plain $$(matching '/test/faults$$') || status=1; \
 	  measured $$(matching -E '/(verify|repair|mapper|publisher|daemon)$$') || status=1; \
 	  for dir in $(filter-out $(ALONE),$(NESTED)); do nested $$dir || status=1; done; \
 	  return $$status; \
 	}; \
-	beside & \
+	plain $$(matching '/test/faults$$') & faults=$$!; \
+	small & small=$$!; \
 	raced $$(matching -v '/test/faults$$') || status=1; \
-	wait $$! || status=1; \
+	wait $$faults || status=1; \
+	wait $$small || status=1; \
 	for dir in $(ALONE); do nested $$dir || status=1; done; \
 	exit $$status
 endif
