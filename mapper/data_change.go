@@ -329,11 +329,12 @@ type DataChange struct {
 	Unsure bool
 }
 
-// name is the Last of an event: the change's time and place, and the collection of what the event
-// is about.
+// nameOfDataChange names an event: the time and token of its Last, the collection of what it is
+// about and, in the place of an _id, the uuid. The events of a window would have one name without.
 func (m *Mapper) nameOfDataChange(d *DataChange) ChangeName {
 	name := d.Last
-	name.Database, name.Collection, name.Operation, name.DocumentKey = m.cfg.Database, patient+suffixR4, "update", nil
+	name.Database, name.Collection, name.Operation = m.cfg.Database, patient+suffixR4, "update"
+	name.DocumentKey, _ = bson.Marshal(bson.D{{Key: "_id", Value: d.UUID}}) // A text cannot fail.
 	if d.Kind == KindPersonDataChange {
 		name.Collection = personType + suffixR4
 	}

@@ -296,7 +296,7 @@ func dataChange(resource string) message {
 		form:        "CloudEvent, binary mode",
 		contentType: binaryContent,
 		key:         text().says("The uuid."),
-		headers: binaryHeaders("The end of the window.", constant(resource+"DataChangeEvent"),
+		headers: binaryHeaders("The end of the window; of a repair's event its own time, which ends none.", constant(resource+"DataChangeEvent"),
 			must("ce_datacontenttype", constant(binaryContent))),
 		value: object(
 			must("id", text().says("The uuid.")),
@@ -310,7 +310,7 @@ func deadLetter(kinds []string) message {
 	return message{
 		name: "dead_letter", channel: "dead_letter", topic: "fhir-cdc.dead-letters", setting: "The key topics.dead_letters names another topic.",
 		title: "Dead letters, of changes that cannot become events.", contentType: "application/json",
-		key:     text().says("database.collection/_id."),
+		key:     text().says("database.collection/_id, of an event of a window with the uuid in the place of the _id."),
 		headers: object(),
 		value: object(
 			must("kind", oneOf(kinds...)),
