@@ -182,8 +182,8 @@ func (m MongoDB) Collections(ctx context.Context, database string, watched bool,
 }
 
 // PreImages checks that the collections record pre-images, without which a delete cannot
-// become an event of a kind.
-func (m MongoDB) PreImages(ctx context.Context, kind mapper.Kind, database string, collections []string) []Finding {
+// become an event. instead says what else could be done.
+func (m MongoDB) PreImages(ctx context.Context, database string, collections []string, instead string) []Finding {
 	specs, err := m.Client.Database(database).ListCollectionSpecifications(ctx, bson.D{})
 	if err != nil {
 		return []Finding{warning(m.subject("pre-images"), short(err), "grant listCollections")}
@@ -199,7 +199,7 @@ func (m MongoDB) PreImages(ctx context.Context, kind mapper.Kind, database strin
 			continue
 		}
 		findings = append(findings, warning(subject, "not recorded: a delete goes to the dead-letter topic (or stops the stream)",
-			fmt.Sprintf("db.runCommand({collMod: %q, changeStreamPreAndPostImages: {enabled: true}}), or events.%s.deletes: false", spec.Name, kind)))
+			fmt.Sprintf("db.runCommand({collMod: %q, changeStreamPreAndPostImages: {enabled: true}}), or %s", spec.Name, instead)))
 	}
 	return findings
 }

@@ -98,6 +98,7 @@ type checking struct {
 	group  string // the heading that was shown last
 	show   func(*mapper.Event)
 
+	clusters []mongoCluster
 	findings []preflight.Finding
 	samples  []sampleEvent
 	// shown are the lines of the sample events, by the subject of their finding.

@@ -26,7 +26,8 @@ func (c *checking) run(ctx context.Context) {
 		}
 	}
 	up := map[config.Secret]bool{}
-	for _, cluster := range mongoClustersOf(c.Config) {
+	c.clusters = mongoClustersOf(c.Config)
+	for _, cluster := range c.clusters {
 		up[cluster.place.URI] = c.cluster(ctx, cluster)
 	}
 	for _, p := range c.Plan {
@@ -49,7 +50,7 @@ func (c *checking) run(ctx context.Context) {
 }
 
 func (c *checking) isUp(up map[config.Secret]bool, place config.Cluster) bool {
-	for _, cluster := range mongoClustersOf(c.Config) {
+	for _, cluster := range c.clusters {
 		if cluster.place.Same(place) {
 			return up[cluster.place.URI]
 		}
@@ -88,17 +89,15 @@ func mongoClustersOf(cfg *config.Config) []mongoCluster {
 		resources[ofPatients] = append(resources[ofPatients], c.StoredIn)
 	}
 	add("main", m.Main(), resources)
-	histories := slices.Concat(installation.HistoriesRead(cfg, all), installation.HistoriesRead(cfg, windows))
+	histories := map[string][]string{}
+	for _, h := range installation.HistoriesRead(cfg, all) {
+		histories[historyOf+h.Resource] = append(histories[historyOf+h.Resource], h.StoredIn)
+	}
+	for _, h := range installation.HistoriesRead(cfg, windows) {
+		histories[historyOf+ofPatients] = append(histories[historyOf+ofPatients], h.StoredIn)
+	}
 	if len(histories) > 0 {
-		byResource := map[string][]string{}
-		for i, h := range histories {
-			name := "history of " + h.Resource
-			if i >= len(histories)-len(windows.Collections(mapper.History)) {
-				name = "history of " + ofPatients
-			}
-			byResource[name] = append(byResource[name], h.StoredIn)
-		}
-		add("history", m.HistoryCluster(), byResource)
+		add("history", m.HistoryCluster(), histories)
 	}
 	fed := func(name, what string, place config.Cluster) {
 		if slices.ContainsFunc(feeds, func(f mapper.Feed) bool {
@@ -115,8 +114,11 @@ func mongoClustersOf(cfg *config.Config) []mongoCluster {
 	return clusters
 }
 
-// ofPatients are the types that data change events come from.
-const ofPatients = "patients' resources"
+const (
+	// ofPatients are the types that data change events come from.
+	ofPatients = "patients' resources"
+	historyOf  = "history of "
+)
 
 // resourceCollections are the collections of the main database by resource type.
 func resourceCollections(feeds []mapper.Feed) map[string][]string {
@@ -159,7 +161,7 @@ func (c *checking) database(ctx context.Context, at preflight.MongoDB, u mongoUs
 	for _, group := range u.collections {
 		collections = append(collections, group...)
 	}
-	slices.Sort(collections)
+	collections = slices.Compact(slices.Sorted(slices.Values(collections)))
 	readable := c.do(ctx, func(ctx context.Context) []preflight.Finding { return at.Readable(ctx, u.database, collections) })
 	if slices.ContainsFunc(readable, func(f preflight.Finding) bool { return f.Level == preflight.Error }) {
 		return
@@ -178,7 +180,12 @@ func (c *checking) database(ctx context.Context, at preflight.MongoDB, u mongoUs
 				deleted = append(deleted, n.Collection)
 			}
 			c.do(ctx, func(ctx context.Context) []preflight.Finding {
-				return at.PreImages(ctx, kind.Name, u.database, deleted)
+				return at.PreImages(ctx, u.database, deleted, "events."+string(kind.Name)+".deletes: false")
+			})
+		}
+		if touched := u.collections[ofPatients]; len(touched) > 0 && c.Config.WindowsConfig().Histories == "" {
+			c.do(ctx, func(ctx context.Context) []preflight.Finding {
+				return at.PreImages(ctx, u.database, touched, "have the history, which tells of deletes too, on this cluster")
 			})
 		}
 		if c.Config.Events.AccessedEverything.Enabled || c.Config.Events.PersonDataChange.Enabled {
@@ -187,10 +194,16 @@ func (c *checking) database(ctx context.Context, at preflight.MongoDB, u mongoUs
 			})
 		}
 	case "history":
-		lookedUp := slices.DeleteFunc(slices.Clone(collections), func(name string) bool {
-			return slices.Contains(u.collections["history of "+ofPatients], name) && name != lookup.PersonCollection+"_History"
-		})
-		for _, collection := range lookedUp {
+		var lookedUp []string // Of patients' resources only the links of Persons are.
+		for group, names := range u.collections {
+			for _, name := range names {
+				if group != historyOf+ofPatients || name == lookup.PersonCollection+"_History" {
+					lookedUp = append(lookedUp, name)
+				}
+			}
+		}
+		slices.Sort(lookedUp)
+		for _, collection := range slices.Compact(lookedUp) {
 			c.do(ctx, func(ctx context.Context) []preflight.Finding {
 				return at.Indexes(ctx, u.database, collection, []string{"resource._uuid"}, slow)
 			})

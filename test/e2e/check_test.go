@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -237,6 +238,27 @@ func TestCheckWarns(t *testing.T) {
 		return f.Level == "warning" && f.Subject == "topic "+i.site.Topics.Export && strings.Contains(f.Advice, "set cleanup.policy=delete")
 	}) {
 		t.Errorf("nothing is said of a compacted topic of events: %+v", got.Findings)
+	}
+}
+
+// Without the history on the same cluster only pre-images tell of deletes of patients' data. The
+// histories that other kinds look into need their indexes beside data changes too.
+func TestCheckOfDataChanges(t *testing.T) {
+	i := install(t, fhirserver.Options{})
+	i.site = i.site.WithDataChanges("2s")
+	maps.Copy(i.env, i.site.ServerEnv())
+	i.consent("c-1")
+	images, index := "MongoDB main: pre-images of "+i.site.Databases.Main+".Consent_4_0_0", "MongoDB history: indexes of "+i.site.Databases.History+".Consent_4_0_0_History"
+	got := i.checks(0)
+	if f := got.about(t, index); f.Level != "warning" {
+		t.Errorf("%+v", f)
+	}
+	if slices.ContainsFunc(got.Findings, func(f finding) bool { return f.Subject == images }) {
+		t.Errorf("pre-images are asked for where the history tells of deletes: %+v", got.Findings)
+	}
+	elsewhere := strings.Replace(i.site.MongoURI, "127.0.0.1", "localhost", 1)
+	if f := i.with("RESOURCE_HISTORY_MONGO_URL", elsewhere).checks(0).about(t, images); f.Level != "warning" || !strings.Contains(f.Advice, "have the history") {
+		t.Errorf("%+v", f)
 	}
 }
 
