@@ -15,6 +15,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
 )
@@ -409,7 +410,7 @@ func (i *installation) spoiled(live []harness.Record, since string) {
 }
 
 // A daemon that ends at each point of its way, with several transactions a window, publishes each
-// event once.
+// event once, of every kind of windows: the crash matrix (test/faults) has all others.
 func TestDataChangesUnderCrashes(t *testing.T) {
 	i := installDataChanges(t).with("FHIR_CDC_BATCH_MAX_RECORDS", "2")
 	i.stop(i.start())
@@ -441,6 +442,11 @@ func TestDataChangesUnderCrashes(t *testing.T) {
 	all := i.exactly(reader, dataIDs(want)...)
 	if diff := cmp.Diff(want, i.dataEvents(all)); diff != "" {
 		t.Errorf("the events (-want +got):\n%s", diff)
+	}
+	for _, kind := range mapper.Kinds() {
+		if kind.Windowed && len(harness.Of(all, i.env[kind.TopicVariable])) == 0 {
+			t.Errorf("there is no event of the kind %s", kind.Name)
+		}
 	}
 	i.stop(d)
 }

@@ -25,6 +25,10 @@ type event struct {
 func events(topics harness.Topics, versions []version, requests []fhirserver.Request) []event {
 	var all []event
 	for _, v := range versions {
+		if v.Type == "Person" { // A link by hand: no other kind has events of Persons.
+			all = append(all, event{topic: topics.PersonLink, id: harness.PersonLinkID(v.Namespace, v.UUID, v.VersionID, v.LastUpdated), key: v.UUID})
+			continue
+		}
 		id := harness.ChangeID(v.Namespace, v.UUID, v.VersionID, v.LastUpdated)
 		e := event{topic: topics.Change, id: id, key: v.ID}
 		if v.overtakes {

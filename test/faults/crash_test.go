@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/test/fhirserver"
 	"github.com/fhir-cdc/fhir-cdc/test/harness"
 )
 
@@ -38,7 +41,8 @@ const (
 )
 
 // TestCrashMatrix kills the daemon at each named point of a batch's way, in both
-// delivery modes, on brokers of both versions of the transactions' protocol.
+// delivery modes, on brokers of both versions of the transactions' protocol. It has the events of
+// every kind but those of windows, which TestDataChangesUnderCrashes (test/e2e) has.
 func TestCrashMatrix(t *testing.T) {
 	crashMatrix(t, func(t *testing.T) context.Context {
 		t.Parallel()
@@ -64,7 +68,7 @@ func crashMatrix(t *testing.T, begin func(*testing.T) context.Context, changes, 
 				if got := transactionVersion(ctx, t, brokers); got != version {
 					t.Fatalf("the broker's transaction.version is %d, want %d", got, version)
 				}
-				site := harness.NewSite(t, ownMongoDB(t), brokers).WithResourceChange("Consent", "ExportStatus")
+				site := harness.NewSite(t, ownMongoDB(t), brokers).WithResourceChange("Consent", "ExportStatus").WithPersonLink()
 				i := install(t, m, site)
 				i.crash(ctx, changes/(len(modes)*len(shared.kafka)), rounds)
 			})
@@ -78,8 +82,9 @@ func (i *installation) crash(ctx context.Context, changes, rounds int) {
 	i.t.Helper()
 	i.env["FHIR_CDC_REPLICAS"] = "none"            // a death is not waited for
 	i.env["FHIR_CDC_CHECKPOINT_INTERVAL"] = "20ms" // the points of a save are passed often
+	i.env["FHIR_CDC_FACTS_WAIT"] = "1m"            // a link whose history this machine writes late is no dead letter
 	l := i.load(i.t, seed(i.t, 0), math.MaxInt)
-	l.keys = 200
+	l.keys, l.everything, l.byHand = 200, true, fhirserver.New(l.client, fhirserver.Options{Databases: i.site.Databases})
 	random := newRandom(l.seed)
 	points := append(takingPoints(), transactionPoints()...)
 	if !i.mode.once {
@@ -114,8 +119,21 @@ func (i *installation) crash(ctx context.Context, changes, rounds int) {
 	g.raise(math.MaxInt) // one more of each writer
 	await()
 	_, open := i.account(ctx, lives, i.verify(ctx, l))
+	i.hasEveryKind(events(i.site.Topics, l.written(), l.requested()))
 	if i.mode.once && open == 0 {
 		i.t.Error("no life left an open transaction: this run proves too little")
+	}
+}
+
+// hasEveryKind makes sure that events of no kind are left out: a further kind needs its part in
+// load, or if its events are of windows in TestDataChangesUnderCrashes.
+func (i *installation) hasEveryKind(all []event) {
+	i.t.Helper()
+	for _, kind := range mapper.Kinds() {
+		topic := i.env[kind.TopicVariable]
+		if !kind.Windowed && !slices.ContainsFunc(all, func(e event) bool { return e.topic == topic }) {
+			i.t.Errorf("the crash matrix has no event of the kind %s", kind.Name)
+		}
 	}
 }
 

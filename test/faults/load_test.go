@@ -25,7 +25,9 @@ const (
 	exportShare = 0.02
 	// everythingShare is the number of $everything requests beside each change.
 	everythingShare = 0.1
-	writers         = 8
+	// linkShare is the part of the changes that link a patient to a person, or unlink one, by hand.
+	linkShare = 0.05
+	writers   = 8
 	// askAgain is the pause before a server that is away is asked again.
 	askAgain = 50 * time.Millisecond
 )
@@ -60,6 +62,8 @@ type load struct {
 	everything bool
 	// noExports leaves export jobs out: they have no history.
 	noExports bool
+	// byHand, if set, also links patients to persons, while MongoDB answers.
+	byHand *fhirserver.Server
 	// gate, if set, waits until change n may be written.
 	gate func(ctx context.Context, n int) error
 
@@ -198,6 +202,8 @@ type writerState struct {
 	consents map[int]fhirserver.Resource
 	job      *fhirserver.Resource // nil between two
 	jobs     int
+	person   *fhirserver.Resource
+	linked   bool
 }
 
 func (w *writerState) change(ctx context.Context) error {
@@ -213,6 +219,9 @@ func (w *writerState) change(ctx context.Context) error {
 	}
 	if !w.noExports && w.random.Float64() < exportShare {
 		return w.export(ctx)
+	}
+	if w.byHand != nil && w.random.Float64() < linkShare {
+		return w.link(ctx)
 	}
 	key := w.random.IntN(max(w.keys/writers, 1))
 	before, exists := w.consents[key]
@@ -245,6 +254,30 @@ func (w *writerState) export(ctx context.Context) error {
 		w.job = nil
 	}
 	return err
+}
+
+// link links a patient to the writer's person, or takes the link away.
+func (w *writerState) link(ctx context.Context) error {
+	if w.person == nil {
+		person, err := w.byHand.CreatePerson(ctx, fmt.Sprintf("person-of-%d", w.number))
+		w.person = &person
+		if err != nil {
+			return err
+		}
+	}
+	change := w.byHand.Link
+	if w.linked {
+		change = w.byHand.Unlink
+	}
+	person, err := change(ctx, *w.person, "linked-by-hand")
+	if err != nil {
+		return err
+	}
+	w.person, w.linked = &person, !w.linked
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.versions = append(w.versions, version{Resource: person, history: historyAtOnce})
+	return nil
 }
 
 // put writes a version. When MongoDB did not say that it has it, put finds out and
