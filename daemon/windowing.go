@@ -132,9 +132,9 @@ func (w *windowing) publish(ctx context.Context, at bson.Timestamp, early bool, 
 	if err != nil {
 		return err
 	}
-	window, done := w.windows.window, ""
+	window, done := w.windows.window, place{}
 	if last := w.position.Window; last.Unfinished && stored(last) == window {
-		done = last.After
+		done = placeOf(last.After)
 	}
 	var out mapper.Output
 	bytes := 0
@@ -143,13 +143,13 @@ func (w *windowing) publish(ctx context.Context, at bson.Timestamp, early bool, 
 			return nil
 		}
 		position := w.base
-		position.Window = &resumetoken.Window{Start: window.Start, End: window.End, Part: window.Part, Unfinished: true, After: done}
+		position.Window = &resumetoken.Window{Start: window.Start, End: window.End, Part: window.Part, Unfinished: true, After: done.String()}
 		err := w.sendEvents(ctx, &out, position, bytes, batches)
 		out, bytes = mapper.Output{}, 0
 		return err
 	}
 	for _, c := range all {
-		if place := c.place(); place > done {
+		if c.compare(done) > 0 {
 			if err := page(); err != nil {
 				return err
 			}
@@ -158,16 +158,16 @@ func (w *windowing) publish(ctx context.Context, at bson.Timestamp, early bool, 
 			for i := range out.Events[n:] {
 				bytes += out.Events[n+i].Size()
 			}
-			done = place
+			done = c.place
 		}
 	}
-	for i, place := range w.windows.failed() {
-		if place > done {
+	for i, at := range w.windows.failed() {
+		if at.compare(done) > 0 {
 			if err := page(); err != nil {
 				return err
 			}
 			f := w.windows.failures[i]
-			out.Failures, bytes, done = append(out.Failures, f), bytes+sizeOf(f), place
+			out.Failures, bytes, done = append(out.Failures, f), bytes+sizeOf(f), at
 		}
 	}
 	w.windows.clear()

@@ -425,6 +425,27 @@ func TestAWindowWaitsForKafka(t *testing.T) {
 	})
 }
 
+// Places go by their stored texts: a position of a version that compared those goes on as it would
+// have then.
+func TestPlacesAreInTheOrderOfTheirTexts(t *testing.T) {
+	texts := []string{""}
+	for _, kind := range []mapper.Kind{mapper.KindPatientDataChange, mapper.KindPersonDataChange, afterKinds} {
+		for _, uuid := range []string{"", "a", "a/b", "b"} {
+			texts = append(texts, place{kind, uuid}.String())
+		}
+	}
+	for _, a := range texts {
+		if got := placeOf(a).String(); got != a && a != "" {
+			t.Errorf("%s is read as %s", a, got)
+		}
+		for _, b := range texts {
+			if got, want := placeOf(a).compare(placeOf(b)), cmp.Compare(a, b); got != want {
+				t.Errorf("%q to %q is %d, as texts %d", a, b, got, want)
+			}
+		}
+	}
+}
+
 // Nobody has an empty uuid, which would be the key of the event of all of them.
 func TestAnEmptyUUIDFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

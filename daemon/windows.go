@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -24,7 +25,8 @@ const (
 	// maxOpen is how many patients and persons a window has at most. With more it ends early, and
 	// a further part of it begins: by their number, so that each reading cuts it at one place.
 	maxOpen = 1_000_000
-	// maxLinked is how many patients one look-up of Persons asks for.
+	// maxLinked is how many patients one look-up of Persons asks for: it bounds the query, as in
+	// other look-ups.
 	maxLinked = 2000
 	// maxFailureBytes bounds the failures of a window, which ends early with more.
 	maxFailureBytes = 128 << 20
@@ -105,13 +107,27 @@ func (w *windows) add(c *mapper.Change, next mapper.Window) bool {
 
 // concerned is a patient or person of a window.
 type concerned struct {
-	kind mapper.Kind
-	uuid string
+	place
 	list typeList
 }
 
 // place is the place of an event among those of its window.
-func (c concerned) place() string { return string(c.kind) + "/" + c.uuid }
+type place struct {
+	kind mapper.Kind
+	uuid string
+}
+
+// placeOf reads a place as a position has it. Without text it is before all others.
+func placeOf(text string) place {
+	kind, uuid, _ := strings.Cut(text, "/")
+	return place{mapper.Kind(kind), uuid}
+}
+
+func (p place) String() string { return string(p.kind) + "/" + p.uuid }
+
+func (p place) compare(other place) int {
+	return cmp.Or(cmp.Compare(p.kind, other.kind), cmp.Compare(p.uuid, other.uuid))
+}
 
 // sizeOf is about what a failure takes in memory, and in its dead letter.
 func sizeOf(f mapper.Failure) int {
@@ -119,17 +135,20 @@ func sizeOf(f mapper.Failure) int {
 	return len(f.Change.DocumentKey) + len(f.Change.Token) + besides
 }
 
+// afterKinds is what the places of failures have in place of a kind: it comes after all of them.
+const afterKinds mapper.Kind = "~"
+
 // failed are the places of the failures: after those of all events, by their changes' times, of
 // which the changes of a transaction have one.
-func (w *windows) failed() iter.Seq2[int, string] {
-	return func(yield func(int, string) bool) {
+func (w *windows) failed() iter.Seq2[int, place] {
+	return func(yield func(int, place) bool) {
 		var at bson.Timestamp
 		n := 0
 		for i, f := range w.failures {
 			if n++; f.Change.ClusterTime != at {
 				at, n = f.Change.ClusterTime, 0
 			}
-			if !yield(i, fmt.Sprintf("~/%08x%08x/%08x", at.T, at.I, n)) {
+			if !yield(i, place{afterKinds, fmt.Sprintf("%08x%08x/%08x", at.T, at.I, n)}) {
 				return
 			}
 		}
@@ -144,17 +163,12 @@ func (w *windows) all(ctx context.Context, after bson.Timestamp) ([]concerned, e
 	}
 	all := make([]concerned, 0, len(w.patients)+len(w.persons))
 	for uuid, list := range w.patients {
-		all = append(all, concerned{mapper.KindPatientDataChange, uuid, list})
+		all = append(all, concerned{place{mapper.KindPatientDataChange, uuid}, list})
 	}
 	for uuid, list := range w.persons {
-		all = append(all, concerned{mapper.KindPersonDataChange, uuid, list})
+		all = append(all, concerned{place{mapper.KindPersonDataChange, uuid}, list})
 	}
-	slices.SortFunc(all, func(a, b concerned) int {
-		if a.kind != b.kind {
-			return strings.Compare(string(a.kind), string(b.kind))
-		}
-		return strings.Compare(a.uuid, b.uuid)
-	})
+	slices.SortFunc(all, func(a, b concerned) int { return a.compare(b.place) })
 	return all, nil
 }
 

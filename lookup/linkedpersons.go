@@ -48,11 +48,12 @@ type LinkedPerson struct {
 	elsewhere bool
 }
 
-// Find hands over the Persons that link to any of the patients. A Person that was written after the end, in seconds,
-// has the links of its newest version before: so the answer does not depend on when it is asked
-// for. Without such a version in the history, or with its links in object storage, it has those of
-// today, or is not handed over if it did not exist yet. A link that has been removed since is not found. The answer includes what was
-// written up to after.
+// Find hands over the Persons that link to any of the patients, of which one query asks for all. A
+// Person that was written after the end, in seconds, has the links of its newest version before: so
+// the answer does not depend on when it is asked for. Without such a version in the history, or
+// with its links in object storage, it has those of today, or is not handed over if it did not
+// exist yet. A link that has been removed since is not found. The answer includes what was written
+// up to after.
 func (l *LinkedPersons) Find(ctx context.Context, patients []string, end uint32, after bson.Timestamp, each func(LinkedPerson)) error {
 	const millis = 1000
 	before := bson.DateTime(int64(end) * millis)
@@ -91,25 +92,20 @@ func (l *LinkedPersons) current(ctx context.Context, patients []string, after bs
 		return err
 	}
 	defer done()
-	for chunk := range slices.Chunk(patients, maxIn) {
-		targets := make([]string, len(chunk))
-		for i, p := range chunk {
-			targets[i] = patientPrefix + p
-		}
-		q := query{
-			operation: "read persons by their links", coll: l.persons, without: withoutLinkedPersons,
-			filter: bson.D{{Key: "link.target._uuid", Value: bson.D{{Key: "$in", Value: targets}}}},
-			fields: []string{"_uuid", "link.target._uuid", "meta.lastUpdated", "meta.versionId"},
-		}
-		if err := q.each(causal, func(doc bson.Raw) {
-			if p := readLinkedPerson(doc); p.UUID != "" {
-				take(p)
-			}
-		}); err != nil {
-			return err
-		}
+	targets := make([]string, len(patients))
+	for i, p := range patients {
+		targets[i] = patientPrefix + p
 	}
-	return nil
+	q := query{
+		operation: "read persons by their links", coll: l.persons, without: withoutLinkedPersons,
+		filter: bson.D{{Key: "link.target._uuid", Value: bson.D{{Key: "$in", Value: targets}}}},
+		fields: []string{"_uuid", "link.target._uuid", "meta.lastUpdated", "meta.versionId"},
+	}
+	return q.each(causal, func(doc bson.Raw) {
+		if p := readLinkedPerson(doc); p.UUID != "" {
+			take(p)
+		}
+	})
 }
 
 // versions are the newest versions of persons before a time, as far as there are any.
