@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -23,6 +24,9 @@ type windowing struct {
 	// stored is the position after the newest change whose token can be stored, base the one before
 	// the open window, or before the window that was published in part.
 	stored, base resumetoken.Position
+	// gone are what ended collections inside the open window: it may be read again, so they are put
+	// on record when it ends.
+	gone []mapper.Change
 	// read is when the chunk under way was read, began when its mapping began.
 	read, began time.Time
 }
@@ -62,7 +66,9 @@ func (w *windowing) chunk(ctx context.Context, c watcher.Chunk, batches chan<- *
 				return err
 			}
 		}
-		if err := w.noteLifecycle(ctx, change); err != nil {
+		if w.windows.open && slices.Contains(lifecycles(), change.Name.Operation) {
+			w.gone = append(w.gone, *change)
+		} else if err := w.noteLifecycle(ctx, change); err != nil {
 			return err
 		}
 		next, had := w.windowOf(at.T)
@@ -170,6 +176,12 @@ func (w *windowing) publish(ctx context.Context, at bson.Timestamp, early bool, 
 			out.Failures, bytes, done = append(out.Failures, f), bytes+sizeOf(f), at
 		}
 	}
+	for i := range w.gone {
+		if err := w.noteLifecycle(ctx, &w.gone[i]); err != nil {
+			return err
+		}
+	}
+	w.gone = nil
 	w.windows.clear()
 	next := &resumetoken.Window{Start: window.Start, End: window.End}
 	if early {

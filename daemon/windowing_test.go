@@ -425,6 +425,42 @@ func TestAWindowWaitsForKafka(t *testing.T) {
 	})
 }
 
+// A drop inside a window is put on record once, when the window ends: the window is read again
+// after a restart.
+func TestADropInsideAWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		raw := scripted{second: 1003, typ: "Observation", uuids: []string{"Patient/a"}}.raw(t, 1)
+		drop, err := bson.Marshal(bson.D{
+			{Key: "_id", Value: tokenAt(1004, 1)},
+			{Key: "operationType", Value: "drop"},
+			{Key: "clusterTime", Value: bson.Timestamp{T: 1004, I: 1}},
+			{Key: "ns", Value: bson.D{{Key: "db", Value: "fhir"}, {Key: "coll", Value: "Observation_4_0_0"}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := &kept{position: resumetoken.Position{Stream: "data-changes", Token: tokenAt(1001, 1), ClusterTime: bson.Timestamp{T: 1001}, Fingerprint: "f"}}
+		source := &whole{script: &script{fingerprint: "f", chunks: []watcher.Chunk{{Changes: []bson.Raw{raw, drop}, Token: tokenAt(1004, 1)}}}}
+		var noted []string
+		for _, want := range [][]string{nil, nil, {"drop fhir.Observation_4_0_0"}} {
+			stream := windowed(source, k, nil, nil, 10)
+			stream.opts.NoteWhole = func(_ context.Context, what string, n mapper.Namespace) error {
+				noted = append(noted, what+" "+n.String())
+				return nil
+			}
+			if len(want) > 0 {
+				source.chunks = append(source.chunks, watcher.Chunk{Token: tokenAt(1010, 1)})
+			}
+			if err := play(t, stream, time.Minute); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(noted, want) {
+				t.Errorf("put on record is %v, want %v", noted, want)
+			}
+		}
+	})
+}
+
 // Places go by their stored texts: a position of a version that compared those goes on as it would
 // have then.
 func TestPlacesAreInTheOrderOfTheirTexts(t *testing.T) {
