@@ -496,3 +496,33 @@ func TestAnEmptyUUIDFails(t *testing.T) {
 		}
 	})
 }
+
+// causal notes the time that a look-up's answer has to include, and the end by which links count.
+type causal struct {
+	scriptedLinks
+
+	after bson.Timestamp
+	end   uint32
+}
+
+func (c *causal) Find(ctx context.Context, patients []string, end uint32, after bson.Timestamp, each func(lookup.LinkedPerson)) error {
+	c.end, c.after = end, after
+	return c.scriptedLinks.Find(ctx, patients, end, after, each)
+}
+
+// A repair takes the links that stand after the gap, whatever their times, and reads them causally
+// after its end.
+func TestTouchedTakesLinksAfterTheGap(t *testing.T) {
+	links, end := &causal{scriptedLinks: scriptedLinks{"person": {"a"}}}, bson.Timestamp{T: 100, I: 7}
+	m := windowed(&whole{script: &script{}}, &kept{}, nil, links, 10).parts.Mapper
+	translation := NewWindowTranslation(m, Facts{Links: links}, func(string) int { return 1 << 20 })
+	var change mapper.Change
+	m.Read(scripted{second: 90, typ: "Observation", uuids: []string{"Patient/a"}}.raw(t, 1), &change)
+	var out mapper.Output
+	if err := translation.Touched(t.Context(), []mapper.Change{change}, 100_000, end, &out); err != nil {
+		t.Fatal(err)
+	}
+	if len(out.Events) != 2 || links.after != end || links.end <= end.T {
+		t.Errorf("%d events, links up to %d as of %v; want 2, of after the gap's end %v", len(out.Events), links.end, links.after, end)
+	}
+}

@@ -117,13 +117,14 @@ func (t *WindowTranslation) close(ctx context.Context, after bson.Timestamp, emi
 }
 
 // Touched maps changes that a repair of lost history finds to one event for each patient or
-// person: at names them, in milliseconds. Persons have the links of today: a link that was written
-// in the gap may bear a time after it, by another clock, and one too many does no harm.
-func (t *WindowTranslation) Touched(ctx context.Context, changes []mapper.Change, at int64, out *mapper.Output) error {
+// person: at names them, in milliseconds. Persons have the links of today, as written up to after
+// at least: a link of the gap may bear a time after it, by another clock, and one too many does no
+// harm.
+func (t *WindowTranslation) Touched(ctx context.Context, changes []mapper.Change, at int64, after bson.Timestamp, out *mapper.Output) error {
 	for i := range changes {
 		t.windows.add(&changes[i], mapper.Window{End: math.MaxUint32})
 	}
-	all, err := t.windows.all(ctx, bson.Timestamp{})
+	all, err := t.windows.all(ctx, after)
 	if err != nil {
 		return err
 	}

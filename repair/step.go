@@ -189,7 +189,7 @@ func lacksHistory(failures []mapper.Failure) bool {
 func (a *attempt) touched(ctx context.Context, s step, changes []mapper.Change) ([]mapper.Event, []mapper.Failure, error) {
 	const millis = 1000
 	var out mapper.Output
-	if err := a.windows.Touched(ctx, changes, int64(a.state.ClusterTime.T)*millis+a.state.Events, &out); err != nil {
+	if err := a.windows.Touched(ctx, changes, int64(a.state.ClusterTime.T)*millis+a.state.Events, a.state.ClusterTime, &out); err != nil {
 		return nil, nil, err
 	}
 	for _, f := range out.Failures {
