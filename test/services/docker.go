@@ -280,12 +280,7 @@ func mongoDBFromDocker(ctx context.Context, opts MongoDBOptions) (*MongoDB, erro
 	if file := fileAmong(opts.Args); file != "" {
 		return nil, unavailable("%s is a file of this machine, which a container does not see", file)
 	}
-	named := os.Getenv(EnvMongoDBImage)
-	image := cmp.Or(named, mongoDBImage)
-	engine, ports, release, err := prepareDocker(ctx, image, 1, opts.progress)
-	if named != "" && errors.Is(err, ErrUnavailable) {
-		return nil, fmt.Errorf("%s=%s: %v", EnvMongoDBImage, named, err) //nolint:errorlint // No other server may take its place.
-	}
+	image, engine, ports, release, err := prepareMongoDB(ctx, 1, opts.progress)
 	if err != nil {
 		return nil, err
 	}
@@ -297,6 +292,29 @@ func mongoDBFromDocker(ctx context.Context, opts MongoDBOptions) (*MongoDB, erro
 	}
 	opts.progress(fmt.Sprintf("starting a container of %s on port %d", image, ports[0]))
 	return startMongoDB(ctx, c, opts, engine.host, ports[0])
+}
+
+// prepareMongoDB prepares a container of n ports of the image that is named, or of the usual one.
+func prepareMongoDB(ctx context.Context, n int, progress func(string)) (image string, engine *dockerEngine, ports []int, release func(), err error) {
+	named := os.Getenv(EnvMongoDBImage)
+	image = cmp.Or(named, mongoDBImage)
+	engine, ports, release, err = prepareDocker(ctx, image, n, progress)
+	if named != "" && errors.Is(err, ErrUnavailable) {
+		err = fmt.Errorf("%s=%s: %v", EnvMongoDBImage, named, err) //nolint:errorlint // No other server may take its place.
+	}
+	return image, engine, ports, release, err
+}
+
+func shardedFromDocker(ctx context.Context) (*MongoDB, error) {
+	image, engine, ports, release, err := prepareMongoDB(ctx, len(shardedParts())+1, func(string) {})
+	if err != nil {
+		return nil, err
+	}
+	c, err := engine.create(ctx, image, shardedCommand(ports), nil, ports, release)
+	if err != nil {
+		return nil, err
+	}
+	return startShardedCluster(ctx, c, engine.host, ports)
 }
 
 func kafkaFromDocker(ctx context.Context, opts KafkaOptions) (*Kafka, error) {

@@ -11,6 +11,10 @@ func mongoDBFromDocker(context.Context, MongoDBOptions) (*MongoDB, error) {
 	return nil, unavailable("no Docker engine answered when this program was built")
 }
 
+func shardedFromDocker(context.Context) (*MongoDB, error) {
+	return nil, unavailable("no Docker engine answered when this program was built")
+}
+
 func kafkaFromDocker(context.Context, KafkaOptions) (*Kafka, error) {
 	return nil, unavailable("no Docker engine answered when this program was built")
 }

@@ -223,7 +223,7 @@ func startMongoDB(ctx context.Context, inst instance, opts MongoDBOptions, host 
 		}
 		return withClient(direct, func(c *mongo.Client) error {
 			if !opts.Standalone {
-				if err := initiate(ctx, c, net.JoinHostPort(loopback, strconv.Itoa(port))); err != nil {
+				if err := initiate(ctx, c, setOf(replicaSet, net.JoinHostPort(loopback, strconv.Itoa(port)))); err != nil {
 					return err
 				}
 			}
@@ -259,17 +259,19 @@ func listens(ctx context.Context, address string) error {
 	return conn.Close()
 }
 
-// initiate makes the server a replica set of members, itself among them; nothing
-// happens if it is one.
-func initiate(ctx context.Context, client *mongo.Client, members ...string) error {
+// setOf is the configuration of a replica set of members.
+func setOf(name string, members ...string) bson.D {
 	var list bson.A
 	for i, host := range members {
 		list = append(list, bson.D{{Key: "_id", Value: i}, {Key: "host", Value: host}})
 	}
-	err := client.Database("admin").RunCommand(ctx, bson.D{{Key: "replSetInitiate", Value: bson.D{
-		{Key: "_id", Value: replicaSet},
-		{Key: "members", Value: list},
-	}}}).Err()
+	return bson.D{{Key: "_id", Value: name}, {Key: "members", Value: list}}
+}
+
+// initiate makes the server a replica set, one of whose members it is; nothing happens
+// if it is one.
+func initiate(ctx context.Context, client *mongo.Client, set bson.D) error {
+	err := client.Database("admin").RunCommand(ctx, bson.D{{Key: "replSetInitiate", Value: set}}).Err()
 	var refused mongo.ServerError
 	if errors.As(err, &refused) && refused.HasErrorCode(alreadyInitialized) {
 		return nil

@@ -71,7 +71,7 @@ func replicaSetFromPackages(ctx context.Context, n int, opts MongoDBOptions) (*R
 	uri := url.URL{Scheme: "mongodb", Host: strings.Join(addresses, ","), Path: "/", RawQuery: "replicaSet=" + replicaSet}
 	r.URI = uri.String()
 	first := options.Client().SetHosts(addresses[:1]).SetDirect(true).SetServerSelectionTimeout(time.Second)
-	err := withClient(first, func(c *mongo.Client) error { return initiate(ctx, c, addresses...) })
+	err := withClient(first, func(c *mongo.Client) error { return initiate(ctx, c, setOf(replicaSet, addresses...)) })
 	if err == nil {
 		err = r.WaitForAll(ctx)
 	}

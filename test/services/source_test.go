@@ -151,6 +151,7 @@ func TestShortStartsNothing(t *testing.T) {
 		"MongoDB":     func(t testing.TB) { MongoDBForTest(t, MongoDBOptions{}) },
 		"replica set": func(t testing.TB) { ReplicaSetForTest(t, 3, MongoDBOptions{}) },
 		"Kafka":       func(t testing.TB) { KafkaForTest(t, KafkaOptions{}) },
+		"sharded":     func(t testing.TB) { ShardedForTest(t) },
 		"cluster":     func(t testing.TB) { KafkaClusterForTest(t, 3, KafkaOptions{}) },
 		"any":         func(t testing.TB) { ForTest(t, "a server", never) },
 		"shared":      func(t testing.TB) { shared.ForTest(t) },
