@@ -90,14 +90,27 @@ func TestWatchedJSONStaysJSON(t *testing.T) {
 }
 
 // TestStatusWithoutStreams: a process that waits at its start has no streams, and no table of them.
+// That it is not ready shows in the exit code, whatever the form.
 func TestStatusWithoutStreams(t *testing.T) {
-	port := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(map[string]string{"name": "n"})
-	}))
-	defer port.Close()
-	var stdout strings.Builder
-	code := execute(t.Context(), []string{"status"}, []string{"FHIR_CDC_HTTP_ADDRESS=" + strings.TrimPrefix(port.URL, "http://")}, &stdout, io.Discard)
-	if code != exitOK || !strings.Contains(stdout.String(), "NOT READY") || strings.Contains(stdout.String(), "STREAM") {
-		t.Errorf("exit code %d, %q", code, stdout.String())
+	for _, test := range []struct {
+		ready bool
+		args  []string
+		code  exitCode
+		says  string
+	}{
+		{false, []string{"status"}, exitFailure, "NOT READY"},
+		{false, []string{"status", "--output", "json"}, exitFailure, `"ready": false`},
+		{true, []string{"status"}, exitOK, "READY"},
+		{true, []string{"status", "--output", "json"}, exitOK, `"ready": true`},
+	} {
+		port := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(map[string]any{"name": "n", "ready": test.ready})
+		}))
+		var stdout, stderr strings.Builder
+		code := execute(t.Context(), test.args, []string{"FHIR_CDC_HTTP_ADDRESS=" + strings.TrimPrefix(port.URL, "http://")}, &stdout, &stderr)
+		port.Close()
+		if code != test.code || !strings.Contains(stdout.String(), test.says) || strings.Contains(stdout.String(), "STREAM") || (stderr.Len() > 0) == test.ready {
+			t.Errorf("ready %v, %v: exit code %d, %q, %q", test.ready, test.args, code, stdout.String(), stderr.String())
+		}
 	}
 }

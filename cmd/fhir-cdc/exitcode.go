@@ -37,7 +37,7 @@ type exitMeaning struct {
 func exitMeanings() []exitMeaning {
 	return []exitMeaning{
 		{exitOK, "success; also after SIGTERM or SIGINT, when all in flight is committed"},
-		{exitFailure, "failure while running; of check and verify also: something is off"},
+		{exitFailure, "failure while running; of check, verify and status also: something is off"},
 		{exitUsage, "wrong usage or configuration; starting again does not help; of check also: a server cannot be asked"},
 		{exitStopped, "stopped at an event that cannot be produced (on_failure: stop)"},
 		{exitHistoryLost, "changes are no longer in the oplog: the stored position is too old"},

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -25,7 +26,7 @@ func newStatusCommand(environ []string, stdout io.Writer) *cobra.Command {
 		Short: "Show the streams of a running daemon",
 		Long: `Show what the status page of a running daemon shows: each stream's state, owner, lag
 and counts, its last error, and what to do. Counts are those of all processes that
-carried the stream.
+carried the stream. It ends with 1 if the daemon is not ready, but for --watch.
 
 It asks the daemon at http.address, by default on this host; for another one
 --set http.address=HOST:PORT.`,
@@ -70,6 +71,9 @@ It asks the daemon at http.address, by default on this host; for another one
 				err = terminal.WriteJSONLine(stdout, all)
 			default:
 				err = output.write(stdout, environ, all, func(s *terminal.Screen) error { return printStatus(s, all) })
+			}
+			if err == nil && !*watch && !all.Ready {
+				err = errors.New("the daemon is not ready")
 			}
 			shown := terminal.Waits(cmd.Context(), "")
 			if err != nil || !*watch || wait.Sleep(cmd.Context(), watchInterval) != nil {
