@@ -165,7 +165,7 @@ func (f *Whole) String() string {
 }
 
 // Type implements pflag.Value; it names the value in the help text.
-func (f *Whole) Type() string { return "int" }
+func (f *Whole) Type() string { return "N" }
 
 // Set implements pflag.Value.
 func (f *Whole) Set(text string) error {
@@ -181,7 +181,7 @@ func (f *Whole) Set(text string) error {
 type Ago struct{ time.Duration }
 
 // Type implements pflag.Value; it names the value in the help text.
-func (f *Ago) Type() string { return "duration" }
+func (f *Ago) Type() string { return "DURATION" }
 
 // Set implements pflag.Value.
 func (f *Ago) Set(text string) error {

@@ -3,6 +3,7 @@ package terminal
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -27,7 +28,8 @@ func Styled(style Style, text string) Cell { return Cell{Text: text, Style: styl
 //
 // On a screen too narrow for it, headings are wrapped first. Then go the columns of Drops
 // that hold nothing but 0, then texts are wrapped, then go the other columns of Drops, in
-// their order and no more than have to. A last line names what is left out.
+// their order and no more than have to. A last line names what is left out. Words are broken
+// only where that is not enough.
 type Table struct {
 	columns []column
 	rows    [][]Cell
@@ -35,8 +37,8 @@ type Table struct {
 }
 
 type column struct {
-	name  string
-	right bool
+	name         string
+	right, whole bool
 	// natural is the width of its widest cell, least that of its longest word; width is what
 	// it gets.
 	natural, least, width int
@@ -59,6 +61,14 @@ func NewTable(columns ...string) *Table {
 // Drops says which columns may be left out where there is no room, the first one first.
 func (t *Table) Drops(columns ...string) *Table {
 	t.drops = columns
+	return t
+}
+
+// Whole names columns whose texts are not wrapped, as for names to be copied.
+func (t *Table) Whole(columns ...string) *Table {
+	for i := range t.columns {
+		t.columns[i].whole = slices.Contains(columns, t.columns[i].name)
+	}
 	return t
 }
 
@@ -99,7 +109,7 @@ func (t *Table) measure() {
 			row[i].Text = oneLine(row[i].Text)
 			text := row[i].Text
 			words := []string{text}
-			if !c.right {
+			if !c.right && !c.whole {
 				words = pieces(text)
 			}
 			c.natural, c.least = max(c.natural, utf8.RuneCountInString(text)), max(c.least, longest(words))

@@ -97,7 +97,10 @@ func TestHelp(t *testing.T) {
 	const written = `One sentence that was broken for a width
 of its own, and another.
 
-  as it    is written there
+  as it    is written there, and what was
+           broken for a width of
+           its own
+           "so": begins a line
 
 Examples:
   # A comment that is longer than the screen's width stays whole
@@ -111,7 +114,10 @@ Flags:
 	want := strings.Split(`One sentence that was broken for a width
 of its own, and another.
 
-  as it    is written there
+  as it    is written there, and what
+           was broken for a width of its
+           own
+           "so": begins a line
 
 Examples:
   # A comment that is longer than the screen's width stays whole

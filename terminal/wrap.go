@@ -2,6 +2,7 @@ package terminal
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -100,6 +101,15 @@ func (s *Screen) Flow(indent string, lines ...string) error {
 	return s.Print(wrapped...)
 }
 
+// goesOn tells whether a line goes on with what the one before says of a name: it begins in
+// its column, within a sentence.
+func goesOn(before, line string) bool {
+	text := strings.TrimLeft(line, " ")
+	column := len(line) - len(text)
+	first, _ := utf8.DecodeRuneInString(text)
+	return unicode.IsLower(first) && column > len(gap) && strings.HasPrefix(before, gap) && strings.LastIndex(before, gap)+len(gap) == column
+}
+
 // Help are the lines of a command's help, in the screen's width: those of a paragraph are joined
 // and broken anew, and what is said of a name stays in its column. Examples stay as they are, to be
 // copied.
@@ -111,11 +121,15 @@ func (s *Screen) Help(text string) (fitted []string) {
 	sentence := func(line string) bool { return line != "" && line[0] != ' ' }
 	var joined []string
 	for _, line := range lines {
-		if last := len(joined) - 1; last >= 0 && sentence(line) && sentence(joined[last]) && !strings.HasSuffix(joined[last], ":") {
+		last := len(joined) - 1
+		switch {
+		case last >= 0 && sentence(line) && sentence(joined[last]) && !strings.HasSuffix(joined[last], ":"):
 			joined[last] += " " + line
-			continue
+		case last >= 0 && goesOn(joined[last], line):
+			joined[last] += " " + strings.TrimLeft(line, " ")
+		default:
+			joined = append(joined, line)
 		}
-		joined = append(joined, line)
 	}
 	heading, column := "", 0
 	for _, line := range joined {

@@ -24,7 +24,7 @@ replays, backfills, controls and what else made a stream do more than carry chan
 after change; the oldest first. Records of other installations in the topic are left
 out.`,
 		Example: `  fhir-cdc audit --since 7d
-  fhir-cdc audit --stream main --output json | jq '.[] | select(.action == "gap")'`,
+  fhir-cdc audit --stream main -o json | jq '.[] | select(.action == "gap")'`,
 		Args: cobra.NoArgs,
 	}
 	flags, output := addConfigFlags(cmd, environ), addOutputFlag(cmd)

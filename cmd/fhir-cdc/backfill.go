@@ -64,7 +64,7 @@ first, so go on after an interruption without it.`,
 		Example: `  # What would be published?
   fhir-cdc backfill --dry-run
 
-  # Patients, which have just been added to events.change.resources, at a gentle rate
+  # Patients, new in events.change.resources, at a gentle rate
   fhir-cdc backfill --resources Patient --max-rate 500
 
   # All versions of the last month, into topics of their own

@@ -37,7 +37,7 @@ prints what could be read, then the faults on standard error (exit code 2).`,
 		Args: cobra.NoArgs,
 	}
 	flags := addConfigFlags(cmd, environ)
-	output := cmd.Flags().StringP("output", "o", "yaml", "form: yaml or json")
+	output := cmd.Flags().StringP("output", "o", "yaml", "`FORM`: yaml or json")
 	origins := cmd.Flags().Bool("origins", false, "print a table of keys, values and where they come from")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *output != "yaml" && *output != "json" {
@@ -47,7 +47,7 @@ prints what could be read, then the faults on standard error (exit code 2).`,
 		if cfg == nil {
 			return faults
 		}
-		printWarnings(cmd.ErrOrStderr(), cfg)
+		printWarnings(cmd.ErrOrStderr(), environ, cfg)
 		var err error
 		switch {
 		case *origins && *output == "json":
@@ -101,7 +101,7 @@ func writeConfig(w io.Writer, cfg *config.Config, output string) error {
 }
 
 func writeOrigins(screen *terminal.Screen, cfg *config.Config) error {
-	table := terminal.NewTable("key", "value", "source")
+	table := terminal.NewTable("key", "value", "source").Whole("key").Drops("value")
 	for _, o := range cfg.Origins() {
 		if screen.Width() > 0 { // there is one file, and a person knows where
 			o.Source = filepath.Base(o.Source)

@@ -36,26 +36,34 @@ func addConfigFlags(cmd *cobra.Command, environ []string) *configFlags {
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	_ = cmd.RegisterFlagCompletionFunc("set", completeKeys)
 
-	f.named(cmd, "name", "name", "name of this installation")
-	f.named(cmd, "delivery", "delivery", "exactly_once or at_least_once")
-	f.named(cmd, "sink", "sink", "kafka or stdout")
-	f.named(cmd, "start", "start", "where to begin without a stored position: now, oldest, a time or how long ago")
-	f.named(cmd, "log-level", "log.level", "debug, info, warn or error")
-	f.named(cmd, "log-format", "log.format", "auto, json or console")
-	f.named(cmd, "topics-create", "topics.create", "create missing topics")
+	f.named(cmd, "name", "name", "NAME", "name of this installation")
+	f.named(cmd, "delivery", "delivery", "MODE", "exactly_once or at_least_once")
+	f.named(cmd, "sink", "sink", "SINK", "kafka or stdout")
+	f.named(cmd, "start", "start", "TIME", "where to begin without a stored position: now, oldest, a time or how long ago")
+	f.named(cmd, "log-level", "log.level", "LEVEL", "debug, info, warn or error")
+	f.named(cmd, "log-format", "log.format", "FORMAT", "auto, json or console")
+	f.named(cmd, "topics-create", "topics.create", "", "create missing topics")
 	flags.Lookup("topics-create").NoOptDefVal = "true"
 	return f
 }
 
-// named adds a flag for one key. All are text to cobra: the configuration parses
-// them, so that a flag and --set take the same values and fail in the same words.
-func (f *configFlags) named(cmd *cobra.Command, name, key, usage string) {
+// named adds a flag for one key; form names its value in the help text. All are text to cobra:
+// the configuration parses them, so that a flag and --set take the same values and fail in the
+// same words.
+func (f *configFlags) named(cmd *cobra.Command, name, key, form, usage string) {
 	f.keys[name] = key
-	cmd.Flags().String(name, "", usage)
+	cmd.Flags().Var(&keyText{form: form}, name, usage)
 	if values := config.Values(key); len(values) > 0 {
 		completes(cmd, name, values...)
 	}
 }
+
+// keyText is the text of a flag for a key, a pflag.Value.
+type keyText struct{ text, form string }
+
+func (k *keyText) String() string        { return k.text }
+func (k *keyText) Type() string          { return k.form }
+func (k *keyText) Set(text string) error { k.text = text; return nil }
 
 // load reads the configuration with the flags that were given.
 func (f *configFlags) load(cmd *cobra.Command) (*config.Config, error) {
@@ -66,14 +74,14 @@ func (f *configFlags) load(cmd *cobra.Command) (*config.Config, error) {
 func (f *configFlags) loadAloud(cmd *cobra.Command) (*config.Config, error) {
 	cfg, err := f.load(cmd)
 	if err == nil {
-		printWarnings(cmd.ErrOrStderr(), cfg)
+		printWarnings(cmd.ErrOrStderr(), f.environ, cfg)
 	}
 	return cfg, err
 }
 
-func printWarnings(w io.Writer, cfg *config.Config) {
+func printWarnings(w io.Writer, environ []string, cfg *config.Config) {
 	for _, f := range cfg.Warnings() {
-		_ = terminal.New(w, nil).Flow("  ", "fhir-cdc: warning: "+f.String()) // Nobody reads a closed stderr.
+		_ = terminal.New(w, environ).Flow("  ", "fhir-cdc: warning: "+f.String()) // Nobody reads a closed stderr.
 	}
 }
 

@@ -53,15 +53,17 @@ Ctrl-C breaks off the transaction under way and says where to go on.`,
 		Example: `  # What would be published of the last two hours?
   fhir-cdc replay --from-time 2h --dry-run
 
-  # Consents of a span into topics of their own: replay.business.events and so on
-  fhir-cdc replay --from-time 2026-11-23T10:00:00Z --to-time 2026-11-23T11:00:00Z \
-    --kinds change --resources Consent --topic-prefix replay.
+  # Consents of a span into topics of their own: replay.business.events
+  fhir-cdc replay --kinds change --resources Consent --topic-prefix replay. \
+    --from-time 2026-11-23T10:00:00Z --to-time 2026-11-23T11:00:00Z
 
   # Two events again, for the consumers of the live topics
-  fhir-cdc replay --from-time 3d --ids d36cef2b-2aab-5de2-8d3f-9034eca010ad,con-1 --same-topics
+  fhir-cdc replay --from-time 3d --same-topics \
+    --ids d36cef2b-2aab-5de2-8d3f-9034eca010ad,con-1
 
   # Go on where an earlier replay was interrupted
-  fhir-cdc replay --stream main --from-token 8269… --to-time 2026-11-23T11:00:00Z --topic-prefix replay.`,
+  fhir-cdc replay --stream main --from-token 8269… --topic-prefix replay. \
+    --to-time 2026-11-23T11:00:00Z`,
 		Args: cobra.NoArgs,
 	}
 	cfgFlags := addConfigFlags(cmd, environ)

@@ -34,8 +34,8 @@ const rootExample = `  # See what would be used, and where each value comes from
   fhir-cdc config validate --config config.yaml
 
   # Print events instead of sending them, from the oldest change there is
-  ENABLE_EVENTS_KAFKA=1 MONGO_URL='mongodb://localhost:27017/?directConnection=true' \
-    fhir-cdc run --sink stdout --start oldest`
+  MONGO_URL='mongodb://localhost:27017/?directConnection=true' \
+    ENABLE_EVENTS_KAFKA=1 fhir-cdc run --sink stdout --start oldest`
 
 // newRootCommand builds all commands. started becomes true when a command has
 // accepted its flags and arguments.

@@ -24,9 +24,9 @@ Every stream goes on where its stored position says. Without one it begins at
   # With a file, and one key changed
   fhir-cdc run --config config.yaml --set kafka.compression=zstd
 
-  # To see events without Kafka, of one member, whatever its replica set calls it
-  MONGO_URL='mongodb://localhost:27017/?directConnection=true' MONGO_DB_NAME=fhir ENABLE_EVENTS_KAFKA=1 \
-    fhir-cdc run --sink stdout --log-format console`,
+  # To see events without Kafka, of one member, by whatever name it has
+  MONGO_URL='mongodb://localhost:27017/?directConnection=true' \
+    ENABLE_EVENTS_KAFKA=1 fhir-cdc run --sink stdout --log-format console`,
 		Args: cobra.NoArgs,
 	}
 	flags := addConfigFlags(cmd, environ)

@@ -71,7 +71,7 @@ func newVersionCommand(stdout io.Writer) *cobra.Command {
 		Example: "  fhir-cdc version --output json",
 		Args:    cobra.NoArgs,
 	}
-	output := cmd.Flags().StringP("output", "o", "text", "form: text or json")
+	output := cmd.Flags().StringP("output", "o", "text", "`FORM`: text or json")
 	cmd.RunE = func(*cobra.Command, []string) error {
 		var err error
 		switch *output {

@@ -102,6 +102,13 @@ func TestWidths(t *testing.T) {
 					break
 				}
 			}
+			if name == "origins" {
+				for _, o := range cfg.Origins() { // a key is there to be copied
+					if !strings.Contains("\n"+out.String(), "\n"+o.Key+" ") {
+						t.Errorf("in %d columns there is no line of %s", columns, o.Key)
+					}
+				}
+			}
 			t.Logf("%s in %d columns:\n%s", name, columns, out.String())
 		}
 	}
