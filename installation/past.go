@@ -16,7 +16,14 @@ func (o *Installation) MayRead(ctx context.Context, topics ...string) error {
 	if !o.Config.HasTopics() {
 		return Usagef("sink: stdout writes to no topics")
 	}
-	needed := publisher.Requirements{Events: topics}
+	var needed publisher.Requirements
+	for _, topic := range topics {
+		if topic == o.Config.Topics.Audit { // it is made in another way than the others
+			needed.Audit = topic
+			continue
+		}
+		needed.Events = append(needed.Events, topic)
+	}
 	Requiring(&needed, ToRead(), topics...)
 	return o.HaveTopics(ctx, needed)
 }

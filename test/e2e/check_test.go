@@ -145,6 +145,10 @@ func TestCheckForPeople(t *testing.T) {
 	if strings.Contains(stdout, "\x1b") {
 		t.Error("there are colours in a file")
 	}
+	// Whichever command lacks the audit topic says how the daemon would make it.
+	for _, words := range [][]string{{"audit"}, {"dead-letters", "list"}, {"verify", "--since", "1h"}} {
+		i.refused([]string{i.site.Topics.Audit + " (1 partition, retention.ms=-1)"}, words...)
+	}
 }
 
 // TestCheckUnreachable: servers that do not answer take one line each, and a time
