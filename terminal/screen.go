@@ -98,6 +98,9 @@ func (s *Screen) Paint(style Style, text string) string {
 // Print writes each text as one line: a line break within it is shown as \n. The error is
 // the output's: a closed pipe, a full disk.
 func (s *Screen) Print(lines ...string) error {
+	if len(lines) == 0 {
+		return nil
+	}
 	shown := make([]string, len(lines))
 	for i, line := range lines {
 		shown[i] = s.show(line)

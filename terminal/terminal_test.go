@@ -52,6 +52,14 @@ func TestNoTerminal(t *testing.T) {
 }
 
 // TestStatusLine: what is printed stands above the line that is redrawn.
+// TestFlowOfNothing: no notes are no empty line.
+func TestFlowOfNothing(t *testing.T) {
+	var out bytes.Buffer
+	if err := New(&out, nil).Flow("  "); err != nil || out.Len() > 0 {
+		t.Errorf("%v, %q", err, out.String())
+	}
+}
+
 func TestStatusLine(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	var l statusLine
