@@ -151,8 +151,10 @@ docs: ## Write what is made from code or tables: config.yaml, configuration.md, 
 	$(GO) test -count=1 -run TestChartIsTheTable ./test/bench -args -update
 
 .PHONY: pictures
-pictures: ## Take the pictures of commands for docs/quickstart.md anew
+pictures: ## Take the pictures of commands and of the status page for docs anew
 	$(GO) test -count=1 -run TestPictures ./test/pictures -args -update
+	FHIR_CDC_TEST_SCREENSHOTS=$(CURDIR)/bin/screenshots CI=true $(GO) test -count=1 -run TestStates/well ./test/statuspage
+	cp bin/screenshots/state-well-light.png docs/images/status-page.png
 
 .PHONY: kubernetes
 kubernetes: ## Render deploy/kubernetes.yaml from the Helm chart

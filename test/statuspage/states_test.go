@@ -17,6 +17,7 @@ import (
 
 	"github.com/fhir-cdc/fhir-cdc/daemon"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
+	"github.com/fhir-cdc/fhir-cdc/resumetoken"
 	"github.com/fhir-cdc/fhir-cdc/status"
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
@@ -69,7 +70,11 @@ func TestStates(t *testing.T) {
 		views               func() []status.View
 	}
 	for _, c := range []state{
-		{"well", "All is well: the stream runs, 83 events a second.", "Running", change(func(*status.View) {})},
+		{"well", "All is well: the stream runs, 83 events a second.", "Running", change(func(v *status.View) { // which the docs show (make pictures)
+			v.Counts = &resumetoken.Counts{Since: now.Add(-40 * 24 * time.Hour), Kinds: []resumetoken.KindCount{
+				{Kind: "accessed_everything", Created: 8_204}, {Kind: "change", Created: 1_284_311, Updated: 3_120_984, Deleted: 40}, {Kind: "export", Created: 12, Updated: 31},
+			}}
+		})},
 		{"streams", "All is well: this process carries 2 of 3 streams.", "Running", func() []status.View {
 			other := running("practitioners", now)
 			other.State, other.Owner, other.Hour.Now = daemon.StandingBy, "fhir-cdc-1", 0
@@ -243,7 +248,7 @@ func madeUp(_ context.Context, ids bool) any {
 func serve(t *testing.T, views func() []status.View, token string) string {
 	t.Helper()
 	server := status.New(status.Options{
-		Address: "127.0.0.1:0", Name: "fhir-production", Instance: "fhir-cdc-0", Version: "1.9.0",
+		Address: "127.0.0.1:0", Name: "fhir-production", Instance: "fhir-cdc-0", Version: "0.1.0",
 		Controls: status.Controls{Token: func() string { return token }}, Details: madeUp,
 	}, views, status.NewRegistry(), zap.NewNop())
 	listener, err := server.Listen(t.Context())
