@@ -113,6 +113,9 @@ func runTail(ctx context.Context, o *installation.Installation, f *tailFlags, en
 	if ctx.Err() != nil {
 		return nil // Ctrl-C is the usual end.
 	}
+	if err == nil && p.shown == 0 && f.noFollow && *f.output == outputTable {
+		return p.screen.Print("There are no events. Without --from-beginning or --since only new ones are shown.")
+	}
 	return err
 }
 

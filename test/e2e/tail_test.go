@@ -77,6 +77,10 @@ func TestTail(t *testing.T) {
 		t.Errorf("--kind is not --kinds:\n%s\n%s", one, other)
 	}
 
+	if none := i.succeeds("tail", "--no-follow"); !strings.HasPrefix(none, "There are no events.") {
+		t.Errorf("where there is nothing to show it says %q", none)
+	}
+
 	// It follows, until it is told to end. Each write comes after the last was looked
 	// for, since when it has begun to read does not show.
 	d := harness.Start(t, harness.Options{Env: i.env, Command: []string{"tail", "--kind", "change", "--output", "json"}})
