@@ -243,3 +243,19 @@ func AddToken(cmd *cobra.Command, name, usage string) *Token {
 	cmd.Flags().Var(t, name, usage+`: its text, or JSON such as {"_data": "8269…"}`)
 	return t
 }
+
+// Text is a text that somebody else parses.
+type Text struct {
+	// Form names the value in the help text.
+	Form string
+	text string
+}
+
+// String implements pflag.Value.
+func (t *Text) String() string { return t.text }
+
+// Set implements pflag.Value.
+func (t *Text) Set(text string) error { t.text = text; return nil }
+
+// Type implements pflag.Value.
+func (t *Text) Type() string { return t.Form }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/fhir-cdc/fhir-cdc/config"
+	"github.com/fhir-cdc/fhir-cdc/flagvalue"
 	"github.com/fhir-cdc/fhir-cdc/installation"
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 	"github.com/fhir-cdc/fhir-cdc/resourcetype"
@@ -52,18 +53,11 @@ func addConfigFlags(cmd *cobra.Command, environ []string) *configFlags {
 // same words.
 func (f *configFlags) named(cmd *cobra.Command, name, key, form, usage string) {
 	f.keys[name] = key
-	cmd.Flags().Var(&keyText{form: form}, name, usage)
+	cmd.Flags().Var(&flagvalue.Text{Form: form}, name, usage)
 	if values := config.Values(key); len(values) > 0 {
 		completes(cmd, name, values...)
 	}
 }
-
-// keyText is the text of a flag for a key, a pflag.Value.
-type keyText struct{ text, form string }
-
-func (k *keyText) String() string        { return k.text }
-func (k *keyText) Type() string          { return k.form }
-func (k *keyText) Set(text string) error { k.text = text; return nil }
 
 // load reads the configuration with the flags that were given.
 func (f *configFlags) load(cmd *cobra.Command) (*config.Config, error) {
