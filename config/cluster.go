@@ -97,25 +97,25 @@ func (m *MongoDB) credentials() []credentials {
 	}
 }
 
-// settle resolves keys that contradict each other because they come from sources
+// settle resolves keys that contradict each other because they come from origins
 // of different strength, and drops what the FHIR server ignores too.
 func (c *Config) settle() {
 	m := &c.MongoDB
 	if m.Hostname != "" && c.rankOf("mongodb.hostname") > c.rankOf("mongodb.uri") {
 		m.URI = ""
-		delete(c.sources, "mongodb.uri")
+		delete(c.origins, "mongodb.uri")
 	}
 	for _, s := range m.credentials() {
 		if c.superseded(s) {
 			*s.username, *s.password = "", ""
-			delete(c.sources, s.section+".username")
-			delete(c.sources, s.section+".password")
+			delete(c.origins, s.section+".username")
+			delete(c.origins, s.section+".password")
 		}
 	}
 }
 
 // superseded tells whether a user name has no say: because the URI holds one and
-// comes from a stronger source, or because it is the FHIR server's and the server
+// comes from a stronger origin, or because it is the FHIR server's and the server
 // ignores it too (without an own URI, or a password without a name).
 func (c *Config) superseded(s credentials) bool {
 	if *s.username == "" {
@@ -128,4 +128,4 @@ func (c *Config) superseded(s credentials) bool {
 	return hasUserInfo(s.uri.Reveal()) && c.rankOf(s.section+".uri") > from
 }
 
-func (c *Config) rankOf(key string) rank { return c.sources[key].rank }
+func (c *Config) rankOf(key string) rank { return c.origins[key].rank }

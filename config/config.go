@@ -37,8 +37,8 @@ type Config struct {
 	Tracing    Tracing    `mapstructure:"tracing"`
 	Log        Log        `mapstructure:"log"`
 
-	// sources says where each key's value comes from (nothing for a default).
-	sources map[string]source
+	// origins says where each key's value comes from (nothing for a default).
+	origins map[string]origin
 	// warnings are settings that are allowed and probably not meant.
 	warnings []Fault
 }

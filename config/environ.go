@@ -76,22 +76,22 @@ func (all *settings) readOwn(env environ) {
 
 // lookup returns the value of a variable, or of the file that its _FILE sibling
 // names; "" if neither is set, or after a fault.
-func (all *settings) lookup(env environ, s spec, name string, r rank) (string, source) {
+func (all *settings) lookup(env environ, s spec, name string, r rank) (string, origin) {
 	value, path := env[name], ""
 	if s.fromFile {
 		path = env[name+fileSuffix]
 	}
 	if value != "" && path != "" {
 		all.fault(s.key, name+" and "+name+fileSuffix, "are both set; unset one of them")
-		return "", source{}
+		return "", origin{}
 	}
 	if path == "" {
 		if isServiceLink(name, value) {
-			return "", source{}
+			return "", origin{}
 		}
-		return value, source{rank: r, text: name}
+		return value, origin{rank: r, text: name}
 	}
-	from := source{rank: r, text: name + fileSuffix, path: path}
+	from := origin{rank: r, text: name + fileSuffix, path: path}
 	value, wrong := secretIn(path)
 	if wrong != "" {
 		all.fault(s.key, from.text, wrong)

@@ -10,9 +10,9 @@ type Fault struct {
 	// Key is the key in dotted form, such as kafka.brokers; "" for a fault of
 	// the file as a whole.
 	Key string
-	// Source is where the value comes from: a file and line, an environment
+	// Origin is where the value comes from: a file and line, an environment
 	// variable or a flag; "" if nothing sets the key.
-	Source string
+	Origin string
 	// Message says what is wrong and what to do, beginning with a verb.
 	Message string
 }
@@ -20,14 +20,14 @@ type Fault struct {
 // String returns the fault as one line.
 func (f Fault) String() string {
 	switch {
-	case f.Key == "" && f.Source == "":
+	case f.Key == "" && f.Origin == "":
 		return f.Message
 	case f.Key == "":
-		return f.Source + ": " + f.Message
-	case f.Source == "":
+		return f.Origin + ": " + f.Message
+	case f.Origin == "":
 		return f.Key + ": " + f.Message
 	}
-	return f.Key + " (" + f.Source + "): " + f.Message
+	return f.Key + " (" + f.Origin + "): " + f.Message
 }
 
 // Error holds all faults of a configuration.

@@ -107,7 +107,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestManyFaults expects every fault of every source in one error, one line each.
+// TestManyFaults expects every fault of every origin in one error, one line each.
 func TestManyFaults(t *testing.T) {
 	text := faultsOf(t, LoadOptions{
 		File:    write(t, "c.yaml", "delivery: never\nkafka:\n  linger: 5\n  kompression: lz4\nmongodb: {uri: nowhere}\n"),
@@ -200,8 +200,8 @@ func TestNearest(t *testing.T) {
 
 func ExampleError() {
 	fmt.Println(&Error{Faults: []Fault{
-		{Key: "kafka.linger", Source: "config.yaml:12", Message: `"5" has no unit: write a unit, such as 5s or 5ms`},
-		{Source: "FHIR_CDC_NAM", Message: "is not a variable of fhir-cdc; did you mean FHIR_CDC_NAME?"},
+		{Key: "kafka.linger", Origin: "config.yaml:12", Message: `"5" has no unit: write a unit, such as 5s or 5ms`},
+		{Origin: "FHIR_CDC_NAM", Message: "is not a variable of fhir-cdc; did you mean FHIR_CDC_NAME?"},
 	}})
 	// Output:
 	// invalid configuration (2 faults):

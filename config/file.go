@@ -58,7 +58,7 @@ type fileReader struct {
 	lines map[string]int
 }
 
-func (r *fileReader) from(n *yaml.Node) source { return source{rank: rankFile, text: r.at(n)} }
+func (r *fileReader) from(n *yaml.Node) origin { return origin{rank: rankFile, text: r.at(n)} }
 
 func (r *fileReader) at(n *yaml.Node) string { return fmt.Sprintf("%s:%d", r.name, n.Line) }
 

@@ -21,7 +21,7 @@ func (all *settings) readFlags(opts LoadOptions) {
 			all.fault(key, flag, unknownKey(key))
 			return
 		}
-		all.set(key, field.Type(), value, source{rank: rankFlag, text: flag})
+		all.set(key, field.Type(), value, origin{rank: rankFlag, text: flag})
 	}
 	for _, argument := range opts.Set {
 		key, value, found := strings.Cut(argument, "=")

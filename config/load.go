@@ -28,7 +28,7 @@ type LoadOptions struct {
 	Flags []Flag
 }
 
-// rank orders the sources by strength.
+// rank orders the origins by strength.
 type rank int
 
 const (
@@ -39,12 +39,12 @@ const (
 	rankFlag
 )
 
-// source says where a value comes from, for faults and for config print.
-type source struct {
+// origin says where a value comes from, for faults and for config print.
+type origin struct {
 	rank rank
 	text string
 	// path is the file that a _FILE variable names, which can be read again; "" for
-	// all other sources.
+	// all other origins.
 	path string
 }
 
@@ -52,17 +52,17 @@ type source struct {
 type setting struct {
 	key   string
 	value any
-	from  source
+	from  origin
 }
 
-// settings are the settings of a source, with its faults.
+// settings are the settings of an origin, with its faults.
 type settings struct {
 	list   []setting
 	faults []Fault
 }
 
 // set adds the value that a text has for a key of a type, or the fault of the text.
-func (all *settings) set(key string, t reflect.Type, text string, from source) {
+func (all *settings) set(key string, t reflect.Type, text string, from origin) {
 	value, wrong := parse(t, text)
 	if wrong != "" {
 		all.fault(key, from.text, wrong)
@@ -71,8 +71,8 @@ func (all *settings) set(key string, t reflect.Type, text string, from source) {
 	all.list = append(all.list, setting{key, value, from})
 }
 
-func (all *settings) fault(key, source, message string) {
-	all.faults = append(all.faults, Fault{key, source, message})
+func (all *settings) fault(key, origin, message string) {
+	all.faults = append(all.faults, Fault{key, origin, message})
 }
 
 // maxFile bounds what is read from a configuration or secret file.
@@ -81,7 +81,7 @@ const maxFile = 1 << 20
 // Load reads and validates the configuration. Without a file an event kind is on
 // only if its ENABLE_ variable, its FHIR_CDC_ variable or a flag says so; with one,
 // kinds that the file does not mention are on. An error of type *Error holds every
-// fault of every source.
+// fault of every origin.
 func Load(opts LoadOptions) (*Config, error) {
 	cfg, err := Draft(opts)
 	if err != nil {
@@ -104,7 +104,7 @@ func Draft(opts LoadOptions) (*Config, error) {
 	}
 	data, err := readLimited(name)
 	if err != nil {
-		return nil, &Error{Faults: []Fault{{Source: name, Message: unreadable(err)}}}
+		return nil, &Error{Faults: []Fault{{Origin: name, Message: unreadable(err)}}}
 	}
 	return load(opts, &name, data)
 }
@@ -124,7 +124,7 @@ func StatusPort(opts LoadOptions) (HTTP, error) {
 	}
 	var faults []Fault
 	for _, f := range all.Faults {
-		if (f.Key == "http" || strings.HasPrefix(f.Key, "http.")) && f.Key != "http.token" || f.Source == "--set" {
+		if (f.Key == "http" || strings.HasPrefix(f.Key, "http.")) && f.Key != "http.token" || f.Origin == "--set" {
 			faults = append(faults, f)
 		}
 	}
@@ -158,7 +158,7 @@ func load(opts LoadOptions, file *string, data []byte) (*Config, error) {
 
 // merge puts the settings over the defaults, later ones over earlier ones. viper
 // keeps the layers and fills the struct; it does not read the environment itself,
-// because it would drop the name of the source, take any text as false and miss
+// because it would drop the name of the origin, take any text as false and miss
 // unknown variables.
 func merge(all []setting) (*Config, error) {
 	v := viper.NewWithOptions(viper.KeyDelimiter("."))
@@ -168,10 +168,10 @@ func merge(all []setting) (*Config, error) {
 			v.SetDefault(s.key, fieldOf(defaults, s.key).Interface())
 		}
 	}
-	cfg := &Config{sources: make(map[string]source, len(all))}
+	cfg := &Config{origins: make(map[string]origin, len(all))}
 	for _, s := range all {
 		v.Set(s.key, s.value)
-		cfg.sources[s.key] = s.from
+		cfg.origins[s.key] = s.from
 	}
 	if err := v.UnmarshalExact(cfg); err != nil {
 		return nil, fmt.Errorf("merge configuration: %w", err)
@@ -183,7 +183,7 @@ func merge(all []setting) (*Config, error) {
 // and there a kind that is not named is off.
 func (all *settings) kindsOff() {
 	for _, key := range kindKeys() {
-		all.list = append(all.list, setting{key: key, value: false, from: source{rank: rankDefault, text: "no file"}})
+		all.list = append(all.list, setting{key: key, value: false, from: origin{rank: rankDefault, text: "no file"}})
 	}
 }
 

@@ -56,16 +56,16 @@ func TestPrecedence(t *testing.T) {
 		set        []string
 		flags      []Flag
 		want       string
-		source     string
+		origin     string
 	}{
-		{name: "default", want: "business.events", source: "default"},
-		{name: "file", file: file, want: "file", source: "c.yaml:1"},
-		{name: "server over file", file: file, environ: []string{serverVar}, want: "server", source: "KAFKA_RESOURCE_CHANGE_TOPIC"},
-		{name: "own over server", file: file, environ: []string{own, serverVar}, want: "own", source: "FHIR_CDC_EVENTS_CHANGE_TOPIC"},
-		{name: "set over own", file: file, environ: []string{own, serverVar}, set: set, want: "set", source: "--set"},
-		{name: "flag over set", file: file, environ: []string{own, serverVar}, set: set, flags: flag, want: "flag", source: "--topic"},
-		{name: "empty variables are not set", file: file, environ: []string{"KAFKA_RESOURCE_CHANGE_TOPIC=", "FHIR_CDC_EVENTS_CHANGE_TOPIC="}, want: "file", source: "c.yaml:1"},
-		{name: "null in the file is not set", file: "events: {change: {topic: ~}}", want: "business.events", source: "default"},
+		{name: "default", want: "business.events", origin: "default"},
+		{name: "file", file: file, want: "file", origin: "c.yaml:1"},
+		{name: "server over file", file: file, environ: []string{serverVar}, want: "server", origin: "KAFKA_RESOURCE_CHANGE_TOPIC"},
+		{name: "own over server", file: file, environ: []string{own, serverVar}, want: "own", origin: "FHIR_CDC_EVENTS_CHANGE_TOPIC"},
+		{name: "set over own", file: file, environ: []string{own, serverVar}, set: set, want: "set", origin: "--set"},
+		{name: "flag over set", file: file, environ: []string{own, serverVar}, set: set, flags: flag, want: "flag", origin: "--topic"},
+		{name: "empty variables are not set", file: file, environ: []string{"KAFKA_RESOURCE_CHANGE_TOPIC=", "FHIR_CDC_EVENTS_CHANGE_TOPIC="}, want: "file", origin: "c.yaml:1"},
+		{name: "null in the file is not set", file: "events: {change: {topic: ~}}", want: "business.events", origin: "default"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -78,8 +78,8 @@ func TestPrecedence(t *testing.T) {
 				t.Errorf("topic is %q, want %q", got, test.want)
 			}
 			for _, o := range cfg.Origins() {
-				if o.Key == key && filepath.Base(o.Source) != test.source {
-					t.Errorf("source is %q, want %q", o.Source, test.source)
+				if o.Key == key && filepath.Base(o.Origin) != test.origin {
+					t.Errorf("origin is %q, want %q", o.Origin, test.origin)
 				}
 			}
 		})

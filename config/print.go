@@ -11,27 +11,27 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Origin says where the value of a key comes from.
-type Origin struct {
+// KeyOrigin is a key with its value and where that comes from.
+type KeyOrigin struct {
 	Key string `json:"key"`
 	// Value is the value as text; secrets are redacted.
 	Value string `json:"value"`
-	// Source is a file and line, an environment variable, a flag or "default".
-	Source string `json:"source"`
+	// Origin is a file and line, an environment variable, a flag or "default".
+	Origin string `json:"source"`
 }
 
 // Origins returns where each value comes from, in the order of config.yaml.
-func (c *Config) Origins() []Origin {
-	var origins []Origin
+func (c *Config) Origins() []KeyOrigin {
+	var origins []KeyOrigin
 	for _, s := range specs() {
 		if s.section() {
 			continue
 		}
 		from := "default"
-		if s, ok := c.sources[s.key]; ok {
+		if s, ok := c.origins[s.key]; ok {
 			from = s.text
 		}
-		origins = append(origins, Origin{Key: s.key, Value: plain(s.printable(fieldOf(c, s.key))), Source: from})
+		origins = append(origins, KeyOrigin{Key: s.key, Value: plain(s.printable(fieldOf(c, s.key))), Origin: from})
 	}
 	return origins
 }

@@ -56,7 +56,7 @@ func TestOrigins(t *testing.T) {
 	cfg := mustLoad(t, LoadOptions{
 		File: file, Environ: []string{"MONGO_URL=mongodb://u:p@db", "FHIR_CDC_LOG_LEVEL=debug"}, Set: []string{"batch.max_records=5"},
 	})
-	want := map[string]Origin{
+	want := map[string]KeyOrigin{
 		"name":              {"name", "x", file + ":1"},
 		"kafka.brokers":     {"kafka.brokers", "a:1", file + ":4"},
 		"mongodb.uri":       {"mongodb.uri", "mongodb://[redacted]@db", "MONGO_URL"},

@@ -13,7 +13,7 @@ func (c *Config) Refreshed() (fresh *Config, changed bool, err error) {
 	next := *c
 	var faults []Fault
 	for _, s := range specs() {
-		from, set := c.sources[s.key]
+		from, set := c.origins[s.key]
 		if !set || from.path == "" {
 			continue
 		}
@@ -43,7 +43,7 @@ func (c *Config) Refreshed() (fresh *Config, changed bool, err error) {
 // HasFiles tells whether any secret comes from a file that is worth reading again: of
 // a _FILE variable, or certificates that a MongoDB connection string names.
 func (c *Config) HasFiles() bool {
-	for _, from := range c.sources {
+	for _, from := range c.origins {
 		if from.path != "" {
 			return true
 		}

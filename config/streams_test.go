@@ -29,7 +29,7 @@ func streamsEnviron(more ...string) []string {
 
 // A list of streams means the same in a file, in a variable and in a flag, and is
 // printed in a form that can be read again.
-func TestStreamsFromEverySource(t *testing.T) {
+func TestStreamsFromEveryOrigin(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "config.yaml")
 	text := "streams:\n  - name: hot\n    resources: [Observation, Consent]\n    slices: 4\n  - name: logs\n    databases:\n      - audit\n      - access\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -40,7 +40,7 @@ type validator struct {
 }
 
 func (v *validator) fault(key, message string) {
-	v.faults = append(v.faults, Fault{Key: key, Source: v.cfg.sources[key].text, Message: message})
+	v.faults = append(v.faults, Fault{Key: key, Origin: v.cfg.origins[key].text, Message: message})
 }
 
 func (v *validator) kinds() {

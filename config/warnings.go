@@ -15,11 +15,11 @@ import (
 func (c *Config) Warnings() []Fault { return c.warnings }
 
 // doubts are the warnings of a configuration. doubtful are the warnings of single variables;
-// they hold where no stronger source sets the key.
+// they hold where no stronger origin sets the key.
 func (c *Config) doubts(env environ, doubtful []Fault) []Fault {
 	var warnings []Fault
 	for _, f := range doubtful {
-		if c.sources[f.Key].text == f.Source {
+		if c.origins[f.Key].text == f.Origin {
 			warnings = append(warnings, f)
 		}
 	}
@@ -63,7 +63,7 @@ func (c *Config) exposedSecrets() []Fault {
 	var warnings []Fault
 	for _, s := range specs() {
 		value := fieldOf(c, s.key)
-		from := c.sources[s.key].text
+		from := c.origins[s.key].text
 		if from != "--set" || !isSecret(value.Type()) {
 			continue
 		}
@@ -97,7 +97,7 @@ func (c *Config) unknownOf(key string, names []string) []Fault {
 		if meant := resourcetype.Meant(name); meant != "" {
 			message += "; did you mean " + meant + "?"
 		}
-		warnings = append(warnings, Fault{key, c.sources[key].text, message})
+		warnings = append(warnings, Fault{key, c.origins[key].text, message})
 	}
 	return warnings
 }
@@ -110,7 +110,7 @@ func (c *Config) unusedLogin() []Fault {
 	}
 	var warnings []Fault
 	for _, key := range []string{"kafka.sasl.username", "kafka.sasl.password", "kafka.sasl.token", "kafka.sasl.oauth.token_endpoint"} {
-		if from, set := c.sources[key]; set && plain(fieldOf(c, key)) != "" {
+		if from, set := c.origins[key]; set && plain(fieldOf(c, key)) != "" {
 			warnings = append(warnings, Fault{key, from.text, "is set but not used, since kafka.sasl.enabled is false: set KAFKA_SASL=1 to log in"})
 		}
 	}

@@ -37,7 +37,7 @@ type details struct {
 	// Unread is why what is of the topics may lack something.
 	Unread string `json:"unread,omitempty"`
 	installation.Newest
-	Configuration []config.Origin `json:"configuration"`
+	Configuration []config.KeyOrigin `json:"configuration"`
 }
 
 // detailer makes what the status port shows to those who have the token.

@@ -155,16 +155,16 @@ func TestDetailsHideIDs(t *testing.T) {
 // Each value has its origin, and no secret is among them.
 func TestDetailsShowTheConfiguration(t *testing.T) {
 	d, _ := detailing(t)
-	all := map[string]config.Origin{}
+	all := map[string]config.KeyOrigin{}
 	for _, s := range d.show(t.Context(), true).Configuration {
 		all[s.Key] = s
 		if strings.Contains(s.Value, "the-password") || strings.Contains(s.Value, "the-token") {
 			t.Errorf("%s shows a secret: %s", s.Key, s.Value)
 		}
 	}
-	for key, source := range map[string]string{"http.token": "FHIR_CDC_HTTP_TOKEN", "mongodb.uri": "MONGO_URL", "batch.max_records": "default"} {
-		if !strings.Contains(all[key].Source, source) {
-			t.Errorf("%s is of %q, want %s, among %v", key, all[key].Source, source, slices.Sorted(maps.Keys(all)))
+	for key, origin := range map[string]string{"http.token": "FHIR_CDC_HTTP_TOKEN", "mongodb.uri": "MONGO_URL", "batch.max_records": "default"} {
+		if !strings.Contains(all[key].Origin, origin) {
+			t.Errorf("%s is of %q, want %s, among %v", key, all[key].Origin, origin, slices.Sorted(maps.Keys(all)))
 		}
 	}
 }

@@ -104,9 +104,9 @@ func writeOrigins(screen *terminal.Screen, cfg *config.Config) error {
 	table := terminal.NewTable("key", "value", "source").Whole("key").Drops("value")
 	for _, o := range cfg.Origins() {
 		if screen.Width() > 0 { // there is one file, and a person knows where
-			o.Source = filepath.Base(o.Source)
+			o.Origin = filepath.Base(o.Origin)
 		}
-		table.Row(terminal.Text(o.Key), terminal.Text(o.Value), terminal.Text(o.Source))
+		table.Row(terminal.Text(o.Key), terminal.Text(o.Value), terminal.Text(o.Origin))
 	}
 	return table.Print(screen)
 }
