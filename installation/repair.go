@@ -45,11 +45,11 @@ func (o *Installation) newRepairer(p PlannedStream, m *mapper.Mapper, facts daem
 	if err != nil {
 		return nil, err
 	}
-	current, err := o.ScanSources(p, m, mapper.Current)
+	current, err := o.ScannedCollections(p, m, mapper.Current)
 	if err != nil {
 		return nil, err
 	}
-	history, err := o.ScanSources(p, m, mapper.History)
+	history, err := o.ScannedCollections(p, m, mapper.History)
 	if err != nil {
 		return nil, err
 	}
@@ -109,10 +109,10 @@ func (o *Installation) siblings(p PlannedStream) func(context.Context) ([]repair
 	}
 }
 
-// ScanSources are the collections of a stream's feeds that tell of changes, or the
+// ScannedCollections are the collections of a stream's feeds that tell of changes, or the
 // history of them. AuditEvents come before access logs, as the FHIR server writes
 // them: the first telling of a request makes its event.
-func (o *Installation) ScanSources(p PlannedStream, m *mapper.Mapper, form mapper.Form) ([]replay.Collection, error) {
+func (o *Installation) ScannedCollections(p PlannedStream, m *mapper.Mapper, form mapper.Form) ([]replay.Collection, error) {
 	place := p.Place
 	if form == mapper.History {
 		place = o.Config.MongoDB.HistoryCluster()

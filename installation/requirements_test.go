@@ -125,7 +125,7 @@ func TestRepairReadsWhatIsLookedAt(t *testing.T) {
 				looked[c.String()] = true
 			}
 			for _, form := range []mapper.Form{mapper.Current, mapper.History} {
-				scanned, err := o.ScanSources(p, mapper.New(p.Mapper), form)
+				scanned, err := o.ScannedCollections(p, mapper.New(p.Mapper), form)
 				if err != nil {
 					t.Fatal(err)
 				}

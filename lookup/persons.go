@@ -46,7 +46,7 @@ type PersonStats struct {
 //
 // It may be used by several goroutines.
 type Persons struct {
-	source      personSource
+	reader      personReader
 	sameCluster bool
 
 	mu      sync.Mutex
@@ -55,8 +55,8 @@ type Persons struct {
 	stats   PersonStats
 }
 
-// personSource reads Persons. Both methods return the number of queries.
-type personSource interface {
+// personReader reads Persons. Both methods return the number of queries.
+type personReader interface {
 	// after is a context whose queries see at least what was written up to a time. end ends it.
 	after(ctx context.Context, at bson.Timestamp) (causal context.Context, end func(), err error)
 	// own finds Persons by _uuid and by the client's id.
@@ -73,8 +73,8 @@ func NewPersons(db *mongo.Database, opts PersonOptions) *Persons {
 	return newPersons(&mongoPersons{coll: db.Collection(PersonCollection)}, opts)
 }
 
-func newPersons(source personSource, opts PersonOptions) *Persons {
-	return &Persons{source: source, sameCluster: opts.SameCluster, cache: newPersonCache(opts.CacheSize)}
+func newPersons(reader personReader, opts PersonOptions) *Persons {
+	return &Persons{reader: reader, sameCluster: opts.SameCluster, cache: newPersonCache(opts.CacheSize)}
 }
 
 // Stats returns the totals so far.
@@ -129,7 +129,7 @@ func (p *Persons) cached(ids []string, result map[string]Person) (missing []stri
 // fetch reads the persons of ids from MongoDB, in the order of ids.
 func (p *Persons) fetch(ctx context.Context, ids []string, newest bson.Timestamp) ([]personEntry, error) {
 	if p.sameCluster {
-		causal, end, err := p.source.after(ctx, newest)
+		causal, end, err := p.reader.after(ctx, newest)
 		if err != nil {
 			return nil, err
 		}
@@ -144,7 +144,7 @@ func (p *Persons) fetch(ctx context.Context, ids []string, newest bson.Timestamp
 			others = append(others, id)
 		}
 	}
-	persons, queries, err := p.source.own(ctx, uuids, others)
+	persons, queries, err := p.reader.own(ctx, uuids, others)
 	p.countQueries(queries)
 	if err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func (p *Persons) fetch(ctx context.Context, ids []string, newest bson.Timestamp
 			targets = append(targets, o.uuid)
 		}
 	}
-	masters, queries, err := p.source.masters(ctx, targets)
+	masters, queries, err := p.reader.masters(ctx, targets)
 	p.countQueries(queries)
 	if err != nil {
 		return nil, err

@@ -104,11 +104,11 @@ func TestPersonsFind(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			source := newFakePersons()
+			reader := newFakePersons()
 			if tt.change != nil {
-				tt.change(source)
+				tt.change(reader)
 			}
-			p := newPersons(source, PersonOptions{CacheSize: 10})
+			p := newPersons(reader, PersonOptions{CacheSize: 10})
 			if got := find(t, p, tt.ids...); !maps.Equal(got, tt.want) {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
@@ -143,15 +143,15 @@ func TestPersonsCache(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			source := newFakePersons()
+			reader := newFakePersons()
 			if tt.setup != nil {
-				tt.setup(source)
+				tt.setup(reader)
 			}
 			id := tt.id
 			if id == "" {
 				id = uuid1
 			}
-			p := newPersons(source, PersonOptions{CacheSize: tt.size})
+			p := newPersons(reader, PersonOptions{CacheSize: tt.size})
 			first := find(t, p, id)
 			if tt.change != nil {
 				tt.change(p)
@@ -160,7 +160,7 @@ func TestPersonsCache(t *testing.T) {
 			if !maps.Equal(first, second) {
 				t.Errorf("first %+v, then %+v", first, second)
 			}
-			if cached := len(source.asked) == 1; cached != tt.cached {
+			if cached := len(reader.asked) == 1; cached != tt.cached {
 				t.Errorf("cached = %v", cached)
 			}
 		})
@@ -168,11 +168,11 @@ func TestPersonsCache(t *testing.T) {
 }
 
 func TestPersonsChangedWhileReading(t *testing.T) {
-	source := newFakePersons()
-	p := newPersons(source, PersonOptions{CacheSize: 10})
-	source.during = func() {
-		source.during = nil
-		source.links[uuid1] = uuid2 // after it was read
+	reader := newFakePersons()
+	p := newPersons(reader, PersonOptions{CacheSize: 10})
+	reader.during = func() {
+		reader.during = nil
+		reader.links[uuid1] = uuid2 // after it was read
 		p.Changed(uuid2, "master-2", []string{"Person/" + uuid1})
 	}
 	if got := find(t, p, uuid1)[uuid1].BwellPersonID; got != master1 {
@@ -187,25 +187,25 @@ func TestPersonsChangedWhileReading(t *testing.T) {
 func TestPersonsAreReadAfterTheChangesOfTheirCluster(t *testing.T) {
 	newest := bson.Timestamp{T: 7, I: 3}
 	for same, want := range map[bool][]bson.Timestamp{true: {newest}, false: nil} {
-		source := newFakePersons()
-		p := newPersons(source, PersonOptions{SameCluster: same})
+		reader := newFakePersons()
+		p := newPersons(reader, PersonOptions{SameCluster: same})
 		if _, err := p.Find(t.Context(), []string{uuid1}, newest); err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(source.reads, want) {
-			t.Errorf("same cluster %v: read after %v, want %v", same, source.reads, want)
+		if !slices.Equal(reader.reads, want) {
+			t.Errorf("same cluster %v: read after %v, want %v", same, reader.reads, want)
 		}
 	}
 }
 
 func TestPersonsErrorsAndStats(t *testing.T) {
-	source := newFakePersons()
-	p := newPersons(source, PersonOptions{CacheSize: 10})
-	source.err = errors.New("no primary")
-	if _, err := p.Find(t.Context(), []string{uuid1}, bson.Timestamp{}); !errors.Is(err, source.err) {
+	reader := newFakePersons()
+	p := newPersons(reader, PersonOptions{CacheSize: 10})
+	reader.err = errors.New("no primary")
+	if _, err := p.Find(t.Context(), []string{uuid1}, bson.Timestamp{}); !errors.Is(err, reader.err) {
 		t.Errorf("got %v", err)
 	}
-	source.err = nil
+	reader.err = nil
 	find(t, p, uuid1, uuid2)
 	find(t, p, uuid1)
 	want := PersonStats{Queries: 3, Cached: 1, Fetched: 2, NoBwellPerson: 1, NoOrganization: 1}

@@ -19,8 +19,8 @@ import (
 
 // step is the scan of one collection of a repair.
 type step struct {
-	source replay.Collection
-	form   mapper.Form
+	collection replay.Collection
+	form       mapper.Form
 	// history is the history of a collection of current documents; nil if it has none.
 	history *replay.Collection
 }
@@ -29,18 +29,18 @@ type step struct {
 // the histories, for documents that no longer exist.
 func (a *attempt) steps() []step {
 	var all []step
-	for _, s := range a.Current {
-		st := step{source: s, form: mapper.Current}
-		i := slices.IndexFunc(a.History, func(h replay.Collection) bool { return h.Namespace == s.Namespace })
+	for _, c := range a.Current {
+		s := step{collection: c, form: mapper.Current}
+		i := slices.IndexFunc(a.History, func(h replay.Collection) bool { return h.Namespace == c.Namespace })
 		if i >= 0 {
-			st.history = &a.History[i]
+			s.history = &a.History[i]
 		}
-		all = append(all, st)
+		all = append(all, s)
 	}
-	for _, s := range a.History {
-		all = append(all, step{source: s, form: mapper.History})
+	for _, c := range a.History {
+		all = append(all, step{collection: c, form: mapper.History})
 	}
-	i := slices.IndexFunc(all, func(s step) bool { return s.source.Name() == a.state.Step })
+	i := slices.IndexFunc(all, func(s step) bool { return s.collection.Name() == a.state.Step })
 	if i < 0 {
 		// None has begun, or the stream no longer watches the stored one.
 		a.state.Step, a.state.After = "", bson.RawValue{}
@@ -69,10 +69,10 @@ const maxCursorBytes = 4 << 10
 
 // step scans a collection and publishes its missing events.
 func (a *attempt) step(ctx context.Context, s step) error {
-	if name := s.source.Name(); a.state.Step != name {
+	if name := s.collection.Name(); a.state.Step != name {
 		a.state.Step, a.state.After = name, bson.RawValue{}
 	}
-	total, err := a.scanner.Estimate(ctx, s.source)
+	total, err := a.scanner.Estimate(ctx, s.collection)
 	if err != nil {
 		return err
 	}
@@ -81,9 +81,9 @@ func (a *attempt) step(ctx context.Context, s step) error {
 	if s.form == mapper.Current {
 		// The live stream delivers the changes from the token's time on. The scan has to see
 		// all earlier ones: an older snapshot would miss some for good.
-		s.source.After = replay.Before(a.state.ClusterTime)
+		s.collection.After = replay.Before(a.state.ClusterTime)
 	}
-	err = a.scanner.Scan(ctx, s.source, period, replay.Cursor{RawValue: a.state.After}, func(ctx context.Context, b replay.Page) error {
+	err = a.scanner.Scan(ctx, s.collection, period, replay.Cursor{RawValue: a.state.After}, func(ctx context.Context, b replay.Page) error {
 		events, failures, err := a.make(ctx, s, period, b)
 		if err != nil {
 			return err
@@ -128,7 +128,7 @@ func (a *attempt) make(ctx context.Context, s step, period replay.Period, b repl
 	}
 	changes = a.known.missing(a.Mapper, changes)
 	if s.form == mapper.History && a.Slice.Of > 1 && len(changes) > 0 {
-		if changes, err = a.historyOnly(ctx, s.source, changes); err != nil {
+		if changes, err = a.historyOnly(ctx, s.collection, changes); err != nil {
 			return nil, nil, err
 		}
 		if len(changes) > 0 {
@@ -159,6 +159,12 @@ func (a *attempt) make(ctx context.Context, s step, period replay.Period, b repl
 			return a.make(ctx, s, period, b)
 		}
 	}
+	events, failures, err := a.produced(s, &out)
+	return a.known.drop(events), failures, err
+}
+
+// produced gives the events and failures to commit, or the error of the policy on_failure: stop.
+func (a *attempt) produced(s step, out *mapper.Output) ([]mapper.Event, []mapper.Failure, error) {
 	for _, f := range out.Failures {
 		if a.Stop[f.Kind] {
 			return nil, nil, &daemon.PolicyError{Failure: f}
@@ -169,7 +175,7 @@ func (a *attempt) make(ctx context.Context, s step, period replay.Period, b repl
 		a.unproducible += int64(len(out.Failures))
 		out.Failures = nil
 	}
-	return a.known.drop(out.Events), out.Failures, nil
+	return out.Events, out.Failures, nil
 }
 
 // lacksHistory tells whether changes may have failed because their history has not come yet, on
@@ -192,16 +198,7 @@ func (a *attempt) touched(ctx context.Context, s step, changes []mapper.Change) 
 	if err := a.windows.Touched(ctx, changes, int64(a.state.ClusterTime.T)*millis+a.state.Events, a.state.ClusterTime, &out); err != nil {
 		return nil, nil, err
 	}
-	for _, f := range out.Failures {
-		if a.Stop[f.Kind] {
-			return nil, nil, &daemon.PolicyError{Failure: f}
-		}
-	}
-	if s.form == mapper.History {
-		a.unproducible += int64(len(out.Failures))
-		out.Failures = nil
-	}
-	return out.Events, out.Failures, nil
+	return a.produced(s, &out)
 }
 
 // catchUp reads the change stream up to a time after all changes that the scan has seen: the
@@ -210,9 +207,9 @@ func (a *attempt) touched(ctx context.Context, s step, changes []mapper.Change) 
 // It reads up to the newest entry and not to a fresh token: a token's time lies after the
 // newest entry, and a quiet oplog reaches it only with the server's next no-op, every 10 s.
 func (a *attempt) catchUp(ctx context.Context, seen bson.Timestamp) error {
-	source := a.live()
+	live := a.live()
 	now, err := replay.Retry(ctx, func() (bson.Timestamp, error) {
-		now, err := source.Now(ctx)
+		now, err := live.Now(ctx)
 		if err == nil && now.Before(seen) {
 			// The stream may be read from another member than the collections.
 			err = fmt.Errorf("the server is at %d,%d, behind %d,%d", now.T, now.I, seen.T, seen.I)
@@ -227,7 +224,7 @@ func (a *attempt) catchUp(ctx context.Context, seen bson.Timestamp) error {
 	}
 	still := replay.Standstill{Lags: a.waits}
 	defer still.End()
-	err = source.ReadSpan(ctx, watcher.Span{From: a.readTo, UntilTime: now, History: a.state.History}, func(_ context.Context, c watcher.Chunk) error {
+	err = live.ReadSpan(ctx, watcher.Span{From: a.readTo, UntilTime: now, History: a.state.History}, func(_ context.Context, c watcher.Chunk) error {
 		still.Look(c, "the oplog")
 		for _, raw := range c.Changes {
 			if daemon.Published(a.position.Published, raw) {

@@ -38,15 +38,15 @@ func set(list []string) map[string]bool {
 
 // Chooses tells whether an event is chosen.
 func (f *Filter) Chooses(e *mapper.Event) bool {
-	return f.source(e.Kind, e.Change) && (len(f.ids) == 0 || f.ids[e.ID] || f.ids[string(e.Key)])
+	return f.choosesChange(e.Kind, e.Change) && (len(f.ids) == 0 || f.ids[e.ID] || f.ids[string(e.Key)])
 }
 
 // ChoosesFailure tells whether a failure is chosen. It has no id.
 func (f *Filter) ChoosesFailure(x *mapper.Failure) bool {
-	return f.source(x.Kind, x.Change) && len(f.ids) == 0
+	return f.choosesChange(x.Kind, x.Change) && len(f.ids) == 0
 }
 
-func (f *Filter) source(kind mapper.Kind, s mapper.ChangeName) bool {
+func (f *Filter) choosesChange(kind mapper.Kind, c mapper.ChangeName) bool {
 	if len(f.kinds) > 0 && !f.kinds[string(kind)] {
 		return false
 	}
@@ -54,5 +54,5 @@ func (f *Filter) source(kind mapper.Kind, s mapper.ChangeName) bool {
 		return true
 	}
 	one := slices.ContainsFunc(mapper.Kinds(), func(k mapper.Definition) bool { return k.Name == kind && len(k.Resources) > 0 })
-	return one && f.resources[mapper.ResourceOf(s.Collection)]
+	return one && f.resources[mapper.ResourceOf(c.Collection)]
 }

@@ -55,8 +55,8 @@ func newPlace(t *testing.T, client *mongo.Client) place {
 	}
 }
 
-// sources are the collections of a form.
-func (p place) sources(form mapper.Form) []replay.Collection {
+// collections are the collections of a form.
+func (p place) collections(form mapper.Form) []replay.Collection {
 	var all []replay.Collection
 	for _, c := range p.mapper.Collections(form) {
 		documents := p.client.Database(c.Namespace.Database).Collection(c.Namespace.Collection)
@@ -68,9 +68,9 @@ func (p place) sources(form mapper.Form) []replay.Collection {
 	return all
 }
 
-// consents is the source of the Consents.
+// consents is the collection of the Consents.
 func (p place) consents() replay.Collection {
-	all := p.sources(mapper.Current)
+	all := p.collections(mapper.Current)
 	return all[slices.IndexFunc(all, func(s replay.Collection) bool { return s.Documents.Name() == "Consent_4_0_0" })]
 }
 
@@ -94,8 +94,8 @@ func (p place) events(changes []mapper.Change) []string {
 func (p place) scan(t *testing.T, form mapper.Form) []mapper.Change {
 	t.Helper()
 	var all []mapper.Change
-	for _, source := range p.sources(form) {
-		err := replay.NewScanner(p.mapper, replay.Options{}).Scan(t.Context(), source, replay.Period{}, replay.Cursor{}, func(_ context.Context, b replay.Page) error {
+	for _, c := range p.collections(form) {
+		err := replay.NewScanner(p.mapper, replay.Options{}).Scan(t.Context(), c, replay.Period{}, replay.Cursor{}, func(_ context.Context, b replay.Page) error {
 			all = append(all, b.Changes...)
 			return nil
 		})

@@ -146,8 +146,8 @@ func testEveryType(t *testing.T, p place) {
 	for i, id := range ids {
 		documents[i] = bson.D{{Key: "_id", Value: id}, {Key: "id", Value: fmt.Sprint(i)}, {Key: "_uuid", Value: fmt.Sprint(i)}}
 	}
-	source := p.consents()
-	if _, err := source.Documents.InsertMany(t.Context(), documents); err != nil {
+	collection := p.consents()
+	if _, err := collection.Documents.InsertMany(t.Context(), documents); err != nil {
 		t.Fatal(err)
 	}
 	for _, sizes := range []replay.Options{{Chunk: 1, Page: 1}, {Chunk: 4, Page: 3}, {Chunk: 3, Page: 3}, {Chunk: 100, Page: 2}, {Chunk: 4, PageBytes: 1}, {}} {
@@ -157,7 +157,7 @@ func testEveryType(t *testing.T, p place) {
 		var scanned int64
 		broken := errors.New("broken off")
 		for err := broken; errors.Is(err, broken); { // goes on at the cursor after every page
-			err = scanner.Scan(t.Context(), source, replay.Period{}, cursor, func(_ context.Context, b replay.Page) error {
+			err = scanner.Scan(t.Context(), collection, replay.Period{}, cursor, func(_ context.Context, b replay.Page) error {
 				if sizes.PageBytes > 0 && len(b.Changes) > 1 {
 					t.Errorf("%+v: a page has %d changes", sizes, len(b.Changes))
 				}

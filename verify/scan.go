@@ -122,43 +122,34 @@ func (v *verification) scanEnd(s VerifiedStream, span watcher.Span) time.Time {
 	return end
 }
 
-// scanSources are a stream's collections, and their history.
-func (s VerifiedStream) scanSources() []replay.Collection { return slices.Concat(s.Current, s.History) }
-
 // scan notes the versions of the collections and their history from the time before the
 // oplog.
 func (v *verification) scan(ctx context.Context, s VerifiedStream, span watcher.Span, done *StreamResult) error {
 	end := v.scanEnd(s, span)
-	for n, source := range s.scanSources() {
-		err := v.scanSource(ctx, s, v.around(span), source, func(ctx context.Context, changes []mapper.Change) error {
-			done.Scanned += int64(len(changes))
-			facts, err := v.Reader.Facts.Deciding(ctx, changes)
-			if err != nil {
-				return err
-			}
-			for i := range changes {
-				c := &changes[i]
-				at, known := c.Written()
-				must := s.Asked && known && !at.Before(v.Since) && at.Before(end)
-				var out mapper.Output
-				s.Mapper.Append(c, facts[i], &out)
-				if must && n < len(s.Current) { // what only history tells of may be no event
-					done.DeadLetters += int64(len(out.Failures))
-				}
-				for j := range out.Events {
-					e := &out.Events[j]
-					if err := v.expectScanned(e, s.Name, must && !v.tooLargeNow(e), at); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
-		})
+	return v.scanCollections(ctx, s, v.around(span), func(ctx context.Context, form mapper.Form, changes []mapper.Change) error {
+		done.Scanned += int64(len(changes))
+		facts, err := v.Reader.Facts.Deciding(ctx, changes)
 		if err != nil {
 			return err
 		}
-	}
-	return nil
+		for i := range changes {
+			c := &changes[i]
+			at, known := c.Written()
+			must := s.Asked && known && !at.Before(v.Since) && at.Before(end)
+			var out mapper.Output
+			s.Mapper.Append(c, facts[i], &out)
+			if must && form == mapper.Current { // what only history tells of may be no event
+				done.DeadLetters += int64(len(out.Failures))
+			}
+			for j := range out.Events {
+				e := &out.Events[j]
+				if err := v.expectScanned(e, s.Name, must && !v.tooLargeNow(e), at); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // tellScanned notes the limits of scanning for the time before a stream's oplog.
@@ -183,26 +174,34 @@ func (v *verification) around(span watcher.Span) replay.Period {
 	return replay.Period{Since: v.Since.Add(-v.Tolerance), Until: replay.Time(span.From).Add(v.Tolerance)}
 }
 
-// scanSource hands over the changes of a time that one collection tells of.
-func (v *verification) scanSource(ctx context.Context, s VerifiedStream, around replay.Period, source replay.Collection, each func(context.Context, []mapper.Change) error) error {
-	scanner := replay.NewScanner(s.Mapper, replay.Options{Waits: v.Reader.Lags})
-	total, err := scanner.Estimate(ctx, source)
-	if err != nil {
-		return err
-	}
-	looked := int64(0)
-	err = scanner.Scan(ctx, source, around, replay.Cursor{}, func(ctx context.Context, b replay.Page) error {
-		looked += b.Scanned
-		if v.Looked != nil {
-			v.Looked(source.Name(), looked, total)
+// scanCollections hands over the changes of a time that a stream's collections, and then their
+// histories, tell of.
+func (v *verification) scanCollections(ctx context.Context, s VerifiedStream, around replay.Period, each func(context.Context, mapper.Form, []mapper.Change) error) error {
+	for n, c := range slices.Concat(s.Current, s.History) {
+		form := mapper.Current
+		if n >= len(s.Current) {
+			form = mapper.History
 		}
-		return each(ctx, b.Changes)
-	})
-	if none := new(replay.UnwatchedError); errors.As(err, &none) {
-		v.report.note(none.Error() + ": nothing of it was looked for")
-		return nil
+		scanner := replay.NewScanner(s.Mapper, replay.Options{Waits: v.Reader.Lags})
+		total, err := scanner.Estimate(ctx, c)
+		if err != nil {
+			return err
+		}
+		looked := int64(0)
+		err = scanner.Scan(ctx, c, around, replay.Cursor{}, func(ctx context.Context, b replay.Page) error {
+			looked += b.Scanned
+			if v.Looked != nil {
+				v.Looked(c.Name(), looked, total)
+			}
+			return each(ctx, form, b.Changes)
+		})
+		if none := new(replay.UnwatchedError); errors.As(err, &none) {
+			v.report.note(none.Error() + ": nothing of it was looked for")
+		} else if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // expectScanned notes the event of a scanned version.
@@ -219,20 +218,14 @@ func (v *verification) expectScanned(e *mapper.Event, stream string, must bool, 
 func (v *verification) completeScanned(ctx context.Context, stream int, missing missingEvents, publish func(context.Context, []mapper.Event) error) error {
 	s := v.Streams[stream]
 	translation := v.Reader.Translation(s.Mapper)
-	for _, source := range s.scanSources() {
-		err := v.scanSource(ctx, s, v.around(v.spans[stream]), source, func(ctx context.Context, changes []mapper.Change) error {
-			wanted := slices.DeleteFunc(changes, func(c mapper.Change) bool {
-				return !slices.ContainsFunc(replay.Bare(s.Mapper, &c).Events, func(e mapper.Event) bool { return v.find(&e, missing) >= 0 })
-			})
-			var out mapper.Output
-			if err := translation.AppendChanges(ctx, wanted, &out); err != nil {
-				return err
-			}
-			return publish(ctx, out.Events)
+	return v.scanCollections(ctx, s, v.around(v.spans[stream]), func(ctx context.Context, _ mapper.Form, changes []mapper.Change) error {
+		wanted := slices.DeleteFunc(changes, func(c mapper.Change) bool {
+			return !slices.ContainsFunc(replay.Bare(s.Mapper, &c).Events, func(e mapper.Event) bool { return v.find(&e, missing) >= 0 })
 		})
-		if err != nil {
+		var out mapper.Output
+		if err := translation.AppendChanges(ctx, wanted, &out); err != nil {
 			return err
 		}
-	}
-	return nil
+		return publish(ctx, out.Events)
+	})
 }

@@ -66,21 +66,19 @@ func (v *verification) clearBeyond(ctx context.Context, stream int, span watcher
 	// A set whose oplog is whole, and that holds nothing from before it, began empty.
 	empty := left.Whole && end == left.Oldest
 	around := replay.Period{Since: replay.Time(span.From).Add(-v.Tolerance), Until: replay.Time(end).Add(v.Tolerance)}
-	for _, source := range s.scanSources() {
-		err := v.scanSource(ctx, s, around, source, func(_ context.Context, changes []mapper.Change) error {
-			for i := range changes {
-				if at, known := changes[i].Written(); !known || at.Before(replay.Time(end)) {
-					empty = false
-				}
-				for _, e := range replay.Bare(s.Mapper, &changes[i]).Events {
-					mark(unexplained, e.ID, cleared)
-				}
+	err := v.scanCollections(ctx, s, around, func(_ context.Context, _ mapper.Form, changes []mapper.Change) error {
+		for i := range changes {
+			if at, known := changes[i].Written(); !known || at.Before(replay.Time(end)) {
+				empty = false
 			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("stream %s: %w", s.Name, err)
+			for _, e := range replay.Bare(s.Mapper, &changes[i]).Events {
+				mark(unexplained, e.ID, cleared)
+			}
 		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", s.Name, err)
 	}
 	if empty {
 		return nil

@@ -300,7 +300,7 @@ func (f *backfillFlags) name(cfg *config.Config) string {
 func newBackfill(ctx context.Context, o *installation.Installation, f *backfillFlags, log *zap.Logger) (*replay.Backfill, error) {
 	cfg, s := o.Config, o.Sink
 	m := mapper.New(cfg.MapperConfig())
-	sources, err := backfillSources(o, f, m)
+	collections, err := backfillCollections(o, f, m)
 	if err != nil {
 		return nil, err
 	}
@@ -321,7 +321,7 @@ func newBackfill(ctx context.Context, o *installation.Installation, f *backfillF
 	if err := o.ReachAll(ctx, ""); err != nil {
 		return nil, err
 	}
-	for _, s := range sources {
+	for _, s := range collections {
 		if err := b.Scanner.Watched(ctx, s); errors.As(err, new(*replay.UnwatchedError)) {
 			log.Warn("the backfill goes round a collection", zap.Error(err))
 			continue
@@ -380,17 +380,17 @@ func limiter(maxRate int) func(context.Context, int) error {
 	}
 }
 
-// backfillSources are the collections to read. Documents without history are read from their
+// backfillCollections are the collections to read. Documents without history are read from their
 // own collections with --from history too.
-func backfillSources(o *installation.Installation, f *backfillFlags, m *mapper.Mapper) ([]replay.Collection, error) {
+func backfillCollections(o *installation.Installation, f *backfillFlags, m *mapper.Mapper) ([]replay.Collection, error) {
 	var all []replay.Collection
 	for _, p := range o.Plan {
-		current, err := o.ScanSources(p, m, mapper.Current)
+		current, err := o.ScannedCollections(p, m, mapper.Current)
 		if err != nil {
 			return nil, err
 		}
 		if f.from == fromHistory {
-			history, err := o.ScanSources(p, m, mapper.History)
+			history, err := o.ScannedCollections(p, m, mapper.History)
 			if err != nil {
 				return nil, err
 			}

@@ -241,10 +241,10 @@ func positioned(ctx context.Context, o *installation.Installation, streams []rep
 		if stream.Mapper.Windowed() {
 			continue // No collection tells of windows.
 		}
-		if all[i].Current, err = o.ScanSources(o.Plan[i], stream.Mapper, mapper.Current); err != nil {
+		if all[i].Current, err = o.ScannedCollections(o.Plan[i], stream.Mapper, mapper.Current); err != nil {
 			return nil, err
 		}
-		if all[i].History, err = o.ScanSources(o.Plan[i], stream.Mapper, mapper.History); err != nil {
+		if all[i].History, err = o.ScannedCollections(o.Plan[i], stream.Mapper, mapper.History); err != nil {
 			return nil, err
 		}
 	}
