@@ -34,12 +34,12 @@ func TestCountsOutliveProcesses(t *testing.T) {
 			t.Errorf("stored, -want +got:\n%s", diff)
 		}
 		standby := stream(&script{}, nil, &kept{}, nil)
-		standby.Placed(k.position)
+		standby.SawPosition(k.position)
 		if p := standby.Progress(); cmp.Diff(want, p.Counts) != "" || p.Seen.IsZero() || p.Held {
 			t.Errorf("a stand-by shows %+v, seen %v", p.Counts, p.Seen)
 		}
 		k.position.Paused, k.position.Repair = true, &resumetoken.Repair{Step: "fhir.a", Events: 3}
-		standby.Placed(k.position)
+		standby.SawPosition(k.position)
 		if p := standby.Progress(); !p.Held || p.Repair == nil || p.Repair.Collection != "fhir.a" || p.Repair.Events != 3 {
 			t.Errorf("a stand-by shows %+v", p)
 		}

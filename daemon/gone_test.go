@@ -70,7 +70,7 @@ func TestStandByKnowsThatThePositionIsGone(t *testing.T) {
 				source.begin = token(100)
 				s := stream(source, nil, &kept{}, nil)
 				for _, at := range c.told {
-					s.Placed(resumetoken.Position{ClusterTime: at})
+					s.SawPosition(resumetoken.Position{ClusterTime: at})
 				}
 				s.Missing(nil)
 				if got := s.Progress().Missing; (got == "") != (c.missing == "") || !strings.Contains(got, c.missing) {

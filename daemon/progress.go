@@ -42,10 +42,10 @@ type Progress struct {
 	State  State
 	// Since is when the state began.
 	Since time.Time
-	// Placed says that a position of the stream is stored, as far as this process knows: it has
+	// HasPosition says that a position of the stream is stored, as far as this process knows: it has
 	// read or stored one, or has seen one that another process stored. It stays true. Until
 	// then, a change may come before the beginning of a stream that starts at "now".
-	Placed bool
+	HasPosition bool
 	// Missing is why a stand-by could not go on: the position that another process had stored
 	// is no longer there. "" if it is there.
 	Missing string
@@ -236,18 +236,18 @@ func (p *progress) resumed(at resumetoken.Position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now.ClusterTime, p.now.WallTime, p.now.Handled = at.ClusterTime, at.WallTime, at.ClusterTime
-	p.now.Placed, p.now.Missing = true, ""
+	p.now.HasPosition, p.now.Missing = true, ""
 	if at.Counts != nil {
 		p.now.Counts = at.Counts
 	}
 }
 
-// placed notes that a position is stored, and what it tells if this process stands by: an owner
+// sawPosition notes that a position is stored, and what it tells if this process stands by: an owner
 // knows a later one. It is zero if the stream cannot go on from it.
-func (p *progress) placed(at resumetoken.Position) {
+func (p *progress) sawPosition(at resumetoken.Position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.now.Placed, p.now.Missing = true, ""
+	p.now.HasPosition, p.now.Missing = true, ""
 	if at.ClusterTime.T == 0 || p.now.State != StandingBy {
 		return
 	}

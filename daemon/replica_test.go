@@ -28,7 +28,7 @@ func (b *beginning) Begin(ctx context.Context, from watcher.From) (bson.Raw, err
 
 // A stream's place is known once its position is stored, here or by another process as
 // far as this one is told, and not before.
-func TestPlaced(t *testing.T) {
+func TestHasPosition(t *testing.T) {
 	source := &beginning{script: script{fingerprint: "f", begin: token(1)}, asked: make(chan struct{}), may: make(chan struct{})}
 	var all kept
 	publish := func() (Publisher, error) { return &recorder{&all}, nil }
@@ -37,15 +37,15 @@ func TestPlaced(t *testing.T) {
 	replica := NewReplica(t.Context(), map[int32][]*Stream{1: {mine}, 2: {other}}, time.Minute, zap.NewNop())
 	check := func(when string, mineIs, otherIs bool) {
 		t.Helper()
-		if m, o := mine.Progress().Placed, other.Progress().Placed; m != mineIs || o != otherIs {
-			t.Errorf("%s: placed %v and %v, want %v and %v", when, m, o, mineIs, otherIs)
+		if m, o := mine.Progress().HasPosition, other.Progress().HasPosition; m != mineIs || o != otherIs {
+			t.Errorf("%s: has a position %v and %v, want %v and %v", when, m, o, mineIs, otherIs)
 		}
 	}
 	check("before the group has answered", false, false)
 	replica.Assigned([]int32{1})
 	<-source.asked
 	check("while the first position is not stored", false, false)
-	other.Placed(resumetoken.Position{})
+	other.SawPosition(resumetoken.Position{})
 	check("when another process has stored one", false, true)
 	close(source.may)
 	for mine.Progress().State != Running {

@@ -175,13 +175,13 @@ func (s *Stream) Broke(err error) { s.progress.broke(err) }
 // publisher reports it.
 func (s *Stream) Refused(err error) { s.progress.refused(err) }
 
-// Placed notes the position of the stream that another process has stored. It is zero if the
+// SawPosition notes the position of the stream that another process has stored. It is zero if the
 // stream cannot go on from that position, because it has been handed over to other streams.
-func (s *Stream) Placed(at resumetoken.Position) {
-	s.progress.placed(at)
+func (s *Stream) SawPosition(at resumetoken.Position) {
+	s.progress.sawPosition(at)
 }
 
-// Missing notes that no position of the stream is stored any more, although Placed was called
+// Missing notes that no position of the stream is stored any more, although SawPosition was called
 // for one. A stand-by that took the stream over would have to wait, as the owner does. why is
 // the reason, or nil. Without a position that this process has known, Missing does nothing.
 func (s *Stream) Missing(why error) {

@@ -96,8 +96,8 @@ func bytesBounds() []float64 {
 	return []float64{1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20}
 }
 
-// Of returns n events of this kind and action as counts that are stored.
-func (t Tally) Of(n uint64) resumetoken.KindCount {
+// KindCount returns n events of this kind and action in the form that is stored.
+func (t Tally) KindCount(n uint64) resumetoken.KindCount {
 	count := resumetoken.KindCount{Kind: string(t.Kind)}
 	switch t.Action {
 	case Create:
@@ -136,7 +136,7 @@ func (p *progress) counting(b *publisher.Batch, sorts map[Tally]uint64) *resumet
 	}
 	var more []resumetoken.KindCount
 	for t, n := range sorts {
-		more = append(more, t.Of(n))
+		more = append(more, t.KindCount(n))
 	}
 	for i := range b.Failures {
 		more = append(more, resumetoken.KindCount{Kind: string(b.Failures[i].Kind), DeadLetters: 1})

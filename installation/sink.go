@@ -284,14 +284,14 @@ func (s *Sink) OtherStreams(ctx context.Context) (string, error) {
 		"use the configuration (streams, events.change.resources) that the daemons have", nil
 }
 
-// NotePlace tells a stream where its stored position is, or that it has none.
-func (s *Sink) NotePlace(ctx context.Context, stream *daemon.Stream) error {
+// NotePosition tells a stream where its stored position is, or that it has none.
+func (s *Sink) NotePosition(ctx context.Context, stream *daemon.Stream) error {
 	store, err := s.Store(stream.Name())
 	if err != nil {
 		return err
 	}
 	p, err := resumetoken.Glance(ctx, store)
-	if err == nil && p.IsZero() && stream.Progress().Placed {
+	if err == nil && p.IsZero() && stream.Progress().HasPosition {
 		// A glance does not see a position in another partition of the topic.
 		var stored resumetoken.Stored
 		stored, err = store.Inspect(ctx)
@@ -307,9 +307,9 @@ func (s *Sink) NotePlace(ctx context.Context, stream *daemon.Stream) error {
 	case p.IsZero() || p.HandedTo > 0 && len(p.Token) == 0: // none, or the seal of a stream that never began
 		stream.Missing(nil)
 	case p.HandedTo > 0:
-		stream.Placed(resumetoken.Position{})
+		stream.SawPosition(resumetoken.Position{})
 	default:
-		stream.Placed(p)
+		stream.SawPosition(p)
 	}
 	return nil
 }

@@ -125,7 +125,7 @@ func runShared(ctx context.Context, in *installation.Installation, streams []*da
 	log.Info("joined the replicas; streams run where the group assigns them", zap.String("group", cfg.Name), zap.String("instance", installation.ReplicaName(cfg)))
 	shown.joined(member, func(ctx context.Context) (map[string]string, error) { return owners(ctx, member, byPartition) })
 	var looking sync.WaitGroup
-	looking.Go(func() { notePlaces(running, s, streams, log) })
+	looking.Go(func() { notePositions(running, s, streams, log) })
 	looking.Go(func() {
 		if err := look.again(running, shares, member.Able); err != nil {
 			replica.Failed(err)

@@ -12,21 +12,21 @@ import (
 )
 
 const (
-	// placePoll is the pause between two looks whether a stream has begun in another process.
+	// positionPoll is the pause between two looks whether a stream has begun in another process.
 	// A stand-by is not ready before that; nothing else waits for it.
-	placePoll = time.Second
-	// placeRefresh is the pause between two looks at the position of a stream that has begun.
+	positionPoll = time.Second
+	// positionRefresh is the pause between two looks at the position of a stream that has begun.
 	// By the last look a stand-by that takes over tells a new stream from a stream whose
 	// position topic was deleted.
-	placeRefresh = 15 * time.Second
+	positionRefresh = 15 * time.Second
 )
 
-// notePlaces tells the streams that other processes carry their stored positions: the first
-// time as soon as a position is stored, then every placeRefresh, and when it is gone. A stream
+// notePositions tells the streams that other processes carry their stored positions: the first
+// time as soon as a position is stored, then every positionRefresh, and when it is gone. A stream
 // with an owner may have no position yet: on a first start the group may move it before the
 // first owner has stored one.
-func notePlaces(ctx context.Context, s *installation.Sink, streams []*daemon.Stream, log *zap.Logger) {
-	ticker := time.NewTicker(placePoll)
+func notePositions(ctx context.Context, s *installation.Sink, streams []*daemon.Stream, log *zap.Logger) {
+	ticker := time.NewTicker(positionPoll)
 	defer ticker.Stop()
 	looked := make([]time.Time, len(streams))
 	for {
@@ -37,10 +37,10 @@ func notePlaces(ctx context.Context, s *installation.Sink, streams []*daemon.Str
 		}
 		for i, stream := range streams {
 			p := stream.Progress()
-			if p.State != daemon.StandingBy || p.Placed && time.Since(looked[i]) < placeRefresh {
+			if p.State != daemon.StandingBy || p.HasPosition && time.Since(looked[i]) < positionRefresh {
 				continue // A running stream knows its position; another's is known.
 			}
-			if err := s.NotePlace(ctx, stream); err != nil {
+			if err := s.NotePosition(ctx, stream); err != nil {
 				log.Debug("it could not be found out whether the stream has begun", zap.String("stream", stream.Name()), zap.Error(err))
 			}
 			looked[i] = time.Now()

@@ -65,7 +65,7 @@ func TestPlacesAreReadByOneClient(t *testing.T) {
 			t.Error(err)
 		}
 		for _, stream := range streams {
-			if err := s.NotePlace(t.Context(), stream); err != nil {
+			if err := s.NotePosition(t.Context(), stream); err != nil {
 				t.Error(err)
 			}
 		}
@@ -90,8 +90,8 @@ func TestSealOfAStreamThatNeverBeganIsNoPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
-		stored resumetoken.Position
-		placed bool
+		stored      resumetoken.Position
+		hasPosition bool
 	}{
 		{resumetoken.Position{HandedTo: 1}, false},
 		{resumetoken.Position{HandedTo: 2, Token: token, ClusterTime: bson.Timestamp{T: 7}}, true},
@@ -104,11 +104,11 @@ func TestSealOfAStreamThatNeverBeganIsNoPlace(t *testing.T) {
 		if _, err = store.Acquire(t.Context()); err != nil && !errors.Is(err, resumetoken.ErrNone) {
 			t.Fatal(err)
 		}
-		if err := errors.Join(store.Save(t.Context(), c.stored), store.Close(t.Context()), in.Sink.NotePlace(t.Context(), stream)); err != nil {
+		if err := errors.Join(store.Save(t.Context(), c.stored), store.Close(t.Context()), in.Sink.NotePosition(t.Context(), stream)); err != nil {
 			t.Fatal(err)
 		}
-		if placed := stream.Progress().Placed; placed != c.placed {
-			t.Errorf("handed over with the token %v: placed %v", c.stored.Token, placed)
+		if has := stream.Progress().HasPosition; has != c.hasPosition {
+			t.Errorf("handed over with the token %v: has a position %v", c.stored.Token, has)
 		}
 	}
 }

@@ -333,10 +333,10 @@ func ProgressOf(stored resumetoken.Position) (BackfillProgress, error) {
 func (a *backfilling) count(out *mapper.Output) {
 	for i := range out.Events {
 		e := &out.Events[i]
-		a.counts.of(e.Kind, e.Change, e.Topic).Events++
+		a.counts.entry(e.Kind, e.Change, e.Topic).Events++
 	}
 	for i := range out.Failures {
-		a.counts.of(out.Failures[i].Kind, out.Failures[i].Change, "").DeadLetters++
+		a.counts.entry(out.Failures[i].Kind, out.Failures[i].Change, "").DeadLetters++
 	}
 	a.state.Counts = a.counts.sorted()
 }

@@ -27,9 +27,9 @@ const (
 	codeAtlas                = 8000
 )
 
-// refused makes an error that an operator must see of a missing right or a wrong
+// finalIfRefused makes an error that an operator must see of a missing right or a wrong
 // login.
-func refused(namespace string, err error) error {
+func finalIfRefused(namespace string, err error) error {
 	if !isRefusal(err) {
 		return err
 	}

@@ -197,14 +197,14 @@ func (r *OplogReplay) stream(ctx context.Context, job Job, done *StreamResult) (
 		done.Token = part.Token
 		for i := range part.Events {
 			e := &part.Events[i]
-			r.counts.of(e.Kind, e.Change, e.Topic).Events++
+			r.counts.entry(e.Kind, e.Change, e.Topic).Events++
 			if named < r.First {
 				named++
 				r.result.First = append(r.result.First, nameOf(e))
 			}
 		}
 		for i := range part.Failures {
-			r.counts.of(part.Failures[i].Kind, part.Failures[i].Change, "").DeadLetters++
+			r.counts.entry(part.Failures[i].Kind, part.Failures[i].Change, "").DeadLetters++
 		}
 		if r.Advanced != nil {
 			r.Advanced(job.Stream.Name, part.At, len(part.Events))
@@ -229,8 +229,9 @@ func Time(t bson.Timestamp) time.Time {
 // counts are the events and dead letters by kind, resource type and topic.
 type counts []*Count
 
-func (t *counts) of(kind mapper.Kind, s mapper.ChangeName, topic string) *Count {
-	resource := mapper.ResourceOf(s.Collection)
+// entry is the count of a kind, resource type and topic, which begins at zero.
+func (t *counts) entry(kind mapper.Kind, change mapper.ChangeName, topic string) *Count {
+	resource := mapper.ResourceOf(change.Collection)
 	i := slices.IndexFunc(*t, func(c *Count) bool { return c.Kind == kind && c.Resource == resource && c.Topic == topic })
 	if i >= 0 {
 		return (*t)[i]

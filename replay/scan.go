@@ -149,7 +149,7 @@ func (s *Scanner) Scan(ctx context.Context, src Collection, period Period, after
 			if errors.As(err, &received) {
 				return received.err
 			}
-			return fmt.Errorf("scan %s: %w", src.Name(), refused(src.Name(), err))
+			return fmt.Errorf("scan %s: %w", src.Name(), finalIfRefused(src.Name(), err))
 		}
 		if !more {
 			return nil
@@ -165,7 +165,7 @@ func (s *Scanner) Estimate(ctx context.Context, src Collection) (int64, error) {
 		return documents.EstimatedDocumentCount(ctx, options.EstimatedDocumentCount().SetComment(comment))
 	})
 	if err != nil {
-		return 0, fmt.Errorf("count %s: %w", src.Name(), refused(src.Name(), err))
+		return 0, fmt.Errorf("count %s: %w", src.Name(), finalIfRefused(src.Name(), err))
 	}
 	return n, nil
 }

@@ -46,7 +46,7 @@ func (e *UnwatchedError) Error() string { return e.Collection + " is " + e.Why }
 func (s *Scanner) Watched(ctx context.Context, src Collection) error {
 	kinds, err := Retry(ctx, func() (map[string]watcher.Kind, error) { return watcher.Kinds(ctx, src.Documents.Database()) })
 	if err != nil {
-		return refused(src.Name(), err)
+		return finalIfRefused(src.Name(), err)
 	}
 	if why := kinds[src.Documents.Name()].Unwatched(); why != "" {
 		return &UnwatchedError{Collection: src.Name(), Why: why}

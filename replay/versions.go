@@ -134,7 +134,7 @@ func (s *Scanner) ofResources(ctx context.Context, c Collection, changes []mappe
 	}
 	for part := range slices.Chunk(uuids, maxIn) {
 		if _, err := Retry(ctx, func() (struct{}, error) { return struct{}{}, find(part) }); err != nil {
-			return 0, fmt.Errorf("read %s: %w", c.Name(), refused(c.Name(), err))
+			return 0, fmt.Errorf("read %s: %w", c.Name(), finalIfRefused(c.Name(), err))
 		}
 	}
 	return len(uuids), nil

@@ -86,7 +86,7 @@ func (s *Server) ready() (string, bool) {
 			if p.Failed {
 				return fmt.Sprintf("stream %s is being acquired again: %s", p.Stream, p.LastError), false
 			}
-			if !p.Placed {
+			if !p.HasPosition {
 				return fmt.Sprintf("stream %s is being acquired: no position of it is known yet", p.Stream), false
 			}
 			if taken := s.now().Sub(p.Since); s.opts.Acquire > 0 && taken > s.opts.Acquire {
@@ -101,7 +101,7 @@ func (s *Server) ready() (string, bool) {
 				return fmt.Sprintf("stream %s is %s, and this process could not take it over: %s", p.Stream, p.State, p.Unfit), false
 			}
 			// Refused, it is known: the replicas of the other configuration carry the streams.
-			if !p.Placed && s.refused() == "" {
+			if !p.HasPosition && s.refused() == "" {
 				return fmt.Sprintf("stream %s has not begun: no process has stored a position of it yet", p.Stream), false
 			}
 		}

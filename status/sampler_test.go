@@ -154,7 +154,7 @@ func TestWhoTellsOfAStream(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			now := uint32(time.Now().Unix())
 			stream := &told{
-				progress: daemon.Progress{Stream: "main", State: c.state, Placed: true, Seen: time.Now(), ClusterTime: bson.Timestamp{T: now - 100}, Handled: bson.Timestamp{T: now - 100}},
+				progress: daemon.Progress{Stream: "main", State: c.state, HasPosition: true, Seen: time.Now(), ClusterTime: bson.Timestamp{T: now - 100}, Handled: bson.Timestamp{T: now - 100}},
 				window:   watcher.Window{Oldest: bson.Timestamp{T: now - 4000}, Newest: bson.Timestamp{T: now}},
 			}
 			owners := func(context.Context) (map[string]string, error) {

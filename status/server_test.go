@@ -52,18 +52,18 @@ func TestProbes(t *testing.T) {
 	fresh.Since, fresh.Read = ago(time.Second), time.Time{}
 	blocked := silent
 	blocked.Blocked = true
-	unplaced := daemon.Progress{Stream: "main", State: daemon.StandingBy}
-	standby := daemon.Progress{Stream: "main", State: daemon.StandingBy, Placed: true}
+	beginning := daemon.Progress{Stream: "main", State: daemon.StandingBy}
+	standby := daemon.Progress{Stream: "main", State: daemon.StandingBy, HasPosition: true}
 	missing := standby
 	missing.Missing = "no longer stored"
-	paused := daemon.Progress{Stream: "main", State: daemon.Paused, Placed: true}
+	paused := daemon.Progress{Stream: "main", State: daemon.Paused, HasPosition: true}
 	looking := running
 	looking.Mapping = ago(2 * time.Minute)
 	unpublished := running
 	unpublished.Committing = ago(16 * time.Second)
 	first := daemon.Progress{Stream: "main", State: daemon.Acquiring, Since: ago(time.Second)}
 	acquiring := first
-	acquiring.Placed = true
+	acquiring.HasPosition = true
 	again := acquiring
 	again.Failed, again.LastError = true, "no coordinator"
 	unfit := standby
@@ -84,7 +84,7 @@ func TestProbes(t *testing.T) {
 	full.Blocked, full.Mapping, full.AnswerLimits.Facts = true, ago(20*time.Second), time.Second
 	lateFacts := full
 	lateFacts.AnswerLimits.Facts = 10 * time.Second
-	opening := daemon.Progress{Stream: "main", State: daemon.Acquiring, Placed: true, Since: ago(time.Second), Broken: ago(time.Minute), LastErrorAt: ago(time.Second), LastError: "no primary"}
+	opening := daemon.Progress{Stream: "main", State: daemon.Acquiring, HasPosition: true, Since: ago(time.Second), Broken: ago(time.Minute), LastErrorAt: ago(time.Second), LastError: "no primary"}
 	waiting := daemon.Progress{Stream: "main", State: daemon.Waiting, LastError: errors.New("no broker").Error()}
 	for name, c := range map[string]struct {
 		streams []daemon.Progress
@@ -118,10 +118,10 @@ func TestProbes(t *testing.T) {
 		"a stand-by without MongoDB":      {[]daemon.Progress{cutOff}, "/readyz", 503, "stream main has been waiting for MongoDB for 16 s: connection refused"},
 		"but not for ever":                {[]daemon.Progress{slow}, "/readyz", 503, "stream main has been acquiring for 2 min"},
 		"not before its position":         {[]daemon.Progress{first}, "/readyz", 503, "stream main is being acquired: no position of it is known yet"},
-		"not before a position is stored": {[]daemon.Progress{unplaced}, "/readyz", 503, "stream main has not begun: no process has stored a position of it yet"},
+		"not before a position is stored": {[]daemon.Progress{beginning}, "/readyz", 503, "stream main has not begun: no process has stored a position of it yet"},
 		"nothing is known yet":            {nil, "/readyz", 503, "starting: topics are being checked"},
 		"starting, too":                   {nil, "/startupz", 200, "starting: topics are being checked"},
-		"started":                         {[]daemon.Progress{unplaced}, "/startupz", 200, "ok"},
+		"started":                         {[]daemon.Progress{beginning}, "/startupz", 200, "ok"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if code, text := get(t, serve(c.streams...), c.path); code != c.code || text != c.text {

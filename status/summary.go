@@ -231,7 +231,7 @@ func kindsOf(v View) []resumetoken.KindCount {
 		if v.Counts != nil {
 			n = 0
 		}
-		own = own.With(&resumetoken.Counts{Kinds: []resumetoken.KindCount{t.Of(n)}})
+		own = own.With(&resumetoken.Counts{Kinds: []resumetoken.KindCount{t.KindCount(n)}})
 	}
 	for kind, n := range v.DeadLetters {
 		if v.Counts != nil {

@@ -54,7 +54,7 @@ func TestUnjoined(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			streams := func() []SampledStream {
-				return []SampledStream{idle{Stream: "main", State: c.state, Placed: true, Since: time.Now()}}
+				return []SampledStream{idle{Stream: "main", State: c.state, HasPosition: true, Since: time.Now()}}
 			}
 			// The group's last answer still names this process.
 			owners := func(context.Context) (map[string]string, error) { return map[string]string{"main": "self"}, nil }

@@ -29,7 +29,7 @@ func TestVerdict(t *testing.T) {
 	both := func(change func(v *View)) []View {
 		return append(changed(change), changed(func(v *View) { v.Stream = "hot"; change(v) })...)
 	}
-	standby := func(v *View) { v.State, v.Owner, v.Placed = daemon.StandingBy, "two", true }
+	standby := func(v *View) { v.State, v.Owner, v.HasPosition = daemon.StandingBy, "two", true }
 	for name, c := range map[string]struct {
 		views   []View
 		refused string

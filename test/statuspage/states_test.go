@@ -27,7 +27,7 @@ func running(stream string, now time.Time) status.View {
 	at := bson.Timestamp{T: uint32(now.Unix()) - 1}
 	v := status.View{
 		Progress: daemon.Progress{
-			Stream: stream, State: daemon.Running, Since: now.Add(-27 * time.Hour), Placed: true, Answered: true,
+			Stream: stream, State: daemon.Running, Since: now.Add(-27 * time.Hour), HasPosition: true, Answered: true,
 			ClusterTime: at, Handled: at, Read: now, Committed: now.Add(-time.Second), OpenCursors: 1,
 			Events: map[daemon.Tally]uint64{
 				{Kind: mapper.KindChange, Action: daemon.Create}: 1_284_311, {Kind: mapper.KindChange, Action: daemon.Update}: 3_120_984, {Kind: mapper.KindChange, Action: daemon.Delete}: 40,
