@@ -340,13 +340,9 @@ func (k *Kafka) claimSince(ctx context.Context, offset int64) (Claim, error) {
 		if err != nil {
 			return err
 		}
-		key := claimKey(k.TransactionalID())
-		record, err := topic.lastBefore(ctx, partition, max(start, offset), end, key)
+		record, err := topic.lastBefore(ctx, partition, max(start, offset), end, claimKey(k.TransactionalID()))
 		if err != nil {
 			return err
-		}
-		if len(record.Value) == 0 {
-			return ErrNone
 		}
 		claim, err = decodeClaim(record.Value)
 		return err
@@ -393,20 +389,21 @@ func (k *Kafka) readPosition(ctx context.Context, topic *topicLog) (Position, er
 	if err != nil {
 		return Position{}, err
 	}
-	record, err := topic.lastBefore(ctx, k.partition, start, k.offset, k.TransactionalID())
-	switch {
-	case errors.Is(err, ErrNone):
-		record, err = k.readElsewhere(ctx, topic, k.partition)
-		if err != nil {
-			return Position{}, err
-		}
-		return Decode(record.Value)
-	case err != nil:
+	record, err := k.lastPosition(ctx, topic, k.partition, start, k.offset)
+	if err != nil {
 		return Position{}, err
-	case len(record.Value) == 0:
-		return Position{}, ErrDeleted // so that the stream starts anew
 	}
 	return Decode(record.Value)
+}
+
+// lastPosition finds the record of the stream's position, elsewhere too if its own partition has
+// none. A deleted position is not looked for elsewhere: the stream is to start anew.
+func (k *Kafka) lastPosition(ctx context.Context, topic *topicLog, own int32, start, end int64) (*kgo.Record, error) {
+	record, err := topic.lastBefore(ctx, own, start, end, k.TransactionalID())
+	if errors.Is(err, ErrNone) && !errors.Is(err, ErrDeleted) {
+		return k.readElsewhere(ctx, topic, own)
+	}
+	return record, err
 }
 
 // checkClaim makes sure that this process's claim has been committed. The fencing rests
@@ -449,9 +446,6 @@ func (k *Kafka) readElsewhere(ctx context.Context, topic *topicLog, own int32) (
 		}
 		if err != nil {
 			return nil, err
-		}
-		if len(record.Value) == 0 {
-			continue
 		}
 		p, err := Decode(record.Value)
 		if err != nil {

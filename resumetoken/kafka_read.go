@@ -140,8 +140,8 @@ func (t *topicLog) waitStable(ctx context.Context, partition int32, offset int64
 	}
 }
 
-// lastBefore finds the newest record of a key in [start, end), or ErrNone. Its
-// value is empty if an operator has deleted the key. It reads from the end backwards
+// lastBefore finds the newest record of a key in [start, end), or ErrNone: ErrDeleted if an
+// operator has deleted the key, with an empty record. It reads from the end backwards
 // in growing steps: between two compactions the partition may hold a hundred
 // thousand records, and the wanted one is almost always among the last.
 func (t *topicLog) lastBefore(ctx context.Context, partition int32, start, end int64, key string) (*kgo.Record, error) {
@@ -156,10 +156,14 @@ func (t *topicLog) lastBefore(ctx context.Context, partition int32, start, end i
 		if err != nil {
 			return nil, err
 		}
-		if last != nil {
+		switch {
+		case last == nil:
+			end = from
+		case len(last.Value) == 0:
+			return nil, ErrDeleted
+		default:
 			return last, nil
 		}
-		end = from
 	}
 	return nil, ErrNone
 }
@@ -355,12 +359,9 @@ func (k *Kafka) Inspect(ctx context.Context) (Stored, error) {
 		if err := k.inspectOwner(ctx, topic, partition, start, end, &stored); err != nil {
 			return err
 		}
-		record, err := topic.lastBefore(ctx, partition, start, end, k.TransactionalID())
-		if errors.Is(err, ErrNone) {
-			record, err = k.readElsewhere(ctx, topic, partition)
-		}
+		record, err := k.lastPosition(ctx, topic, partition, start, end)
 		switch {
-		case errors.Is(err, ErrNone), err == nil && len(record.Value) == 0:
+		case errors.Is(err, ErrNone):
 			return nil
 		case err != nil:
 			return err
@@ -389,7 +390,7 @@ func (k *Kafka) Glance(ctx context.Context) (Position, error) {
 			return err
 		}
 		record, err := topic.lastBefore(ctx, partition, start, end, k.TransactionalID())
-		if errors.Is(err, ErrNone) || err == nil && len(record.Value) == 0 {
+		if errors.Is(err, ErrNone) {
 			return nil
 		}
 		if err != nil {
@@ -407,7 +408,7 @@ func (k *Kafka) Glance(ctx context.Context) (Position, error) {
 func (k *Kafka) inspectOwner(ctx context.Context, topic *topicLog, partition int32, start, end int64, stored *Stored) error {
 	record, err := topic.lastBefore(ctx, partition, start, end, claimKey(k.TransactionalID()))
 	switch {
-	case errors.Is(err, ErrNone), err == nil && len(record.Value) == 0:
+	case errors.Is(err, ErrNone):
 		return nil
 	case err != nil:
 		return err
