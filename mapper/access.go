@@ -56,16 +56,8 @@ func patientScoped(scopes []byte) bool {
 }
 
 func readAccessLog(v value) (a access) {
-	raw, ok := v.document()
-	if !ok {
-		return a
-	}
 	var url, method, outcome, scopes []byte
-	for e := walk(raw); ; {
-		key, v, ok := e.next()
-		if !ok {
-			break
-		}
+	for key, v := range v.fields() {
 		switch string(key) {
 		case "requestId":
 			a.requestID = v
@@ -117,16 +109,12 @@ const (
 
 // hasTag tells whether a list of {system, code} has a tag.
 func hasTag(v value, system, code string) bool {
-	tags, _ := v.array()
-	for e := walk(tags); ; {
-		_, v, ok := e.next()
-		if !ok {
-			return false
-		}
+	for _, v := range v.items() {
 		if s, c := readPair(v, "system", "code"); string(s) == system && isText(c, code) {
 			return true
 		}
 	}
+	return false
 }
 
 func isText(v value, text string) bool {
@@ -135,17 +123,9 @@ func isText(v value, text string) bool {
 }
 
 func readAuditEvent(v value, lastUpdated value) (a access) {
-	raw, ok := v.document()
-	if !ok {
-		return a
-	}
 	var action, url []byte
 	var outcome, who, details, source, security value
-	for e := walk(raw); ; {
-		key, v, ok := e.next()
-		if !ok {
-			break
-		}
+	for key, v := range v.fields() {
 		switch string(key) {
 		case "action":
 			action, _ = v.text()
@@ -173,42 +153,19 @@ func readAuditEvent(v value, lastUpdated value) (a access) {
 
 // firstPerson finds the id in the first Patient/person.<id> of agent[].who.reference.
 func firstPerson(v value) []byte {
-	list, ok := v.array()
-	if !ok {
-		return nil
-	}
-	for e := walk(list); ; {
-		_, v, ok := e.next()
-		if !ok {
-			return nil
-		}
+	for _, v := range v.items() {
 		if t, ok := v.text(); ok && bytes.HasPrefix(t, []byte(personReference)) {
 			return t[len(personReference):]
 		}
 	}
+	return nil
 }
 
 // readDetails finds the request's URL and the server's own request id in
 // entity[].detail[], a list of lists of {type, valueString}.
 func readDetails(v value) (url []byte, requestID value) {
-	entities, ok := v.array()
-	if !ok {
-		return nil, value{}
-	}
-	for e := walk(entities); ; {
-		_, v, ok := e.next()
-		if !ok {
-			return url, requestID
-		}
-		details, ok := v.array()
-		if !ok {
-			continue
-		}
-		for e := walk(details); ; {
-			_, v, ok := e.next()
-			if !ok {
-				break
-			}
+	for _, details := range v.items() {
+		for _, v := range details.items() {
 			name, text := readPair(v, "type", "valueString")
 			switch {
 			case string(name) == "requestUrl" && url == nil:
@@ -218,19 +175,12 @@ func readDetails(v value) (url []byte, requestID value) {
 			}
 		}
 	}
+	return url, requestID
 }
 
 // readPair reads a name and a value from a document, by their keys.
 func readPair(v value, nameKey, valueKey string) (name []byte, paired value) {
-	raw, ok := v.document()
-	if !ok {
-		return nil, value{}
-	}
-	for e := walk(raw); ; {
-		key, v, ok := e.next()
-		if !ok {
-			return name, paired
-		}
+	for key, v := range v.fields() {
 		switch string(key) {
 		case nameKey:
 			name, _ = v.text()
@@ -238,4 +188,5 @@ func readPair(v value, nameKey, valueKey string) (name []byte, paired value) {
 			paired = v
 		}
 	}
+	return name, paired
 }

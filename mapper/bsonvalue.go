@@ -3,6 +3,7 @@ package mapper
 import (
 	"bytes"
 	"encoding/binary"
+	"iter"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -13,6 +14,8 @@ type value struct {
 	typ  bson.Type
 	data []byte
 }
+
+func documentOf(raw bson.Raw) value { return value{bson.TypeEmbeddedDocument, raw} }
 
 func (v value) absent() bool { return v.typ == 0 }
 
@@ -45,6 +48,25 @@ func (v value) document() ([]byte, bool) {
 
 func (v value) array() ([]byte, bool) {
 	return v.data, v.typ == bson.TypeArray
+}
+
+// fields are the fields of a document; any other value has none.
+func (v value) fields() iter.Seq2[[]byte, value] { return v.members(bson.TypeEmbeddedDocument) }
+
+// items are the elements of an array, with their keys; any other value has none.
+func (v value) items() iter.Seq2[[]byte, value] { return v.members(bson.TypeArray) }
+
+func (v value) members(typ bson.Type) iter.Seq2[[]byte, value] {
+	return func(yield func([]byte, value) bool) {
+		if v.typ != typ {
+			return
+		}
+		for e := walk(v.data); ; {
+			if key, element, ok := e.next(); !ok || !yield(key, element) {
+				return
+			}
+		}
+	}
 }
 
 // elements walks a document's (or array's) elements in one pass, without

@@ -88,11 +88,7 @@ func (m *Mapper) Read(raw bson.Raw, c *Change) {
 	var before document
 	var auditEvent value
 	hasWall := false
-	for e := walk(raw); ; {
-		key, v, ok := e.next()
-		if !ok {
-			break
-		}
+	for key, v := range documentOf(raw).fields() {
 		switch string(key) {
 		case "_id":
 			if d, ok := v.document(); ok {
@@ -152,15 +148,7 @@ func (m *Mapper) readNamespace(v value, c *Change) {
 }
 
 func namespaceOf(v value) (db, coll []byte) {
-	d, ok := v.document()
-	if !ok {
-		return nil, nil
-	}
-	for e := walk(d); ; {
-		key, v, ok := e.next()
-		if !ok {
-			return db, coll
-		}
+	for key, v := range v.fields() {
 		switch string(key) {
 		case "db":
 			db, _ = v.text()
@@ -168,19 +156,12 @@ func namespaceOf(v value) (db, coll []byte) {
 			coll, _ = v.text()
 		}
 	}
+	return db, coll
 }
 
 func readDocument(v value) (d document) {
-	raw, ok := v.document()
-	if !ok {
-		return d
-	}
-	d.present = true
-	for e := walk(raw); ; {
-		key, v, ok := e.next()
-		if !ok {
-			return d
-		}
+	_, d.present = v.document()
+	for key, v := range v.fields() {
 		switch string(key) {
 		case "id":
 			d.id = v
@@ -190,18 +171,11 @@ func readDocument(v value) (d document) {
 			d.version = readVersion(v)
 		}
 	}
+	return d
 }
 
 func readVersion(v value) (r version) {
-	raw, ok := v.document()
-	if !ok {
-		return r
-	}
-	for e := walk(raw); ; {
-		key, v, ok := e.next()
-		if !ok {
-			return r
-		}
+	for key, v := range v.fields() {
 		switch string(key) {
 		case "versionId":
 			r.versionID = v
@@ -211,6 +185,7 @@ func readVersion(v value) (r version) {
 			r.status = v
 		}
 	}
+	return r
 }
 
 // versionOf gives the fields that name the changed version: for an update the values that
@@ -224,17 +199,10 @@ func (c *Change) versionOf() version {
 
 // tokenData gives the text of a resume token, for the ids of changes without a version.
 func tokenData(token bson.Raw) []byte {
-	for e := walk(token); ; {
-		key, v, ok := e.next()
-		if !ok {
-			return token
-		}
-		if string(key) == "_data" {
-			if t, ok := v.text(); ok {
-				return t
-			}
-		}
+	if t, ok := member(documentOf(token), "_data").text(); ok {
+		return t
 	}
+	return token
 }
 
 // appendIdentity writes the id of an event of this change to dst. The id is made of
@@ -257,19 +225,15 @@ func (c *Change) appendIdentity(dst []byte, o *Output, kind string) []byte {
 
 // part gives the fields that the projection adds under a name, for one kind.
 func (c *Change) part(name string) value {
-	return member(value{bson.TypeEmbeddedDocument, c.raw}, name)
+	return member(documentOf(c.raw), name)
 }
 
 // member is a field of a document, absent in any other value.
 func member(of value, name string) value {
-	document, _ := of.document()
-	for e := walk(document); ; {
-		key, v, ok := e.next()
-		if !ok {
-			return value{}
-		}
+	for key, v := range of.fields() {
 		if string(key) == name {
 			return v
 		}
 	}
+	return value{}
 }

@@ -72,15 +72,7 @@ type exportFields struct {
 }
 
 func readExport(v value) (x exportFields) {
-	raw, ok := v.document()
-	if !ok {
-		return x
-	}
-	for e := walk(raw); ; {
-		key, v, ok := e.next()
-		if !ok {
-			return x
-		}
+	for key, v := range v.fields() {
 		switch string(key) {
 		case "status":
 			x.status = v
@@ -92,6 +84,7 @@ func readExport(v value) (x exportFields) {
 			x.source = v
 		}
 	}
+	return x
 }
 
 // appendExport appends the bulk export event (specification section 3).

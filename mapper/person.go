@@ -32,23 +32,8 @@ func isString(value string) bson.D {
 	return bson.D{{Key: "$eq", Value: bson.A{bson.D{{Key: "$type", Value: value}}, "string"}}}
 }
 
-type personFields struct{ links value }
-
-func readPerson(v value) (p personFields) {
-	raw, ok := v.document()
-	if !ok {
-		return p
-	}
-	for e := walk(raw); ; {
-		key, v, ok := e.next()
-		if !ok {
-			return p
-		}
-		if string(key) == "links" {
-			p.links = v
-		}
-	}
-}
+// personLinks are a Person's links as the projection gives them.
+func (c *Change) personLinks() value { return member(c.part(personPart), "links") }
 
 // PersonChange names the persons whose facts a change of a Person may change.
 type PersonChange struct {
@@ -67,12 +52,7 @@ func (c *Change) Person() (PersonChange, bool) {
 	uuid, _ := c.doc.uuid.text()
 	id, _ := c.doc.id.text()
 	p := PersonChange{UUID: string(uuid), ID: string(id), Deleted: c.Name.Operation == "delete" || !c.doc.present}
-	links, _ := readPerson(c.part(personPart)).links.array()
-	for e := walk(links); ; {
-		_, v, ok := e.next()
-		if !ok {
-			return p, true
-		}
+	for _, v := range c.personLinks().items() {
 		t, ok := v.text()
 		if !ok {
 			t = readLink(v).uuid
@@ -81,4 +61,5 @@ func (c *Change) Person() (PersonChange, bool) {
 			p.Links = append(p.Links, string(t))
 		}
 	}
+	return p, true
 }

@@ -116,7 +116,7 @@ func (c *Change) manualLink(h *VersionHistory) (link linkChange, missing string)
 
 // linkChange compares the links with those before.
 func (c *Change) linkChange(before []personLink) linkChange {
-	now := linksOf(readPerson(c.part(personPart)).links)
+	now := linksOf(c.personLinks())
 	added, removed := without(now, before), without(before, now)
 	link := linkChange{typ: linkedType}
 	switch {
@@ -189,16 +189,12 @@ func without(links, others []personLink) (rest []personLink) {
 
 // linksOf reads links. One without any text counts for nothing.
 func linksOf(v value) (links []personLink) {
-	all, _ := v.array()
-	for e := walk(all); ; {
-		_, v, ok := e.next()
-		if !ok {
-			return links
-		}
+	for _, v := range v.items() {
 		if l := readLink(v); len(l.text()) > 0 {
 			links = append(links, l)
 		}
 	}
+	return links
 }
 
 // readLink reads a link as the history has it, or its target alone as the projection gives it.
@@ -207,12 +203,7 @@ func readLink(v value) (l personLink) {
 	if inner.absent() {
 		inner = v
 	}
-	target, _ := inner.document()
-	for e := walk(target); ; {
-		key, v, ok := e.next()
-		if !ok {
-			return l
-		}
+	for key, v := range inner.fields() {
 		switch string(key) {
 		case "reference":
 			l.reference, _ = v.text()
@@ -220,6 +211,7 @@ func readLink(v value) (l personLink) {
 			l.uuid, _ = v.text()
 		}
 	}
+	return l
 }
 
 // appendPersonLink appends the event of a patient that was linked or unlinked by hand, in

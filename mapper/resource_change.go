@@ -60,15 +60,7 @@ func (c *Change) resourceFields() (f resourceFields) {
 	if c.route.resource == exportStatus {
 		name = "export"
 	}
-	raw, ok := c.part(name).document()
-	if !ok {
-		return f
-	}
-	for e := walk(raw); ; {
-		key, v, ok := e.next()
-		if !ok {
-			return f
-		}
+	for key, v := range c.part(name).fields() {
 		switch string(key) {
 		case "patient":
 			f.patient = v
@@ -78,6 +70,7 @@ func (c *Change) resourceFields() (f resourceFields) {
 			f.source = v
 		}
 	}
+	return f
 }
 
 // patientReference is the reference to the resource's patient, nil for none; it is false if
