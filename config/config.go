@@ -123,7 +123,7 @@ type OAuth struct {
 }
 
 // Events holds one section for each event kind; the section names are the kinds'.
-// What holds for any kind goes by Of.
+// Of gives the section of a kind.
 type Events struct {
 	// DataChangeWindow is the length of the windows of patient and person data change events.
 	DataChangeWindow   time.Duration `mapstructure:"data_change_window"`

@@ -9,8 +9,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/mapper"
 )
 
-// replaced is what happened to a collection that another one took the place of; what else
-// happens to one is named as the server names it.
+// replaced says that another collection took a collection's place. The other names are the server's.
 const replaced = "replaced"
 
 // lifecycles are what can happen to a watched collection as a whole.
@@ -18,8 +17,8 @@ func lifecycles() []string {
 	return []string{"drop", "rename", "dropDatabase", "invalidate", replaced}
 }
 
-// noteLifecycle tells an operator when something that is watched ends or is replaced: its
-// documents come and go with that, which gives no events.
+// noteLifecycle tells an operator when a watched collection or database ends or is replaced: its
+// documents come and go with that, without events.
 func (s *Stream) noteLifecycle(ctx context.Context, c *mapper.Change) error {
 	switch c.Name.Operation {
 	case "drop":

@@ -291,8 +291,7 @@ func (p *progress) committing(since time.Time) {
 	p.now.Committing = since
 }
 
-// committed notes a batch, whose events are tallied, whose commit began at a time and has just
-// succeeded.
+// committed notes a batch, with the tally of its events, whose commit has just succeeded.
 func (p *progress) committed(b *publisher.Batch, sorts map[Tally]uint64, began time.Time) {
 	now := time.Now()
 	p.mu.Lock()

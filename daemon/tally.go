@@ -110,8 +110,7 @@ func (t Tally) KindCount(n uint64) resumetoken.KindCount {
 	return count
 }
 
-// tally counts events by sort, with the counts of consecutive events of one sort kept back until
-// the sort changes.
+// tally counts events by kind and action. Consecutive ones of the same are counted together.
 func tally(events []mapper.Event) map[Tally]uint64 {
 	sorts := map[Tally]uint64{}
 	for begin := 0; begin < len(events); {
@@ -125,8 +124,8 @@ func tally(events []mapper.Event) map[Tally]uint64 {
 	return sorts
 }
 
-// counting gives the counts of a batch, whose events are tallied, with those before it: what is
-// stored with its position.
+// counting adds a batch, by the tally of its events, to the counts before it. The sum is stored
+// with the batch's position.
 func (p *progress) counting(b *publisher.Batch, sorts map[Tally]uint64) *resumetoken.Counts {
 	p.mu.Lock()
 	sum := p.now.Counts
@@ -147,7 +146,7 @@ func (p *progress) counting(b *publisher.Batch, sorts map[Tally]uint64) *resumet
 	return sum.With(&resumetoken.Counts{Since: sum.Since, Kinds: more})
 }
 
-// count adds a batch that was committed at a time, whose events are tallied.
+// count adds a batch that was committed at a time, by the tally of its events.
 func (p *progress) count(b *publisher.Batch, sorts map[Tally]uint64, at time.Time) {
 	p.now.Counts = b.Position.Counts
 	p.newest.add(b.Events, at)

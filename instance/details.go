@@ -34,7 +34,7 @@ type details struct {
 	IDs bool `json:"ids"`
 	// Events are the last that this process committed.
 	Events []daemon.Carried `json:"events"`
-	// Unread is why what is of the topics may lack something.
+	// Unread is why records of the topics may be missing here.
 	Unread string `json:"unread,omitempty"`
 	installation.Newest
 	Configuration []config.KeyOrigin `json:"configuration"`

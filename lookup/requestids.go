@@ -70,8 +70,7 @@ type RequestIDStats struct {
 
 // RequestIDs finds the id of the request that wrote a version: request.id in the
 // version's history document. The FHIR server writes that after the main document, from
-// memory, so it may also never come. Of a version with Links it finds what else tells who
-// changed them.
+// memory, so it may also never come. For a version with Links it also finds who changed them.
 //
 // It may be used by several goroutines.
 type RequestIDs struct {

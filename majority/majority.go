@@ -25,8 +25,8 @@ func Collection(c *mongo.Collection) *mongo.Collection {
 	return c.Clone(options.Collection().SetReadPreference(readpref.Primary()).SetReadConcern(readconcern.Majority()))
 }
 
-// After is a context whose readings of a cluster see at least what was written up to a time that
-// the cluster knows. They wait until a majority has that; zero waits for nothing. end ends it.
+// After is a context for readings that see at least what their cluster wrote up to one of its
+// times. They wait until a majority has that; zero waits for nothing. end ends the context.
 func After(ctx context.Context, client *mongo.Client, at bson.Timestamp) (causal context.Context, end func(), err error) {
 	session, err := client.StartSession(options.Session().SetCausalConsistency(true))
 	if err != nil {

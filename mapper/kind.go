@@ -26,17 +26,17 @@ type Definition struct {
 	// Windowed says that the events are not of single changes but of windows: only a mapper of
 	// a Config with Window makes them.
 	Windowed bool
-	// Resources are the resource types whose documents make the events; access logs and
-	// AuditEvents are no resource types here, and events of windows are of several. Where ResourcesVariable, the FHIR server's own
-	// variable that names them, is set, the configuration may have others.
+	// Resources are the resource types whose documents make the events; none for events of windows,
+	// access logs and AuditEvents. Where ResourcesVariable, the FHIR server's own variable that names
+	// them, is set, the configuration may have others.
 	Resources         []string
 	ResourcesVariable string
 	// Operations are the operations of the changes that make events.
 	Operations []string
 	// Profiles are the forms that the events can have, the default first.
 	Profiles []Profile
-	// ByHistory says that it depends on the history whether a change makes an event: a change that
-	// may, and of which the history does not tell enough, is a failure.
+	// ByHistory says that the history decides whether a change makes an event. A change that it
+	// does not tell enough about is a failure.
 	ByHistory bool
 	// KeyByProfile says that an event has another key in each.
 	KeyByProfile bool

@@ -82,7 +82,7 @@ func (m *Mapper) Projection() bson.D {
 	return p
 }
 
-// projectedPart is a part of the projection, with the namespaces whose documents it is of.
+// projectedPart is a part of the projection, with the namespaces that have it.
 type projectedPart struct {
 	source
 	namespaces []Namespace

@@ -70,7 +70,7 @@ func (s Sample) kind(ctx context.Context, kind mapper.Definition) (findings []Fi
 		if err != nil {
 			return []Finding{failure(subject, c.Namespace.String()+": "+short(err), "")}, true
 		}
-		if most > 1 { // of which not all can have an event
+		if most > 1 { // Not all of them can have an event.
 			out.Failures = nil
 		}
 		if found := s.finding(out, kind.Name, subject, c.Namespace); found != nil {
@@ -81,8 +81,8 @@ func (s Sample) kind(ctx context.Context, kind mapper.Definition) (findings []Fi
 	return []Finding{ok(subject, "there is no document yet that makes one")}, enabled
 }
 
-// aboutOf is the resource type that an event of a window is about, whose own documents make the
-// sample; "" for other kinds.
+// aboutOf is the resource type that the events of a windowed kind are about; "" for other kinds.
+// Its documents make the sample.
 func aboutOf(kind mapper.Kind) string {
 	return map[mapper.Kind]string{mapper.KindPatientDataChange: "Patient", mapper.KindPersonDataChange: "Person"}[kind]
 }

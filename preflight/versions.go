@@ -60,12 +60,12 @@ func judge(subject, what string, version release, text string) Finding {
 	return ok(subject, "%s", text)
 }
 
-// kafkaVersions judges the version of the brokers, which only the requests that they take tell,
-// and the version of transactions that they have agreed on.
+// kafkaVersions judges the brokers' version, by the requests that they take, and the version of
+// transactions that they have agreed on.
 func kafkaVersions(answer *kmsg.ApiVersionsResponse) []Finding {
 	var findings []Finding
 	guess := kversion.FromApiVersionsResponse(answer).VersionGuess()
-	// Of brokers that are not Apache Kafka's nothing is told.
+	// Brokers of others than Apache Kafka have no such version.
 	if parts := regexp.MustCompile(`^(?:at least )?v(\d+)\.(\d+)`).FindStringSubmatch(guess); parts != nil {
 		major, _ := strconv.ParseInt(parts[1], 10, 64)
 		minor, _ := strconv.ParseInt(parts[2], 10, 64)

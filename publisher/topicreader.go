@@ -151,9 +151,8 @@ func (r *TopicReader) find(ctx context.Context, admin *kadm.Client, topics []str
 	if err != nil {
 		return err
 	}
-	// Not the ends of what can be read now: a transaction that has been committed is readable
-	// in one partition before it is in another, so that a position is there and its events
-	// are not. Up to these ends everything will be decided soon, and that is waited for.
+	// A committed transaction is readable in one partition before it is in another: its position
+	// may be there without its events. So the reading waits until all up to these ends is decided.
 	tops, err := listed(admin.ListEndOffsets(ctx, topics...))
 	if err != nil {
 		return err

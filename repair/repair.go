@@ -188,9 +188,8 @@ func (a *attempt) begin(ctx context.Context) error {
 	var from watcher.From
 	a.state = resumetoken.Repair{Fingerprint: a.Changes.Fingerprint()}
 	if stored != nil {
-		// What is watched has changed in the middle of a repair. It scans anew, but the
-		// live stream still goes on where it was to: what the oplog tells of since then
-		// may have left less in the collections.
+		// The pipeline has changed in the middle of a repair. The repair scans anew, but the live
+		// stream goes on where it was to: later changes may have left less in the collections.
 		from.ClusterTime, from.History = stored.ClusterTime, stored.History
 		a.state.Events, a.state.DeadLetters, a.state.Since = stored.Events, stored.DeadLetters, stored.Since
 		a.state.Began = stored.Began

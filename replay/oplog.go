@@ -82,8 +82,8 @@ func (r *Reader) Translation(m *mapper.Mapper) *daemon.Translation {
 	return daemon.NewTranslation(m, r.Facts, r.SeenRequests, r.MaxEventBytes)
 }
 
-// Bare are the events of a change without facts. Their ids do not depend on facts, which
-// cost queries. What only the history decides about has its event here.
+// Bare are the events of a change without facts, which cost queries and which ids do not depend
+// on. Where the history decides whether there is an event, there is one here.
 func Bare(m *mapper.Mapper, c *mapper.Change) mapper.Output {
 	var out mapper.Output
 	m.Append(c, mapper.Facts{IDsOnly: true}, &out)

@@ -61,7 +61,7 @@ type Position struct {
 }
 
 // Window tells which windows of a stream have been published. The token lies before the first
-// change whose window has not, so what is read again may be of a window that has.
+// change of the others, so changes of published windows may be read again.
 type Window struct {
 	// Start and End bound, in seconds of cluster time, the window that was published last; both
 	// are 0 before the first.

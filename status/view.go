@@ -101,8 +101,9 @@ func (v View) sampleAge(now time.Time) *float64 {
 	return since(v.Sampled, now)
 }
 
-// lag is how far the stream is behind the cluster in seconds, nil if that is not known; at most
-// so far, if this process stands by: an idle owner stores a position now and then only. A cluster that does not answer counts as going on: the stream may fall behind all the same.
+// lag is how far the stream is behind the cluster in seconds, nil if that is not known. On a
+// stand-by it may be less: an idle owner stores a position only now and then. A cluster that does
+// not answer counts as going on.
 func (v View) lag(now time.Time) *float64 {
 	if v.Handled.T == 0 {
 		return nil

@@ -30,7 +30,7 @@ type comparison struct {
 	// missing are the ids of missing events in order, one after the other.
 	missing *sorter
 	steps   *sorter
-	// unexplained are records of events that no source knows.
+	// unexplained are records of events that MongoDB does not know.
 	unexplained *sorter
 }
 
@@ -176,7 +176,7 @@ func (c *comparison) note(ev *evidence, e *entry) {
 			ev.known++
 		}
 	case found:
-		if ev.first.class < found { // else no source knows the event
+		if ev.first.class < found { // else MongoDB does not know the event
 			known, rekeyed := c.origins[ev.first.origin], false
 			if (known.Profile == mapper.ProfileStrict) != (e.origin == strictRecord) {
 				ev.other++
@@ -257,7 +257,7 @@ func (c *comparison) extras(ev *evidence) []RecordPlace {
 	return places
 }
 
-// keepUnexplained keeps the first record of an event that no source knows, for a second look,
+// keepUnexplained keeps the first record of an event that MongoDB does not know, for a second look,
 // with the number of its records in the place of the key.
 func (c *comparison) keepUnexplained(ev *evidence) error {
 	ev.record.key = uint64(ev.found)
@@ -287,7 +287,7 @@ func (c *comparison) order(report *reporter) error {
 	return c.steps.close()
 }
 
-// judgeUnexplained reports the records that no source knows, but for those that a second
+// judgeUnexplained reports the records that MongoDB does not know, but for those that a second
 // look has cleared.
 func (c *comparison) judgeUnexplained(unexplained []entry, cleared []bool, report *reporter) {
 	for i := range unexplained {

@@ -31,7 +31,7 @@ const (
 	held
 )
 
-// entry is what one source knows of one event.
+// entry is what the oplog, a collection or a topic knows of one event.
 type entry struct {
 	id    uuid.UUID
 	topic uint8 // by the number of the topic

@@ -48,10 +48,9 @@ type TopicResult struct {
 	// Records were read; Expected is how many events must be there.
 	Records  int64 `json:"records"`
 	Expected int64 `json:"expected"`
-	// Missing events are not there, Duplicated records repeat one that is,
-	// Unexpected records are of no event that MongoDB tells of or have another key than
-	// it, OutOfOrder events
-	// come before one of the same key that was changed earlier.
+	// Missing events are not there. Duplicated records repeat one that is. Unexpected records have
+	// no event in MongoDB, or another key than it. OutOfOrder events come before one of the same
+	// key that was changed earlier.
 	Missing int64 `json:"missing"`
 	// Held events are there, behind a transaction that does not end, so that consumers
 	// that read committed records do not get them yet. They may also be of a transaction

@@ -135,7 +135,7 @@ func (v *Verification) Run(ctx context.Context, completion *Completion) (result 
 	return run.report.finish(v.Repeats), nil
 }
 
-// gather notes what all sources know. The order matters while streams run: positions
+// gather notes all entries. The order matters while streams run: positions
 // were read first, so all up to them is in the topics by now; and whatever is in the
 // topics by now comes from changes before the newest times, which are read last.
 func (v *verification) gather(ctx context.Context) error {

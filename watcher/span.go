@@ -17,9 +17,8 @@ type Span struct {
 	// After, if set, leaves out the changes up to that of the token and itself. The
 	// token may come from any pipeline.
 	After bson.Raw
-	// Until is the last change's token, or a token that an idle stream had; UntilTime
-	// is the last change's time, of which all changes are included. One of the two is
-	// set.
+	// Until is the token of the last change or of an idle stream. Without it, the last changes
+	// are all those of the time UntilTime.
 	Until     bson.Raw
 	UntilTime bson.Timestamp
 	// OrFirst is From.OrFirst of the beginning.

@@ -95,7 +95,7 @@ func execute(ctx context.Context, args, environ []string, stdout, stderr io.Writ
 		return exitUsage
 	}
 	code := exitCodeOf(err)
-	if cmd.Name() == "run" { // whose last words are read in the log of a container that is gone
+	if cmd.Name() == "run" { // The log may be all that is left of a container.
 		_, _ = fmt.Fprintf(stderr, "What to do: %s\n", strings.TrimSuffix(runbook, "s")+fmt.Sprintf("-%d", code))
 	}
 	return code

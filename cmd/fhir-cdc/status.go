@@ -119,7 +119,7 @@ func printStatus(s *terminal.Screen, all *status.Summary) error {
 		}
 		lag := terminal.Text(spanText(v.LagSeconds))
 		if v.SeenAgeSeconds != nil {
-			lag.Text = "≤ " + lag.Text // of what the owner has stored
+			lag.Text = "≤ " + lag.Text // The owner may have come further.
 		} else if v.LagSeconds != nil && *v.LagSeconds > lagWorth.Seconds() {
 			lag.Style = terminal.Yellow
 		}
