@@ -106,7 +106,7 @@ func await(ctx context.Context, at bson.Timestamp, ask func() error, waits func(
 		case err == nil:
 			return nil
 		case asked.Sub(heard) > unheard:
-			return fmt.Errorf("wait for a majority: for %v the primary has heard nothing of the time %d,%d, which is of another cluster or of before a restore: "+
+			return fmt.Errorf("wait for a majority: for %v the primary has not known the time %d,%d, which comes from another cluster or from before a restore: "+
 				"see that the address is the cluster's; \"fhir-cdc position set\" gives the stream a position in this one: %w", unheard, at.T, at.I, err)
 		case !errors.As(err, &server) || !server.HasErrorCode(codeMaxTimeMSExpired) && !server.HasErrorCode(codeInvalidOptions):
 			return fmt.Errorf("wait for a majority to have what the primary has: %w", err)

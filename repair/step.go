@@ -103,7 +103,7 @@ func (a *attempt) step(ctx context.Context, s step) error {
 		return nil
 	})
 	if none := new(replay.UnwatchedError); errors.As(err, &none) {
-		a.log.Warn("the repair goes round a collection: nothing of it is ever published", zap.String("collection", none.Collection), zap.String("because", "it is "+none.Why))
+		a.log.Warn("the repair leaves a collection out: none of its changes is ever published", zap.String("collection", none.Collection), zap.String("because", "it is "+none.Why))
 		return nil
 	}
 	return err

@@ -36,7 +36,7 @@ func (k Kind) Unwatched() string {
 	case Documents, "":
 		return ""
 	case "timeseries":
-		return "a time-series collection, of which change streams tell nothing"
+		return "a time-series collection, which change streams leave out"
 	}
-	return fmt.Sprintf("a %s, of which change streams tell nothing", string(k))
+	return fmt.Sprintf("a %s, which change streams leave out", string(k))
 }

@@ -323,7 +323,7 @@ func newBackfill(ctx context.Context, o *installation.Installation, f *backfillF
 	}
 	for _, s := range collections {
 		if err := b.Scanner.Watched(ctx, s); errors.As(err, new(*replay.UnwatchedError)) {
-			log.Warn("the backfill goes round a collection", zap.Error(err))
+			log.Warn("the backfill leaves a collection out", zap.Error(err))
 			continue
 		} else if err != nil {
 			return nil, err
@@ -336,7 +336,7 @@ func newBackfill(ctx context.Context, o *installation.Installation, f *backfillF
 		b.Collections = append(b.Collections, s)
 	}
 	if len(b.Collections) == 0 {
-		return nil, installation.Usagef("nothing to publish: change streams tell nothing of what the flags leave, so the daemon has no events of it either")
+		return nil, installation.Usagef("nothing to publish: change streams leave out all that the flags choose, so the daemon has no events of it either")
 	}
 	if f.dryRun {
 		b.First = firstEvents

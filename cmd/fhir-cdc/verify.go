@@ -401,7 +401,7 @@ func reasonText(p verify.RecordPlace) string {
 	case p.Reason == verify.ReasonNoID:
 		return "of another producer, without a key"
 	}
-	return "an event of which MongoDB does not tell"
+	return "an event that MongoDB does not know"
 }
 
 func placeText(p verify.RecordPlace) string {
