@@ -179,8 +179,8 @@ func TestTransactionalZombieIsFenced(t *testing.T) {
 	if err := zombie.Commit(t.Context(), batch(t, 1000, "a")); !errors.Is(err, resumetoken.ErrFenced) {
 		t.Errorf("the zombie's Commit: %v; want ErrFenced", err)
 	}
-	if owner, err := zombie.positions.Owner(t.Context()); err != nil || owner.Instance != "successor" {
-		t.Errorf("Owner: %+v, %v", owner, err)
+	if stored, err := zombie.positions.Inspect(t.Context()); err != nil || stored.Owner.Instance != "successor" {
+		t.Errorf("the owner is %+v, %v", stored.Owner, err)
 	}
 }
 

@@ -216,7 +216,7 @@ func (k *Kafka) connect() (*kgo.Client, error) {
 // claim records this process as the stream's owner, in a transaction of its own.
 func (k *Kafka) claim(ctx context.Context) error {
 	k.nonce, k.claimed = rand.Text(), time.Now().UTC()
-	value, err := Claim{Instance: k.opts.Instance, Nonce: k.nonce, StartedAt: k.claimed}.encode()
+	value, err := claim{Instance: k.opts.Instance, Nonce: k.nonce, StartedAt: k.claimed}.encode()
 	if err != nil {
 		return err
 	}
@@ -289,8 +289,8 @@ func (k *Kafka) explain(err error) error {
 // claimPoll is the pause between two readings of the claim.
 const claimPoll = 200 * time.Millisecond
 
-// Claim is the record of the process that acquired a stream last.
-type Claim struct {
+// claim is the record of the process that acquired a stream last.
+type claim struct {
 	// Instance names the process, as its configuration does.
 	Instance string `json:"instance"`
 	// Nonce is different for every Acquire, so that a process knows its own.
@@ -304,7 +304,7 @@ type Claim struct {
 
 func claimKey(stream string) string { return stream + "#owner" }
 
-func (c Claim) encode() ([]byte, error) {
+func (c claim) encode() ([]byte, error) {
 	value, err := json.Marshal(c)
 	if err != nil {
 		return nil, fmt.Errorf("encode claim: %w", err)
@@ -312,30 +312,19 @@ func (c Claim) encode() ([]byte, error) {
 	return value, nil
 }
 
-func decodeClaim(value []byte) (Claim, error) {
-	var c Claim
+func decodeClaim(value []byte) (claim, error) {
+	var c claim
 	if err := json.Unmarshal(value, &c); err != nil {
-		return Claim{}, fmt.Errorf("decode claim of %d bytes: %w", len(value), err)
+		return claim{}, fmt.Errorf("decode claim of %d bytes: %w", len(value), err)
 	}
 	return c, nil
-}
-
-// Owner reads who acquired the stream last, without acquiring it; ErrNone if
-// nobody ever has.
-func (k *Kafka) Owner(ctx context.Context) (Claim, error) {
-	claim, err := k.claimSince(ctx, 0)
-	if err != nil {
-		return Claim{}, fmt.Errorf("read owner of stream %q: %w", k.opts.Stream, err)
-	}
-	return claim, nil
 }
 
 // claimSince reads the newest committed claim at or after an offset of the
 // stream's partition. It does not wait for open transactions: another process that
 // claims the stream has ended this stream's open transaction before.
-func (k *Kafka) claimSince(ctx context.Context, offset int64) (Claim, error) {
-	var claim Claim
-	err := k.withTopic(ctx, func(topic *topicLog, partition int32) error {
+func (k *Kafka) claimSince(ctx context.Context, offset int64) (c claim, err error) {
+	err = k.withTopic(ctx, func(topic *topicLog, partition int32) error {
 		start, end, err := topic.readable(ctx, partition)
 		if err != nil {
 			return err
@@ -344,10 +333,10 @@ func (k *Kafka) claimSince(ctx context.Context, offset int64) (Claim, error) {
 		if err != nil {
 			return err
 		}
-		claim, err = decodeClaim(record.Value)
+		c, err = decodeClaim(record.Value)
 		return err
 	})
-	return claim, err
+	return c, err
 }
 
 // withTopic calls fn with the position topic and the stream's partition of it. It uses

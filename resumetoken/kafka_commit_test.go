@@ -66,8 +66,8 @@ func TestKafkaZombieIsFenced(t *testing.T) {
 	if !errors.Is(err, ErrFenced) || !strings.Contains(err.Error(), `"successor"`) {
 		t.Errorf("the zombie's Commit: %v; want ErrFenced that names the successor", err)
 	}
-	if owner, err := zombie.Owner(t.Context()); err != nil || owner.Instance != "successor" {
-		t.Errorf("Owner: %+v, %v", owner, err)
+	if stored, err := zombie.Inspect(t.Context()); err != nil || stored.Owner.Instance != "successor" {
+		t.Errorf("the owner is %+v, %v", stored.Owner, err)
 	}
 	if err := successor.Commit(t.Context(), event("alive"), position(t, "main", 1000)); err != nil {
 		t.Fatal(err)

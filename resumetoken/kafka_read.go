@@ -440,7 +440,7 @@ func (k *Kafka) release(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, releaseTimeout)
 	defer cancel()
 	now := time.Now().UTC()
-	value, err := Claim{Instance: k.opts.Instance, Nonce: k.nonce, StartedAt: k.claimed, StoppedAt: &now}.encode()
+	value, err := claim{Instance: k.opts.Instance, Nonce: k.nonce, StartedAt: k.claimed, StoppedAt: &now}.encode()
 	if err != nil {
 		return err
 	}

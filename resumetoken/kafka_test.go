@@ -1,7 +1,6 @@
 package resumetoken
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -95,22 +94,21 @@ func TestKafkaInstallationsAreApart(t *testing.T) {
 	if got := mustAcquire(t, one); got.ClusterTime.T != 1000 {
 		t.Errorf("the position is %v", got.ClusterTime)
 	}
-	if owner, err := other.Owner(t.Context()); err != nil || owner.Instance != "other" {
-		t.Errorf("Owner: %+v, %v", owner, err)
+	if stored, err := other.Inspect(t.Context()); err != nil || stored.Owner.Instance != "other" {
+		t.Errorf("the owner is %+v, %v", stored.Owner, err)
 	}
 }
 
 func TestKafkaOwnerWithoutAcquire(t *testing.T) {
 	_, opts := fakeKafka(t, 2)
 	watcher := newKafka(t, opts, "main", "watcher")
-	if _, err := watcher.Owner(t.Context()); !errors.Is(err, ErrNone) {
-		t.Errorf("Owner of a stream that nobody has had: %v", err)
+	if stored, err := watcher.Inspect(t.Context()); err != nil || stored.Owner != (Owner{}) {
+		t.Errorf("the owner of a stream that nobody has had is %+v, %v", stored.Owner, err)
 	}
 	k := newKafka(t, opts, "main", "one")
 	mustBeNew(t, k)
-	owner, err := watcher.Owner(t.Context())
-	if err != nil || owner.Instance != "one" {
-		t.Fatalf("Owner: %+v, %v", owner, err)
+	if stored, err := watcher.Inspect(t.Context()); err != nil || stored.Owner.Instance != "one" {
+		t.Fatalf("the owner is %+v, %v", stored.Owner, err)
 	}
 	mustSave(t, k, position(t, "main", 1000)) // looking has fenced nobody
 }
