@@ -324,11 +324,7 @@ func decodeClaim(value []byte) (claim, error) {
 // stream's partition. It does not wait for open transactions: another process that
 // claims the stream has ended this stream's open transaction before.
 func (k *Kafka) claimSince(ctx context.Context, offset int64) (c claim, err error) {
-	err = k.withTopic(ctx, func(topic *topicLog, partition int32) error {
-		start, end, err := topic.readable(ctx, partition)
-		if err != nil {
-			return err
-		}
+	err = k.withReadable(ctx, func(topic *topicLog, partition int32, start, end int64) error {
 		record, err := topic.lastBefore(ctx, partition, max(start, offset), end, claimKey(k.TransactionalID()))
 		if err != nil {
 			return err
@@ -359,6 +355,22 @@ func (k *Kafka) withTopic(ctx context.Context, fn func(*topicLog, int32) error) 
 		partition = partitionOf(k.TransactionalID(), topic.partitions())
 	}
 	return fn(topic, partition)
+}
+
+// withReadable is withTopic with the range of the partition that can be read without a wait for
+// open transactions.
+func (k *Kafka) withReadable(ctx context.Context, fn func(topic *topicLog, partition int32, start, end int64) error) error {
+	return k.withTopic(ctx, func(topic *topicLog, partition int32) error {
+		start, err := topic.start(ctx, partition)
+		if err != nil {
+			return err
+		}
+		end, err := topic.committed(ctx, partition)
+		if err != nil {
+			return err
+		}
+		return fn(topic, partition, start, end)
+	})
 }
 
 // hangLimit is how long any transaction in the position topic may stay open. It assumes

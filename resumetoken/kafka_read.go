@@ -82,15 +82,6 @@ func (t *topicLog) committed(ctx context.Context, partition int32) (int64, error
 	return t.offset(ctx, partition, t.admin.ListCommittedOffsets)
 }
 
-// readable is the range of a partition that can be read without a wait for open transactions.
-func (t *topicLog) readable(ctx context.Context, partition int32) (start, end int64, err error) {
-	if start, err = t.start(ctx, partition); err != nil {
-		return 0, 0, err
-	}
-	end, err = t.committed(ctx, partition)
-	return start, end, err
-}
-
 func (t *topicLog) offset(ctx context.Context, partition int32, list func(context.Context, ...string) (kadm.ListedOffsets, error)) (int64, error) {
 	offsets, err := list(ctx, t.detail.Topic)
 	if err != nil {
@@ -350,11 +341,7 @@ const releaseTimeout = 2 * time.Second
 // transaction.
 func (k *Kafka) Inspect(ctx context.Context) (Stored, error) {
 	var stored Stored
-	err := k.withTopic(ctx, func(topic *topicLog, partition int32) error {
-		start, end, err := topic.readable(ctx, partition)
-		if err != nil {
-			return err
-		}
+	err := k.withReadable(ctx, func(topic *topicLog, partition int32, start, end int64) error {
 		stored.Now = time.Now()
 		if err := k.inspectOwner(ctx, topic, partition, start, end, &stored); err != nil {
 			return err
@@ -384,11 +371,7 @@ func (k *Kafka) Inspect(ctx context.Context) (Stored, error) {
 // is being committed.
 func (k *Kafka) Glance(ctx context.Context) (Position, error) {
 	var p Position
-	err := k.withTopic(ctx, func(topic *topicLog, partition int32) error {
-		start, end, err := topic.readable(ctx, partition)
-		if err != nil {
-			return err
-		}
+	err := k.withReadable(ctx, func(topic *topicLog, partition int32, start, end int64) error {
 		record, err := topic.lastBefore(ctx, partition, start, end, k.TransactionalID())
 		if errors.Is(err, ErrNone) {
 			return nil
