@@ -380,17 +380,14 @@ func (m *mapping) limitsHold(ctx context.Context, events []mapper.Event) error {
 	return nil
 }
 
-// tooLargeBegins begins the reason of an event that its topic does not take.
-const tooLargeBegins = "the event has "
-
 // tooLarge turns events that their topic does not take into failures.
 func tooLarge(maxEventBytes func(topic string) int, from int, out *mapper.Output) {
 	kept := from
 	for _, e := range out.Events[from:] {
 		if size, limit := e.Size(), maxEventBytes(e.Topic); size > limit {
 			out.Failures = append(out.Failures, mapper.Failure{
-				Kind: e.Kind, Change: e.Change,
-				Reason: fmt.Sprintf(tooLargeBegins+"%d bytes with its framing, topic %s takes %d (the lower of its max.message.bytes and kafka.max_record_bytes)",
+				Kind: e.Kind, Change: e.Change, TooLarge: true,
+				Reason: fmt.Sprintf("the event has %d bytes with its framing, topic %s takes %d (the lower of its max.message.bytes and kafka.max_record_bytes)",
 					size+publisher.Framing, e.Topic, limit+publisher.Framing),
 			})
 			continue

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/fhir-cdc/fhir-cdc/mapper"
@@ -171,7 +170,7 @@ func (p *progress) count(b *publisher.Batch, sorts map[Tally]uint64, at time.Tim
 		f := &b.Failures[i]
 		p.now.DeadLetters[f.Kind]++
 		reason := Reason{f.Kind, f.Reason}
-		if strings.HasPrefix(f.Reason, tooLargeBegins) {
+		if f.TooLarge {
 			reason.Text = reasonTooLarge
 		}
 		p.now.Reasons[reason]++

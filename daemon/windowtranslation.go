@@ -52,7 +52,7 @@ func (t *WindowTranslation) AppendChange(ctx context.Context, c *mapper.Change, 
 		return err
 	}
 	t.windows.add(c, t.windowOf(at.T))
-	if !t.windows.full() {
+	if !t.windows.full() || large(c.Name.Token) { // as live
 		return nil
 	}
 	t.part++

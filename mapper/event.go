@@ -70,6 +70,8 @@ type Failure struct {
 	// Reason is a fixed phrase, such as "status is not one the specification
 	// knows"; it holds field names and sizes only.
 	Reason string
+	// TooLarge says that the event is larger than its topic takes. Its Reason is no fixed phrase.
+	TooLarge bool
 }
 
 // Error makes a Failure an error for the stop policy.

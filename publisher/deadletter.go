@@ -65,7 +65,11 @@ func deadLetter(f *mapper.Failure, stream string) (key, value []byte, err error)
 	if value, err = compactJSON(form); err != nil {
 		return nil, nil, fmt.Errorf("dead letter of %s: %w", namespace, err)
 	}
-	return []byte(namespace + "/" + DocumentID(f.Change.DocumentKey)), value, nil
+	return []byte(letterKey(&f.Change)), value, nil
+}
+
+func letterKey(c *mapper.ChangeName) string {
+	return c.Database + "." + c.Collection + "/" + DocumentID(c.DocumentKey)
 }
 
 // documentKey is the key as canonical extended JSON; a long one is cut down to

@@ -53,12 +53,12 @@ func (d *DeadLetter) At() bson.Timestamp {
 
 // Is tells whether the dead letter is of a kind's event of a change.
 func (d *DeadLetter) Is(kind mapper.Kind, c *mapper.ChangeName) bool {
-	if d.Kind != kind || d.At() != c.ClusterTime || d.Operation != c.Operation {
+	if d.Kind != kind || d.At() != c.ClusterTime || d.Operation != c.Operation || d.Key != letterKey(c) {
 		return false
 	}
-	key, value, err := deadLetter(&mapper.Failure{Kind: kind, Change: *c}, d.Stream)
+	_, value, err := deadLetter(&mapper.Failure{Kind: kind, Change: *c}, d.Stream)
 	var form deadLetterForm
-	if err != nil || json.Unmarshal(value, &form) != nil || string(key) != d.Key {
+	if err != nil || json.Unmarshal(value, &form) != nil {
 		return false
 	}
 	// A transaction may change a document twice at one time; tokens tell which.

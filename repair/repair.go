@@ -189,7 +189,7 @@ func (a *attempt) begin(ctx context.Context) error {
 	a.state = resumetoken.Repair{Fingerprint: a.Changes.Fingerprint()}
 	if stored != nil {
 		// The pipeline has changed in the middle of a repair. The repair scans anew, but the live
-		// stream goes on where it was to: later changes may have left less in the collections.
+		// stream goes on where it was meant to: later changes may have left less in the collections.
 		from.ClusterTime, from.History = stored.ClusterTime, stored.History
 		a.state.Events, a.state.DeadLetters, a.state.Since = stored.Events, stored.DeadLetters, stored.Since
 		a.state.Began = stored.Began

@@ -287,8 +287,8 @@ func (c *comparison) order(report *reporter) error {
 	return c.steps.close()
 }
 
-// judgeUnexplained reports the records that MongoDB does not know, but for those that a second
-// look has cleared.
+// judgeUnexplained reports the records that the first look does not explain, but for those that
+// a second look has cleared.
 func (c *comparison) judgeUnexplained(unexplained []entry, cleared []bool, report *reporter) {
 	for i := range unexplained {
 		e := &unexplained[i]

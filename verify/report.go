@@ -49,7 +49,7 @@ type TopicResult struct {
 	Records  int64 `json:"records"`
 	Expected int64 `json:"expected"`
 	// Missing events are not there. Duplicated records repeat one that is. Unexpected records have
-	// no event in MongoDB, or another key than it. OutOfOrder events come before one of the same
+	// no event in MongoDB, or not the event's key. OutOfOrder events come before one of the same
 	// key that was changed earlier.
 	Missing int64 `json:"missing"`
 	// Held events are there, behind a transaction that does not end, so that consumers

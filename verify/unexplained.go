@@ -10,7 +10,7 @@ import (
 	"github.com/fhir-cdc/fhir-cdc/watcher"
 )
 
-// secondLook finds, for records that MongoDB does not know, whether they are of changes
+// secondLook finds, for records that the first look does not explain, whether they are of changes
 // further back: a stream that lags publishes old changes late.
 func (v *verification) secondLook(ctx context.Context) error {
 	return inBlocks(v.compare.unexplained, func(unexplained []entry) error {

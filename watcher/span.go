@@ -18,7 +18,7 @@ type Span struct {
 	// token may come from any pipeline.
 	After bson.Raw
 	// Until is the token of the last change or of an idle stream. Without it, the last changes
-	// are all those of the time UntilTime.
+	// are all those of the time UntilTime. One of the two is set.
 	Until     bson.Raw
 	UntilTime bson.Timestamp
 	// OrFirst is From.OrFirst of the beginning.

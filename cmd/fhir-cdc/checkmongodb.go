@@ -25,37 +25,31 @@ func (c *checking) run(ctx context.Context) {
 			})
 		}
 	}
-	up := map[config.Secret]bool{}
 	c.clusters = mongoClustersOf(c.Config)
-	for _, cluster := range c.clusters {
-		up[cluster.place.URI] = c.cluster(ctx, cluster)
+	for i := range c.clusters {
+		c.clusters[i].up = c.cluster(ctx, c.clusters[i])
 	}
 	for _, p := range c.Plan {
-		if c.isUp(up, p.Place) {
+		if c.isUp(p.Place) {
 			c.stream(ctx, p)
 		}
 	}
 	kafka := c.kafka(ctx)
 	for _, p := range c.Plan {
 		// With sink: stdout a stored position says nothing about events.
-		if kafka && c.Config.HasTopics() && c.isUp(up, p.Place) {
+		if kafka && c.Config.HasTopics() && c.isUp(p.Place) {
 			c.position(ctx, p)
 		}
 	}
 	for _, m := range []*mapper.Mapper{mapper.New(c.Config.MapperConfig()), mapper.New(c.Config.WindowsConfig())} {
-		if kafka && c.isUp(up, c.Config.MongoDB.Main()) {
-			c.sampleEvents(ctx, m, up)
+		if kafka && c.isUp(c.Config.MongoDB.Main()) {
+			c.sampleEvents(ctx, m)
 		}
 	}
 }
 
-func (c *checking) isUp(up map[config.Secret]bool, place config.Cluster) bool {
-	for _, cluster := range c.clusters {
-		if cluster.place.Same(place) {
-			return up[cluster.place.URI]
-		}
-	}
-	return false
+func (c *checking) isUp(place config.Cluster) bool {
+	return slices.ContainsFunc(c.clusters, func(m mongoCluster) bool { return m.up && m.place.Same(place) })
 }
 
 // mongoCluster is a cluster with the databases that fhir-cdc uses on it.
@@ -63,6 +57,7 @@ type mongoCluster struct {
 	place config.Cluster
 	// uses are the databases, each with its use.
 	uses []mongoUse
+	up   bool // it has answered
 }
 
 type mongoUse struct {
@@ -243,7 +238,7 @@ func (c *checking) stream(ctx context.Context, p installation.PlannedStream) {
 }
 
 // sampleEvents maps the newest documents.
-func (c *checking) sampleEvents(ctx context.Context, m *mapper.Mapper, up map[config.Secret]bool) {
+func (c *checking) sampleEvents(ctx context.Context, m *mapper.Mapper) {
 	facts, err := c.NewFacts()
 	if err != nil {
 		c.found(preflight.Finding{Level: preflight.Error, Subject: "sample events", Found: err.Error()})
@@ -258,7 +253,7 @@ func (c *checking) sampleEvents(ctx context.Context, m *mapper.Mapper, up map[co
 	options := c.Sink.Options("")
 	sample := preflight.Sample{Mapper: m, Facts: facts, MaxEventBytes: options.MaxEventBytes, Show: c.show}
 	sample.Client = func(n mapper.Namespace) (*mongo.Client, error) {
-		if !c.isUp(up, places[n]) {
+		if !c.isUp(places[n]) {
 			return nil, mongo.ErrNoDocuments // one line has told of the cluster
 		}
 		return c.Clients.Client(places[n].URI)

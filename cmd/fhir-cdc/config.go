@@ -101,7 +101,7 @@ func writeConfig(w io.Writer, cfg *config.Config, output string) error {
 }
 
 func writeOrigins(screen *terminal.Screen, cfg *config.Config) error {
-	table := terminal.NewTable("key", "value", "source").Whole("key").Drops("value")
+	table := terminal.NewTable("key", "value", "origin").Whole("key").Drops("value")
 	for _, o := range cfg.Origins() {
 		if screen.Width() > 0 { // there is one file, and a person knows where
 			o.Origin = filepath.Base(o.Origin)

@@ -57,9 +57,8 @@ Ctrl-C breaks off the transaction under way and says where to go on.`,
   fhir-cdc replay --kinds change --resources Consent --topic-prefix replay. \
     --from-time 2026-11-23T10:00:00Z --to-time 2026-11-23T11:00:00Z
 
-  # Two events again, for the consumers of the live topics
-  fhir-cdc replay --from-time 3d --same-topics \
-    --ids d36cef2b-2aab-5de2-8d3f-9034eca010ad,con-1
+  # One resource's events again, for the consumers of the live topics
+  fhir-cdc replay --from-time 3d --ids con-1 --same-topics
 
   # Go on where an earlier replay was interrupted
   fhir-cdc replay --stream main --from-token 8269… --topic-prefix replay. \

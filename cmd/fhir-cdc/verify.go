@@ -68,8 +68,7 @@ bytes an event, go to temporary files that are gone in any case of an end.`,
   fhir-cdc verify --since 1d
 
   # Of one hour, for a script: JSON with up to 1000 examples of each fault
-  fhir-cdc verify --since 2026-11-23T10:00:00Z --until 2026-11-23T11:00:00Z \
-    --output json --limit 1000
+  fhir-cdc verify --since 2h --until 1h --output json --limit 1000
 
   # Of what "fhir-cdc replay --from-time 1d --topic-prefix replay." published
   fhir-cdc verify --since 1d --topic-prefix replay.

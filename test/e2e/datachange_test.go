@@ -343,7 +343,7 @@ func TestDataChanges(t *testing.T) {
 	if diff := cmp.Diff(want, i.dataEvents(all)); diff != "" {
 		t.Errorf("the events (-want +got):\n%s", diff)
 	}
-	if len(want) < 15 {
+	if len(want) < 10 {
 		t.Errorf("there are %d events only", len(want))
 	}
 
