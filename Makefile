@@ -97,7 +97,7 @@ else
 	@# The fault tests run beside all others, without the race detector: it slows their own
 	@# bookkeeping down, which would be what they measure, and the daemon that they run is
 	@# built without it anyway. Nor can it be there where memory is measured. The longest
-	@# packages go first: test/e2e, then the last by name. Measures and modules of their own run
+	@# packages are the last by name, so they go first. Measures and modules of their own run
 	@# beside both. The alerts of test/alerts are in stretched time, so they come last and alone.
 	@export FHIR_CDC_TEST_SEED=$(SEED); packages=$$($(GO) list $(PKG) | sort -r); status=0; \
 	matching() { grep "$$@" <<<"$$packages" || true; }; \
@@ -113,7 +113,7 @@ else
 	}; \
 	plain $$(matching '/test/faults$$') & faults=$$!; \
 	small & small=$$!; \
-	raced $$(matching '/test/e2e$$') $$(matching -v -E '/test/(e2e|faults)$$') || status=1; \
+	raced $$(matching -v '/test/faults$$') || status=1; \
 	wait $$faults || status=1; \
 	wait $$small || status=1; \
 	for dir in $(ALONE); do nested $$dir || status=1; done; \
