@@ -94,8 +94,8 @@ func (m *mapping) run(ctx context.Context, ended <-chan struct{}, chunks <-chan 
 	}
 }
 
-// await waits for a chunk, or takes what is left of one. It returns an empty one when it is time to look again for what the
-// waiting changes miss, and false when there is nothing more to do.
+// await waits for a chunk, or takes what is left of one. It returns an empty one when it is time
+// to look again for what the waiting changes miss, and false when there is nothing more to do.
 func (m *mapping) await(ended <-chan struct{}, chunks <-chan watcher.Chunk) (unmapped, bool) {
 	full := m.waiting.full(m.opts.MaxBytes)
 	if m.stop == nil && !full && len(m.left.Changes) > 0 {

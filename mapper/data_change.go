@@ -240,8 +240,8 @@ func (m *Mapper) touches(c *Change, o *Output) {
 	default:
 		return
 	}
-	list, ok := c.part(touchedPart).array()
-	if !ok {
+	list := c.part(touchedPart)
+	if _, ok := list.array(); !ok {
 		switch {
 		case c.Name.Operation != "delete":
 			o.failTouches(c, "the document was deleted before its update could be looked up")
@@ -251,11 +251,7 @@ func (m *Mapper) touches(c *Change, o *Output) {
 		return
 	}
 	resource, found := c.route.resource, false
-	for e := walk(list); ; {
-		_, v, ok := e.next()
-		if !ok {
-			break
-		}
+	for _, v := range list.items() {
 		uuid, ok := v.text()
 		if !ok || len(uuid) == 0 {
 			continue
