@@ -79,7 +79,7 @@ func (b *build) run(tag string) (string, error) {
 	}
 	path := filepath.Join(b.dir, "fhir-cdc")
 	// With the flags of make build, so that what that has compiled is not compiled again.
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace,nethttpomithttp2,"+tag, "-o", path, "./cmd/fhir-cdc")
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace,nethttpomithttp2,"+tag, "-ldflags", "-s -w", "-o", path, "./cmd/fhir-cdc")
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if output, err := cmd.CombinedOutput(); err != nil {
